@@ -1,0 +1,1 @@
+"""The step evaluate: its command line and its Kubeflow face."""

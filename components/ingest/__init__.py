@@ -1,0 +1,1 @@
+"""The step ingest: its command line and its Kubeflow face."""

@@ -1,0 +1,1 @@
+"""The step preprocess: its command line and its Kubeflow face."""

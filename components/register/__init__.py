@@ -1,0 +1,1 @@
+"""The step register: its command line and its Kubeflow face."""

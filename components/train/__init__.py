@@ -1,0 +1,1 @@
+"""The step train: its command line and its Kubeflow face."""

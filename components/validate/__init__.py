@@ -1,0 +1,1 @@
+"""The step validate: its command line and its Kubeflow face."""

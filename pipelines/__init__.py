@@ -1,0 +1,1 @@
+"""The six steps as a Kubeflow pipeline: edges only."""

@@ -1,0 +1,197 @@
+"""`gateline run`: let DVC run the steps of one workload, and say what became of it in our own words.
+
+DVC hides the exit code of a step behind its own 255, but names it ("exited with 75"); so it is read from there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Final
+
+from gateline.adapters.project import DVC, PARAMS, Project
+from gateline.errors import (
+    EXIT_DONE,
+    EXIT_REFUSED,
+    EXIT_TRY_AGAIN,
+    GatelineError,
+    UnreachableError,
+    WorkloadError,
+    did_you_mean,
+)
+from gateline.workload import Workload
+
+EXIT_BUG: Final = 1
+LAST_STEP = "register"
+SAYS = "gateline: "  # what begins the one line of a refusal
+NOISE = re.compile(
+    r"^(> |Updating lock file|Generating lock file|Use `dvc|To track the changes|To enable auto staging|\s*git add |\s*dvc |$)"
+)
+
+
+def run_workload(project: Project, reference: str, say: Callable[[str], None]) -> tuple[int, str]:
+    """Run the steps of one workload that are out of date.
+
+    Args:
+        project: where it stands.
+        reference: name or path of the workload.
+        say: takes one line of progress.
+
+    Returns:
+        Exit code (0 done, 2 refused, 75 run again, 1 a bug) and the line that says why; empty when done.
+
+    Raises:
+        WorkloadError: it is not among the workloads of `params.yaml`, or this project cannot run any.
+    """
+    path = project.resolve(reference)
+    name = Workload.read(path).name
+    if path != project.workload_path(name):
+        raise WorkloadError(
+            path,
+            expected=f"the workload {name!r} at {project.workload_path(name)}",
+            found="a file in another place or of another name",
+            do="Move it there, so that DVC finds it",
+        )
+    names = [str(known) for known in project.params()["workloads"]]
+    if name not in names:
+        raise WorkloadError(
+            f"{project.root / PARAMS}: workloads",
+            expected=f"{name!r} among them",
+            found=", ".join(names) or "none",
+            do=f"Add the line `- {name}`" + (f". {did_you_mean(name, names)}" if names else ""),
+        )
+    _check_runnable(project)
+    return _repro(project.root, name, say)
+
+
+def _check_runnable(project: Project) -> None:
+    for needed, do in (
+        (DVC, "Change into your clone of Gateline"),
+        (".dvc", "Run `dvc init` (without git: `dvc init --no-scm`)"),
+    ):
+        if not (project.root / needed).exists():
+            raise WorkloadError(project.root, expected=f"{needed} in it", found="none", do=do)
+
+
+def _repro(root: Path, name: str, say: Callable[[str], None]) -> tuple[int, str]:
+    command = [sys.executable, "-m", "dvc", "repro", f"{LAST_STEP}@{name}"]
+    process = subprocess.Popen(  # noqa: S603  (this interpreter, and a name that was checked)
+        command,
+        cwd=root,
+        env=_environment(os.environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    )
+    progress, problems = _Progress(say), _Problems(say)
+    readers = [
+        threading.Thread(target=_read_lines, args=(process.stdout, progress.take), daemon=True),
+        threading.Thread(target=_read_lines, args=(process.stderr, problems.take), daemon=True),
+    ]
+    for reader in readers:
+        reader.start()
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        code = process.wait()  # the terminal has sent the signal to the steps too; let them finish what they say
+        problems.refusal = problems.refusal or "interrupted; run the same command again"
+        problems.exit_code = EXIT_TRY_AGAIN
+    for reader in readers:
+        reader.join()
+    return (EXIT_DONE, "") if code == EXIT_DONE else problems.conclude()
+
+
+def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """`python` in DVC's commands is this interpreter, and what it prints comes line by line."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", os.defpath)])
+    return {**inherited, "PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def _read_lines(stream: IO[bytes] | None, take: Callable[[str], None]) -> None:
+    assert stream is not None  # noqa: S101  (opened as a pipe)
+    for line in iter(stream.readline, b""):
+        take(line.decode("utf-8", errors="replace").rstrip("\r\n").rpartition("\r")[2])
+
+
+class _Progress:
+    """DVC's messages, and what the steps print."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def take(self, line: str) -> None:
+        running = re.match(r"Running stage '(\w+)@", line)
+        skipped = re.match(r"Stage '(\w+)@[^']*' (didn't change|is cached)", line)
+        if running:
+            self._say(f"{running[1]} ...")
+        elif skipped:
+            restored = " (brought back from the cache)" if skipped[2] == "is cached" else ""
+            self._say(f"{skipped[1]}: up to date{restored}")
+        elif not NOISE.match(line) and not line.startswith("Data and pipelines are up to date"):
+            self._say("  " + line.removeprefix(SAYS))
+
+
+class _Problems:
+    """What comes on stderr: progress of the steps, the line of a refusal, and DVC's account of it."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.refusal = ""
+        self.exit_code: int | None = None
+        self._dvc = ""
+        self._failed = ""
+
+    def take(self, line: str) -> None:
+        if line.startswith(SAYS):
+            self.refusal = line.removeprefix(SAYS)
+        elif line.startswith("ERROR: "):
+            self._dvc = self._dvc or line.removeprefix("ERROR: ")
+            exited = re.search(r"failed to reproduce '(\w+)@.*exited with (-?\d+)", line)
+            if exited:
+                self._failed, self.exit_code = exited[1], int(exited[2])
+        elif not NOISE.match(line):
+            self._say("  " + line)
+
+    def conclude(self) -> tuple[int, str]:
+        """Exit code, and the one line that says why."""
+        if self.exit_code in (EXIT_REFUSED, EXIT_TRY_AGAIN):
+            return self.exit_code, self.refusal or f"{self._failed} refused without a word; run `dvc repro` to see more"
+        if self.exit_code is not None and self.exit_code < 0:
+            return (
+                EXIT_TRY_AGAIN,
+                f"{self._failed} was killed by signal {-self.exit_code}. Run the same command again; it goes on.",
+            )
+        if self.exit_code is not None:
+            return (
+                EXIT_BUG,
+                f"{self._failed} failed with exit code {self.exit_code}; what it said stands above. Please report it.",
+            )
+        error: GatelineError
+        if "not a git repository" in self._dvc:
+            error = WorkloadError(
+                "DVC",
+                expected="a git clone",
+                found="a folder without git",
+                do="Run `git init`, or tell DVC to do without: `dvc config --local core.no_scm true`",
+            )
+        elif "not JSON serializable" in self._dvc:
+            error = WorkloadError(
+                "DVC",
+                expected="values that it can keep in dvc.lock",
+                found="a date or time stamp without quotes in the workload",
+                do="Run `gateline check`, which names it, and put it in quotes",
+            )
+        elif "acquire lock" in self._dvc or "is busy" in self._dvc:
+            error = UnreachableError(
+                "DVC", expected="its lock to be free", found=self._dvc[:160], do="Wait for the other run, and run again"
+            )
+        else:
+            error = WorkloadError(
+                "DVC", expected="a pipeline that it can run", found=self._dvc[:300], do="Correct that, and run again"
+            )
+        return error.exit_code, str(error)

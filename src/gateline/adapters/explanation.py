@@ -1,0 +1,306 @@
+"""`gateline check`: read every section of a workload, see that they fit together, and say in words what each step would do.
+
+Nothing is written into the project: where the raw files are at hand, the first three steps are tried in a scratch folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gateline.adapters.ingestion import ingest
+from gateline.adapters.project import WORKLOADS, Project
+from gateline.errors import ArtifactError, WorkloadError, did_you_mean, examples
+from gateline.manifest import Artifact, open_artifact, write_artifact
+from gateline.metrics import forecast_metrics
+from gateline.table import TABLE, read_table
+from gateline.tasks import Task, task_named
+from gateline.validation import read_out, rules
+from gateline.workload import SECTIONS, Workload
+from gateline.workload.gates import Gates
+from gateline.workload.schema import Schema
+from gateline.workload.section import format_span
+from gateline.workload.source import File, Source
+from gateline.workload.training import Training
+
+RULES_IN_WORDS = {
+    "rows": "number of rows",
+    "absent": "absent columns",
+    "extra": "extra columns",
+    "type": "types",
+    "missing": "missing values",
+    "range": "ranges",
+    "values": "allowed texts",
+    "constant": "constant columns",
+    "duplicate": "repeated time stamps",
+    "order": "order of rows",
+    "gaps": "absent time stamps",
+    "grid": "time stamps off the grid",
+    "local_time": "hours that a clock change skips or repeats",
+    "newest": "newest row",
+    "age": "age of the newest row",
+}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a workload would do.
+
+    Args:
+        name: of the workload.
+        steps: lines for people, by step.
+        notes: what a person should know before running it.
+    """
+
+    name: str
+    steps: Mapping[str, list[str]]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Sections:
+    source: Source
+    schema: Schema
+    preprocess: Any
+    model: Any
+    training: Training
+    evaluation: Any
+    gates: Gates
+
+
+def explain(project: Project, reference: str) -> Explanation:
+    """Check a workload and explain it.
+
+    Args:
+        project: where it would run.
+        reference: name or path of the workload.
+
+    Raises:
+        WorkloadError: a section is missing or wrong, or two do not fit together.
+        DataError: the raw files are at hand, and cannot be made into the windows that the workload asks for.
+    """
+    path = project.resolve(reference)
+    workload = Workload.read(path)
+    task = task_named(workload.task)
+    sections = _read(workload, task)
+    _check_together(workload, task, sections)
+    names = project.params()["workloads"]
+    notes = []
+    if path.parent != project.root / WORKLOADS or path.stem != workload.name:
+        notes.append(f"`gateline run` needs it as {WORKLOADS}/{workload.name}.yaml")
+    elif workload.name not in names:
+        notes.append(f"`gateline run` needs `- {workload.name}` under `workloads` in params.yaml")
+    with contextlib.chdir(project.root), tempfile.TemporaryDirectory() as scratch:
+        raw = _raw_data(project, workload, sections.source, Path(scratch))
+        if raw is None:
+            return Explanation(
+                workload.name, _in_words(sections, None, None, None), [*notes, _not_fetched(sections.source)]
+            )
+        frame = read_table(raw.path / TABLE)
+        demanded = Counter[str](
+            rule.kind for rule in rules(read_out(frame, sections.schema), sections.schema, datetime.now(UTC))
+        )
+        folder = Path(scratch) / "prepared"
+        with write_artifact(folder, "prepared") as draft:
+            task.prepare(frame, sections.schema, sections.preprocess, draft)
+        prepared = open_artifact(folder, "prepared")
+        weights = sum(weight.numel() for weight in task.build(sections.model, task.shapes(prepared)).parameters())
+    found = prepared.facts["windows"].get("test", 0)
+    if found < sections.gates.min_windows:
+        raise WorkloadError(
+            f"{workload.place}: gates.min_windows",
+            expected=f"at most the {found:,} test windows that there are",
+            found=f"{sections.gates.min_windows:,}",
+            do="Lower it, or let the test part begin earlier",
+        )
+    return Explanation(workload.name, _in_words(sections, raw, (demanded, prepared.facts), weights), notes)
+
+
+def _read(workload: Workload, task: Task) -> _Sections:
+    for name in SECTIONS:
+        if name not in workload.sections:
+            raise WorkloadError(
+                f"{workload.place}: {name}",
+                expected=f"the sections {', '.join(SECTIONS)}",
+                found=f"no `{name}`",
+                do="Add it; `gateline new` writes all of them",
+            )
+    return _Sections(
+        workload.section("source", Source),
+        workload.section("schema", Schema),
+        workload.section("preprocess", task.Preprocess),
+        workload.section("model", task.Model),
+        workload.section("training", Training),
+        workload.section("evaluation", task.Evaluation),
+        workload.section("gates", Gates),
+    )
+
+
+def _check_together(workload: Workload, task: Task, sections: _Sections) -> None:
+    """Refuse sections that do not fit together: what the task knows of that, and the metrics that gates name."""
+    for key in _unquoted_times(dict(workload.sections)):
+        raise WorkloadError(
+            f"{workload.place}: {key}",
+            expected='a quoted time stamp, e.g. "2024-03-01T00:00:00Z"',
+            found="one without quotes, which DVC cannot keep in dvc.lock",
+            do="Put it in quotes",
+        )
+    task.check(sections.schema, sections.preprocess, sections.evaluation, sections.gates)
+    metrics = list(forecast_metrics(np.zeros((1, 1)), np.ones((1, 1))))
+    for key, name in [("metric", sections.gates.metric), *((f"limits.{name}", name) for name in sections.gates.limits)]:
+        if name not in metrics:
+            raise WorkloadError(
+                f"{workload.place}: gates.{key}",
+                expected="a metric that evaluate computes",
+                found=repr(name),
+                do=did_you_mean(name, metrics),
+            )
+
+
+def _unquoted_times(value: Any, place: str = "") -> Iterator[str]:
+    """Name the keys whose value YAML read as a date or time stamp."""
+    if isinstance(value, date):  # a datetime is one
+        yield place
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        yield from _unquoted_times(inner, f"{place}.{key}" if place else str(key))
+
+
+def _raw_data(project: Project, workload: Workload, source: Source, scratch: Path) -> Artifact | None:
+    """Find the table that ingest made of this very source, or make it, unless that means opening an address."""
+    mirror = os.environ.get("GATELINE_MIRROR")
+    try:
+        raw = open_artifact(project.artifacts(workload.name) / "raw", "raw")
+        if raw.facts["source"] == source.model_dump(mode="json"):
+            return raw
+    except ArtifactError:
+        pass  # ingest has not run, or will run again
+    if any(file.url for file in source.files) and not mirror:
+        return None
+    return ingest(source, scratch / "raw", mirror=Path(mirror) if mirror else None)
+
+
+def _not_fetched(source: Source) -> str:
+    addresses = [str(file.url) for file in source.files if file.url]
+    return f"Rows, windows and weights are not counted: {examples(addresses)} is fetched by the first run only"
+
+
+def _in_words(
+    sections: _Sections,
+    raw: Artifact | None,
+    counted: tuple[Mapping[str, int], Mapping[str, Any]] | None,
+    weights: int | None,
+) -> dict[str, list[str]]:
+    demanded, facts = counted or ({}, {})
+    return {
+        "ingest": list(_ingest(sections.source, raw)),
+        "validate": list(_validate(sections.schema, demanded)),
+        "preprocess": list(_preprocess(sections, facts)),
+        "train": list(_train(sections, facts, weights)),
+        "evaluate": list(_evaluate(sections)),
+        "register": list(_register(sections.gates)),
+    }
+
+
+def _ingest(source: Source, raw: Artifact | None) -> Iterator[str]:
+    for file in source.files:
+        yield f"fetch {_place(file)}, sha256 {file.sha256[:12]}"
+    made = f"{raw.facts['rows']:,} rows of {len(raw.facts['columns'])} columns" if raw else "the table"
+    yield f"make {made} " + (
+        f"by the query ({len(source.query.splitlines())} lines of SQL)" if source.query else "of it as it is"
+    )
+    yield f"licence: {source.licence}"
+
+
+def _place(file: File) -> str:
+    if file.url:
+        return file.url
+    inside = f"{file.member} in " if file.member else ""
+    return f"{inside}{file.path}" + (f" of the installed distribution {file.package}" if file.package else "")
+
+
+def _validate(schema: Schema, demanded: Mapping[str, int]) -> Iterator[str]:
+    keys = f" for each {' and '.join(schema.keys)}" if schema.keys else ""
+    yield f"expect {len(schema.columns)} columns, one row every {format_span(schema.time.frequency)} of `{schema.time.column}`{keys}"
+    if demanded:
+        kinds = ", ".join(f"{RULES_IN_WORDS.get(kind, kind)} {count}" for kind, count in demanded.items())
+        yield f"run {sum(demanded.values())} checks: {kinds}"
+    lenient = [name for name, column in schema.columns.items() if column.violation == "missing"]
+    if lenient:
+        yield f"take values out of range as missing in {examples(lenient)}; refuse the data for any other violation"
+    else:
+        yield "refuse the data if one fails"
+
+
+def _preprocess(sections: _Sections, facts: Mapping[str, Any]) -> Iterator[str]:
+    preprocess = sections.preprocess
+    target, past, known = (getattr(preprocess, name, ()) for name in ("target", "past", "known"))
+    unit = sections.schema.columns[target].unit if target in sections.schema.columns else ""
+    yield f"forecast {target}{f' ({unit})' if unit else ''} from its own past, {_columns(past, 'known up to now')}"
+    ahead = [*known, *preprocess.calendar.names()]
+    yield f"and {_columns(ahead, 'known ahead')}"
+    windows, frequency = preprocess.windows, sections.schema.time.frequency
+    yield (
+        f"cut windows of {windows.lookback} past steps ({format_span(windows.lookback * frequency)}) and "
+        f"{windows.horizon} to forecast ({format_span(windows.horizon * frequency)})"
+    )
+    split = preprocess.split
+    counts = {part: f" ({count:,} windows)" for part, count in facts.get("windows", {}).items()}
+    yield (
+        f"train until {split.validate_from:%Y-%m-%d %H:%M}{counts.get('train', '')}, validate until "
+        f"{split.test_from:%Y-%m-%d %H:%M}{counts.get('validation', '')}, test from then on{counts.get('test', '')}"
+    )
+
+
+def _columns(names: Any, what: str) -> str:
+    return f"{len(names)} columns {what} ({examples(list(names))})" if names else f"nothing {what}"
+
+
+def _train(sections: _Sections, facts: Mapping[str, Any], weights: int | None) -> Iterator[str]:
+    settings = ", ".join(
+        f"{key} {value}" for key, value in sections.model.model_dump(mode="json").items() if key != "kind"
+    )
+    counted = f" with {weights:,} weights" if weights is not None else ""
+    yield f"{getattr(sections.model, 'kind', 'network')}{counted}: {settings}"
+    training = sections.training
+    drawn = facts.get("windows", {}).get("train", 0) * training.windows_per_epoch
+    batches = f" of {max(1, -(-int(drawn) // training.batch_size)):,} batches" if drawn else ""
+    yield (
+        f"{training.loss} loss, {training.optimiser} at {training.learning_rate:g}, at most {training.epochs} epochs{batches}, "
+        f"stopping after {training.patience} without a better validation"
+    )
+
+
+def _evaluate(sections: _Sections) -> Iterator[str]:
+    evaluation = sections.evaluation
+    yield f"compare with {', '.join(evaluation.baselines)} on the test windows"
+    if evaluation.slices:
+        yield f"and for each {' and '.join(evaluation.slices)}"
+
+
+def _register(gates: Gates) -> Iterator[str]:
+    metric = gates.metric
+    for name, baseline in gates.baselines.items():
+        margin = f"{baseline.margin:.1%}"
+        if baseline.rule == "superior":
+            yield f"demand {metric} below that of {name}" + (f" by more than {margin}" if baseline.margin else "")
+        else:
+            yield f"demand {metric} at most {margin} above that of {name}"
+    for name, limit in gates.limits.items():
+        bounds = [
+            f"at least {limit.min:g}" if limit.min is not None else "",
+            f"at most {limit.max:g}" if limit.max is not None else "",
+        ]
+        yield f"demand {name} {' and '.join(filter(None, bounds))}"
+    yield f"demand at least {gates.min_windows:,} test windows"
+    rule = "better" if gates.champion.rule == "superior" else f"at most {gates.champion.margin:.1%} worse"
+    yield f"replace a champion if {rule} with {gates.champion.confidence:.0%} confidence, and no slice over {gates.slice_margin:.0%} worse"

@@ -1,0 +1,140 @@
+"""From raw files to the table: fetch, check, and run the workload's SQL in DuckDB."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gateline.adapters.object_store import fetch
+from gateline.errors import DataError, did_you_mean
+from gateline.manifest import Artifact, open_artifact, write_artifact
+from gateline.table import TABLE
+from gateline.workload.source import File, Source
+
+
+def ingest(source: Source, folder: Path, *, mirror: Path | None = None) -> Artifact:
+    """Write the artifact `raw`.
+
+        raw/
+        ├── manifest.json       source (addresses, digests, query, licence), rows, columns
+        ├── files/NAME/...      each raw file as received
+        └── table.parquet       what the query makes of them; rows as the query orders them
+
+    Args:
+        source: which files, and the query.
+        folder: where to write.
+        mirror: folder asked for each file by its sha256 first.
+
+    Raises:
+        DataError: a file is absent, has another digest or cannot be read as its format, or the query fails.
+        UnreachableError: an address did not answer.
+    """
+    with write_artifact(folder, "raw") as draft:
+        paths = {}
+        for file in source.files:
+            target = draft.path / "files" / file.name / PurePosixPath(file.path or str(file.url)).name
+            target.parent.mkdir(parents=True)
+            fetch(file, target, mirror)
+            paths[file.name] = target
+        rows, columns = make_table(source, paths, draft.path / TABLE)
+        draft.facts |= {"source": source.model_dump(mode="json"), "rows": rows, "columns": columns}
+    return open_artifact(folder, "raw")
+
+
+def make_table(source: Source, paths: dict[str, Path], target: Path) -> tuple[int, list[str]]:
+    """Run the query over the files and write its result as parquet.
+
+    Args:
+        source: formats of the files, and the query.
+        paths: where each file lies, by name.
+        target: parquet file to write.
+
+    Returns:
+        Number of rows, and the names of the columns.
+    """
+    # One thread: with more, sums of floats depend on which thread came first, and so would the bytes of the table.
+    with duckdb.connect(":memory:", config={"threads": 1}) as database:
+        for file in source.files:
+            _load(database, file, paths[file.name])
+        # From here on the query sees the files of the workload and nothing else: no other file, no address, no extension.
+        database.execute("SET enable_external_access = false; SET lock_configuration = true")
+        query = source.query or f'SELECT * FROM "{source.files[0].name}"'  # noqa: S608  a checked identifier
+        table = _run(database, query, [file.name for file in source.files])
+    pq.write_table(table.replace_schema_metadata(None), target)
+    return table.num_rows, list(table.column_names)
+
+
+def _load(database: duckdb.DuckDBPyConnection, file: File, path: Path) -> None:
+    place = f"source.files.{file.name}"
+    unpacked = _unpack(file, path, place) if file.member else path
+    try:
+        if file.format == "parquet":
+            relation = database.read_parquet(str(unpacked))
+        else:
+            # sample_size -1: the types follow from every row, not from the first 20,480.
+            relation = database.read_csv(
+                str(unpacked),
+                header=True,
+                sample_size=-1,
+                na_values=list(file.missing),
+                delimiter=file.delimiter,
+            )
+        relation.create(f'"{file.name}"')
+    except duckdb.Error as error:
+        raise DataError(
+            place,
+            expected=f"a {file.format} file that DuckDB can read",
+            found=_first_line(error),
+            do="Look at the file",
+        ) from error
+    finally:
+        if file.member:
+            shutil.rmtree(unpacked.parent)
+
+
+def _unpack(file: File, path: Path, place: str) -> Path:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if file.member not in archive.namelist():
+                raise DataError(
+                    place,
+                    expected=f"{file.member!r} in the archive",
+                    found="no such member",
+                    do=did_you_mean(str(file.member), archive.namelist()),
+                )
+            # Not beside the raw file: what is unpacked is no part of the artifact.
+            target = path.parent / "unpacked" / PurePosixPath(str(file.member)).name
+            target.parent.mkdir()
+            with archive.open(str(file.member)) as packed, target.open("wb") as copy:
+                shutil.copyfileobj(packed, copy, length=1 << 20)
+    except zipfile.BadZipFile as error:
+        raise DataError(
+            place, expected="a zip archive", found=str(error), do="Drop `member`, or correct the file"
+        ) from error
+    return target
+
+
+def _run(database: duckdb.DuckDBPyConnection, query: str, names: list[str]) -> pa.Table:
+    try:
+        statements = database.extract_statements(query)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise DataError(
+                "source.query",
+                expected="one SELECT",
+                found=f"{len(statements)} statements, not one SELECT",
+                do="Rewrite it",
+            )
+        return database.sql(query).to_arrow_table()
+    except duckdb.Error as error:
+        raise DataError(
+            "source.query", expected=f"SQL over {', '.join(names)}", found=_first_line(error), do="Correct the query"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,58 @@
+"""The progress of training on the terminal: a moving bar where there is one, a line per epoch in any case. On stderr."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class TrainingProgress:
+    """Tells a person how training goes.
+
+    Args:
+        bar: what moves.
+        epochs: at most this many.
+    """
+
+    def __init__(self, bar: Progress, epochs: int) -> None:
+        self._bar, self._epochs, self._epoch = bar, epochs, 1
+        self._task = bar.add_task("epoch 1", total=None, loss="")
+        self._began = time.monotonic()
+
+    def on_step(self, step: int, steps: int, loss: float) -> None:
+        """Move the bar."""
+        self._bar.update(
+            self._task,
+            description=f"epoch {self._epoch}/{self._epochs}",
+            completed=step,
+            total=steps,
+            loss=f"loss {loss:.4f}" if math.isfinite(loss) else "",
+        )
+
+    def on_epoch(self, record: Mapping[str, Any]) -> None:
+        """Print a line about a finished epoch."""
+        numbers = ", ".join(
+            f"{name.replace('_', ' ')} {value:.4g}"
+            for name, value in record.items()
+            if name not in ("epoch", "learning_rate")
+        )
+        seconds = time.monotonic() - self._began
+        self._bar.console.print(f"epoch {record['epoch']}/{self._epochs}: {numbers} ({seconds:.0f} s)", highlight=False)
+        self._epoch = int(record["epoch"]) + 1
+
+
+@contextmanager
+def training_progress(epochs: int) -> Iterator[TrainingProgress]:
+    """Show a bar while training goes on."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        yield TrainingProgress(bar, epochs)

@@ -1,0 +1,139 @@
+"""A Gateline project: the folder with `params.yaml` and `workloads/`, and what is found by name in it.
+
+PROJECT/
+├── params.yaml          workloads: [names], seed, device, precision
+├── workloads/NAME.yaml
+├── dvc.yaml
+└── artifacts/NAME/{raw,report,prepared,model,evaluation,release}
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gateline.errors import WorkloadError, did_you_mean
+
+PARAMS, WORKLOADS, ARTIFACTS, DVC = "params.yaml", "workloads", "artifacts", "dvc.yaml"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project's folder."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, start: Path) -> Project:
+        """Find the project that a folder lies in.
+
+        Raises:
+            WorkloadError: neither the folder nor one above it is a project.
+        """
+        here = start.resolve()
+        for folder in (here, *here.parents):
+            if (folder / PARAMS).is_file() and (folder / WORKLOADS).is_dir():
+                return cls(folder)
+        raise WorkloadError(
+            here,
+            expected=f"a Gateline project ({PARAMS} and {WORKLOADS}/ here or in a folder above)",
+            found="none",
+            do="Change into your clone of Gateline and run the command there",
+        )
+
+    def workload_path(self, name: str) -> Path:
+        """Say where the workload of a name stands, or would."""
+        return self.root / WORKLOADS / f"{name}.yaml"
+
+    def workload_names(self) -> list[str]:
+        """List the workloads that there are files of."""
+        return sorted(path.stem for path in (self.root / WORKLOADS).glob("*.yaml"))
+
+    def artifacts(self, name: str) -> Path:
+        """Say where a workload's artifacts stand."""
+        return self.root / ARTIFACTS / name
+
+    def resolve(self, reference: str) -> Path:
+        """Find a workload by its name or by the path of its file.
+
+        Raises:
+            WorkloadError: there is none.
+        """
+        by_name = self.workload_path(reference)
+        if re.fullmatch(r"[A-Za-z0-9_]+", reference) and by_name.is_file():
+            return by_name
+        path = Path(reference)
+        if path.is_file():
+            return path.resolve()
+        names = self.workload_names()
+        do = did_you_mean(path.stem, names) if names else "Write one with `gateline new NAME --from data.csv`"
+        raise WorkloadError(reference, expected=f"a name or a file in {WORKLOADS}/", found="no such workload", do=do)
+
+    def params(self) -> dict[str, Any]:
+        """Read `params.yaml`.
+
+        Raises:
+            WorkloadError: it is no mapping with a list `workloads`.
+        """
+        path = self.root / PARAMS
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            found = " ".join(str(error).split())[:160]
+            raise WorkloadError(path, expected="YAML", found=found, do="Correct the file at that line") from error
+        names = content.get("workloads") if isinstance(content, dict) else None
+        if not isinstance(names, list):
+            raise WorkloadError(
+                f"{path}: workloads", expected="a list of names", found=repr(names)[:80], do="Write one"
+            )
+        return dict(content)
+
+    def add_workload(self, name: str, text: str) -> None:
+        """Write a workload's file and enter its name into `params.yaml`, whose comments stay as they are.
+
+        Raises:
+            WorkloadError: `params.yaml` cannot be extended; nothing is written then.
+        """
+        params = self.params()
+        new_params = None
+        if name not in params["workloads"]:
+            path = self.root / PARAMS
+            new_params = _with_workload(path.read_text(encoding="utf-8"), name)
+            expected = {**params, "workloads": [*params["workloads"], name]}
+            if new_params is None or yaml.safe_load(new_params) != expected:
+                raise WorkloadError(
+                    f"{path}: workloads",
+                    expected="a list written as `- name` lines or in brackets",
+                    found="another way of writing",
+                    do=f"Add {name} by hand and run again",
+                )
+        _replace(self.workload_path(name), text)
+        if new_params is not None:
+            _replace(self.root / PARAMS, new_params)
+
+
+def _with_workload(text: str, name: str) -> str | None:
+    """Add a name to the list `workloads` of a YAML text, touching nothing else."""
+    flow = re.search(r"^workloads:[ \t]*\[([^\]]*)\]", text, re.MULTILINE)
+    if flow:
+        names = flow[1].rstrip().rstrip(",")
+        inside = f"{names}, {name}" if names.strip() else name
+        return text[: flow.start(1)] + inside + text[flow.end(1) :]
+    block = re.search(
+        r"^workloads:[ \t]*(?:#[^\n]*)?\n((?:[ \t]*(?:#[^\n]*)?\n)*([ \t]*)- [^\n]*(?:\n\2- [^\n]*|\n[ \t]+#[^\n]*)*)",
+        text,
+        re.MULTILINE,
+    )
+    if block:
+        return text[: block.end(1)] + f"\n{block[2]}- {name}" + text[block.end(1) :]
+    return None
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_name(path.name + ".tmp")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)

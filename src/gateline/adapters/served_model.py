@@ -1,0 +1,108 @@
+"""The model as MLflow serves it: rows of the table in raw units in, forecasts in raw units out.
+
+MLflow runs this file when it loads a registered model ("models from code"), so nothing is unpickled. It comes with the
+package `gateline` as it was at registration, and with the model folder, whose weights are read with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PythonModel, PythonModelContext  # type: ignore[attr-defined]  # as MLflow documents it
+
+FOLDER = "model_folder"
+"""Under this name the model folder stands among the artifacts."""
+
+
+class ServedModel(PythonModel):
+    """Answers requests with the predictor of the model's task."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the model folder."""
+        from gateline.tasks import task_named
+
+        folder = Path(context.artifacts[FOLDER])
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self.predictor = task_named(config["task"]).load_predictor(folder)
+
+    def predict(
+        self,
+        context: PythonModelContext,  # noqa: ARG002  (MLflow's signature)
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Answer one request.
+
+        Args:
+            context: not read.
+            model_input: rows of the table, in raw units.
+            params: `origin`, ISO 8601: the first step to forecast; empty lets the rows say it.
+
+        Raises:
+            MlflowException: the request cannot be answered (status 400, with one line that says why).
+        """
+        from gateline.errors import GatelineError
+
+        try:
+            refuse_without_place(model_input, [name for name, _ in self.predictor.output_columns[:-1]])
+            answer = self.predictor.predict(model_input, origin=read_origin((params or {}).get("origin")))
+        except GatelineError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from None
+        return times_as_text(answer)
+
+
+def refuse_without_place(frame: pd.DataFrame, columns: list[str]) -> None:
+    """Refuse rows that do not say of which series or time they are.
+
+    Raises:
+        DataError: a key or a time stamp is missing.
+    """
+    from gateline.errors import DataError, examples
+
+    for name in columns:
+        rows = frame.index[frame[name].isna()].tolist() if name in frame else []
+        if rows:
+            raise DataError(
+                f"request, column {name}",
+                expected="a value in every row",
+                found=f"none in row {examples(rows)}",
+                do="Add it",
+            )
+
+
+def times_as_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Write time stamps in UTC as ISO 8601 text, as requests and answers hold them.
+
+    MLflow's own type for time stamps has no time zone, so an offset in a request would be lost.
+    """
+    times = frame.select_dtypes(include=["datetime", "datetimetz"])
+    return frame.assign(**{str(name): times[name].dt.strftime("%Y-%m-%dT%H:%M:%SZ") for name in times})
+
+
+def read_origin(text: str | None) -> pd.Timestamp | None:
+    """Read the parameter `origin`.
+
+    Raises:
+        DataError: it is no time stamp.
+    """
+    from gateline.errors import DataError
+
+    if not text:
+        return None
+    try:
+        return pd.Timestamp(text)
+    except ValueError as error:
+        raise DataError(
+            "params.origin",
+            expected="an ISO 8601 time stamp",
+            found=repr(text)[:80],
+            do="Write e.g. 2013-12-31T00:00:00Z",
+        ) from error
+
+
+mlflow.models.set_model(ServedModel())

@@ -1,0 +1,219 @@
+"""`gateline` on the command line: write a workload, check it, run it, and see what became of it.
+
+Thin: each command parses its arguments, makes one call and prints. Imports stand in the commands, so `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+import typer
+
+from gateline import __version__
+from gateline.adapters.door import refuse
+from gateline.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TRY_AGAIN, GatelineError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+P = ParamSpec("P")
+WIDTH_OF_A_PIPE = 120
+WIDTH_OF_A_LABEL = 12
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH_OF_A_PIPE},
+    help="Recurrent sequence models, from versioned data to a model in production.\n\n"
+    "\b\nYour own data in three commands, in a clone of Gateline:\n"
+    "  gateline new rides --from rides.csv    look at the data, write workloads/rides.yaml\n"
+    "  gateline check rides                   say what it would do\n"
+    "  gateline run rides                     do it: data, checks, training, evaluation, registry\n\n"
+    "\b\nExit codes: 0 done, 2 refused (one line says why), 75 run the same command again, 1 a bug.",
+)
+
+
+def _in_one_line(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn a refusal into one line on stderr and its exit code."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except GatelineError as error:
+            raise typer.Exit(refuse(str(error), error.exit_code)) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(refuse("interrupted. Run the same command again.", EXIT_TRY_AGAIN)) from error
+        except BrokenPipeError as error:  # `gateline show | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(EXIT_DONE) from error
+        except PermissionError as error:
+            raise typer.Exit(
+                refuse(f"{error.filename}: expected leave to write; found none. Change its mode.", EXIT_REFUSED)
+            ) from error
+
+    return wrapped
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(f"gateline {__version__}")
+        raise typer.Exit(EXIT_DONE)
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command(
+    epilog="\b\nExamples:\n"
+    "  gateline new rides --from rides.csv\n"
+    "  gateline new sales --from sales.parquet --target units --key store --key item --horizon 14\n"
+)
+@_in_one_line
+def new(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Of the workload: lower-case letters, digits and _.", show_default=False),
+    ],
+    source: Annotated[
+        Path, typer.Option("--from", metavar="FILE", help="A csv or parquet file, one row per time stamp (and series).")
+    ],
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column to forecast.  [default: the last one of numbers]")
+    ] = None,
+    time: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of time stamps.  [default: found]")] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Column that tells the series apart; may be repeated.  [default: found]"),
+    ] = None,
+    horizon: Annotated[
+        int | None, typer.Option(min=1, metavar="STEPS", help="Steps to forecast.  [default: by the frequency]")
+    ] = None,
+    lookback: Annotated[
+        int | None, typer.Option(min=1, metavar="STEPS", help="Past steps to read.  [default: by the frequency]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a workload of that name.")] = False,
+) -> None:
+    """Look at a table and write a workload for it that runs.
+
+    Finds out the time column (also in several columns, such as date and hour), the frequency, the keys, types, ranges,
+    missing values and gaps, and writes workloads/NAME.yaml with a comment at every key. Adds NAME to params.yaml.
+    """
+    from gateline.adapters.new_workload import new_workload
+    from gateline.adapters.new_workload.words import in_words
+    from gateline.adapters.project import Project
+
+    project = Project.find(Path.cwd())
+    written = new_workload(
+        project, name, source, time=time, target=target, keys=key, lookback=lookback, horizon=horizon, force=force
+    )
+    for label, words in in_words(written):
+        _print_beside(label, words)
+    print(f"\nWritten: {_shown(written.path)}. Next: `gateline check {name}`, then `gateline run {name}`.")
+
+
+@app.command(
+    short_help="Say in words what a workload would do, or why it cannot.",
+    epilog="\b\nExamples:\n  gateline check flight_delays\n  gateline check workloads/rides.yaml\n",
+)
+@_in_one_line
+def check(
+    workload: Annotated[
+        str, typer.Argument(metavar="WORKLOAD", help="Name of a workload, or path of its file.", show_default=False)
+    ],
+) -> None:
+    """Read a workload, see that its sections fit together and the data, and say in words what each step would do.
+
+    Runs nothing and writes nothing. Exit code 0 means ready.
+    """
+    from gateline.adapters.explanation import explain
+    from gateline.adapters.project import Project
+
+    explanation = explain(Project.find(Path.cwd()), workload)
+    for step, lines in explanation.steps.items():
+        for number, line in enumerate(lines):
+            _print_beside(step if number == 0 else "", line)
+    for note in explanation.notes:
+        _print_beside("note", note)
+    print(f"{explanation.name}: ready" + (", but see the note" if explanation.notes else ""))
+
+
+@app.command(epilog="\b\nExample:\n  gateline run flight_delays\n")
+@_in_one_line
+def run(
+    workload: Annotated[
+        str, typer.Argument(metavar="WORKLOAD", help="Name of a workload, or path of its file.", show_default=False)
+    ],
+) -> None:
+    """Run the six steps of a workload; DVC skips what is up to date. Ends with what `gateline show` says."""
+    from gateline.adapters.dvc_run import run_workload
+    from gateline.adapters.project import Project
+    from gateline.adapters.summary import print_summary, summarise
+
+    project = Project.find(Path.cwd())
+    code, why = run_workload(project, workload, say=_say)
+    if code != EXIT_DONE:
+        raise typer.Exit(refuse(why, code))
+    name = project.resolve(workload).stem
+    _say("")
+    print_summary(summarise(name, project.artifacts(name)), _console(), Path.cwd())
+
+
+@app.command(
+    short_help="Show verdicts, metrics against baselines, the registered version, the reports.",
+    epilog="\b\nExample:\n  gateline show flight_delays\n",
+)
+@_in_one_line
+def show(
+    workload: Annotated[
+        str, typer.Argument(metavar="WORKLOAD", help="Name of a workload, or path of its file.", show_default=False)
+    ],
+) -> None:
+    """Show the last verdicts, the metrics against the baselines, the registered version, and where the reports are."""
+    from gateline.adapters.project import Project
+    from gateline.adapters.summary import print_summary, summarise
+
+    project = Project.find(Path.cwd())
+    name = project.resolve(workload).stem
+    print_summary(summarise(name, project.artifacts(name)), _console(), Path.cwd())
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE, highlight=False)
+
+
+def _print_beside(label: str, words: str) -> None:
+    """Print words in a column of their own, folded to the width of the terminal or pipe."""
+    width = shutil.get_terminal_size((WIDTH_OF_A_PIPE, 0)).columns if sys.stdout.isatty() else WIDTH_OF_A_PIPE
+    indent = " " * WIDTH_OF_A_LABEL
+    folded = textwrap.wrap(
+        words,
+        max(40, width),
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    print("\n".join([f"{label:{WIDTH_OF_A_LABEL}}{folded[0].lstrip()}", *folded[1:]]))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _shown(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

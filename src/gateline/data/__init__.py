@@ -1,0 +1,1 @@
+"""How sequences are kept, split, scaled and gathered; knows no task and no model."""

@@ -1,0 +1,79 @@
+"""What the clock and the calendar say of a time stamp; always known ahead, in the local time of the people concerned."""
+
+from __future__ import annotations
+
+import zoneinfo
+from datetime import date
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+from pydantic import AfterValidator, Field
+
+from gateline.workload.section import Section
+
+CYCLES = ("hour_of_day", "day_of_week", "day_of_month", "day_of_year")
+
+
+def _known_timezone(name: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"an IANA time zone such as Europe/Berlin, got {name!r}") from error
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_known_timezone)]
+Harmonics = Annotated[int, Field(ge=0, le=12)]
+
+
+class Calendar(Section):
+    """Calendar features. A cycle with n harmonics gives n sines and n cosines, so that 23 o'clock is next to 0."""
+
+    timezone: TimeZone = "UTC"
+    hour_of_day: Harmonics = 0
+    day_of_week: Harmonics = 0
+    day_of_month: Harmonics = 0
+    day_of_year: Harmonics = 0
+    weekend: bool = False
+    """1 on Saturday and Sunday."""
+    special_days: tuple[date, ...] = ()
+    """Local dates (holidays, closures, ...) that get a 1."""
+
+    def names(self) -> list[str]:
+        """Name the features in the order of `features`."""
+        cyclic = [
+            f"{cycle}_{wave}{harmonic}"
+            for cycle in CYCLES
+            for harmonic in range(1, getattr(self, cycle) + 1)
+            for wave in ("sin", "cos")
+        ]
+        return cyclic + ["weekend"] * self.weekend + ["special_day"] * bool(self.special_days)
+
+    def features(self, times: pd.Series) -> np.ndarray:
+        """Compute the features.
+
+        Args:
+            times: (N,) time stamps with a time zone.
+
+        Returns:
+            float32 (N, len(names())), within -1..1.
+        """
+        local = times.dt.tz_convert(self.timezone).dt
+        phase = {
+            "hour_of_day": (local.hour + local.minute / 60 + local.second / 3600) / 24,
+            "day_of_week": local.day_of_week / 7,
+            "day_of_month": (local.day - 1) / 31,
+            "day_of_year": (local.day_of_year - 1) / 365.25,
+        }
+        columns = [
+            function(2 * np.pi * harmonic * phase[cycle].to_numpy())
+            for cycle in CYCLES
+            for harmonic in range(1, getattr(self, cycle) + 1)
+            for function in (np.sin, np.cos)
+        ]
+        if self.weekend:
+            columns.append((local.day_of_week >= 5).to_numpy())
+        if self.special_days:
+            columns.append(local.date.isin(self.special_days).to_numpy())
+        return np.column_stack(columns).astype(np.float32) if columns else np.zeros((len(times), 0), np.float32)

@@ -1,0 +1,47 @@
+"""Decisions of the process that training and inference share: threads, denormal numbers, determinism, device, precision."""
+
+from __future__ import annotations
+
+import torch
+
+from gateline.errors import WorkloadError
+
+THREADS = 1
+"""More threads split sums differently, so the bytes of the weights would depend on the number of cores; and for recurrent
+products of this size a second thread brings next to nothing."""
+
+
+def configure_process(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
+    """Set up the process; call it once, before any arithmetic.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``auto`` (cuda if there is one).
+        precision: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (bfloat16 on a GPU that has it, else float32).
+
+    Returns:
+        The device, and the type that autocast shall use (float32: no autocast).
+
+    Raises:
+        WorkloadError: the device is not there, or cannot compute in that precision.
+    """
+    # Vanishing gradients become denormal numbers, which make long windows several times slower on CPUs.
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(THREADS)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise WorkloadError(
+            "device", expected="a CUDA device", found="none", do="Set `device: cpu` or `auto` in params.yaml"
+        )
+    if device not in ("auto", "cpu", "cuda"):
+        raise WorkloadError("device", expected="auto, cpu or cuda", found=repr(device), do="Correct params.yaml")
+    chosen = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if precision == "auto":
+        precision = "bfloat16" if chosen.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    if precision not in types:
+        raise WorkloadError(
+            "precision", expected="auto, " + ", ".join(types), found=repr(precision), do="Correct params.yaml"
+        )
+    if precision == "float16" and chosen.type == "cpu":
+        raise WorkloadError("precision", expected="float32 or bfloat16 on a CPU", found="float16", do="Use bfloat16")
+    return chosen, types[precision]

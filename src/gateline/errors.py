@@ -1,0 +1,97 @@
+"""What Gateline says when it refuses: where, what was expected, what was found, what to do.
+
+Knows nothing of the rest of the library, and never prints: a door prints.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+EXIT_DONE = 0
+EXIT_REFUSED = 2
+EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong with the input, run the same command again
+
+MAX_EXAMPLES = 5
+
+
+class GatelineError(Exception):
+    """A refusal that a person can act on.
+
+    Args:
+        where: dotted key, file and row, or folder that the refusal is about.
+        expected: what would have been accepted.
+        found: what was there instead.
+        do: the next thing to try, as an imperative sentence without a full stop.
+    """
+
+    exit_code = EXIT_REFUSED
+
+    def __init__(self, where: object, *, expected: str, found: str, do: str) -> None:
+        self.where = str(where)
+        self.expected = expected
+        self.found = found
+        self.do = do
+        end = "" if do.endswith(("?", ".")) else "."
+        super().__init__(f"{self.where}: expected {expected}; found {found}. {do}{end}")
+
+
+class WorkloadError(GatelineError, ValueError):
+    """The workload file asks for something that is not there or cannot work."""
+
+
+class DataError(GatelineError, ValueError):
+    """The data are not what the workload says they are."""
+
+
+class ArtifactError(GatelineError):
+    """A folder of an earlier step is missing, incomplete, changed, or carries a bad verdict."""
+
+
+class TrainingError(GatelineError):
+    """Training cannot go on; raised before the weights are touched."""
+
+
+class RegistryError(GatelineError):
+    """The model registry holds something else than was expected."""
+
+
+class TryAgainError(GatelineError):
+    """Nothing is wrong with the input: the same command, run again, goes on."""
+
+    exit_code = EXIT_TRY_AGAIN
+
+
+class UnreachableError(TryAgainError):
+    """A server did not answer after several tries."""
+
+
+class PreemptedError(TryAgainError):
+    """The process was told to stop; what was finished is kept."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Say which known word is meant, or list them all.
+
+    Example:
+        >>> did_you_mean("lokback", ["lookback", "horizon"])
+        "Did you mean 'lookback'?"
+        >>> did_you_mean("xyz", ["lookback", "horizon"])
+        'Known are: horizon, lookback'
+    """
+    words = sorted(known)
+    close = difflib.get_close_matches(word, words, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"Known are: {', '.join(words)}"
+
+
+def examples(values: Sequence[object], total: int | None = None) -> str:
+    """Show at most five values and say how many more there are.
+
+    Example:
+        >>> examples([1, 2, 3, 4, 5, 6, 7])
+        '1, 2, 3, 4, 5 and 2 more'
+    """
+    count = len(values) if total is None else total
+    shown = ", ".join(str(value) for value in values[:MAX_EXAMPLES])
+    rest = count - min(len(values), MAX_EXAMPLES)
+    return f"{shown} and {rest} more" if rest > 0 else shown

@@ -1,0 +1,159 @@
+"""Measure a model on the untouched test part, beside the baselines, and write the verdict and the report."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gateline.manifest import Artifact, check_made_from, open_artifact, write_artifact
+from gateline.promotion import judge
+from gateline.table import write_table
+from gateline.tasks import task_named
+from gateline.workload import Workload
+from gateline.workload.gates import Gates
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a task measured on the test part.
+
+    Args:
+        metrics: of the model, in raw units.
+        baselines: the same metrics of each baseline on the same windows.
+        slices: metrics of the model per slice.
+        details: JSON values of the task's own, e.g. the error by step.
+        num_windows: how many windows were scored.
+        predictions: every forecast beside what happened.
+    """
+
+    metrics: Mapping[str, float]
+    baselines: Mapping[str, Mapping[str, float]]
+    slices: Mapping[str, Mapping[str, float]]
+    details: Mapping[str, Any]
+    num_windows: int
+    predictions: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One plot: ``plots/NAME.png``, a title and a sentence."""
+
+    name: str
+    title: str
+    caption: str
+
+
+def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Path) -> Artifact:
+    """Write the artifact `evaluation`.
+
+        evaluation/
+        ├── metrics.json            test, baselines, slices, details of the task
+        ├── predictions.parquet     one row per window and step
+        ├── plots/*.png
+        ├── report.html             all of it on one page
+        └── model_card.md           what the model is, from evidence only
+
+    Args:
+        workload: its sections `evaluation` and `gates`.
+        prepared: windows and arrays.
+        model: made from `prepared`.
+        folder: where to write.
+
+    Raises:
+        ArtifactError: the model was made from other data.
+        WorkloadError: the gates name what is not measured.
+    """
+    check_made_from(model, prepared)
+    task = task_named(workload.task)
+    scoring = importlib.import_module(f"gateline.scoring.{workload.task}")
+    settings = workload.section("evaluation", task.Evaluation)
+    gates = workload.section("gates", Gates)
+    scores: Scores = scoring.score(task, settings, prepared, model)
+    verdict = judge(scores.metrics, scores.baselines, scores.num_windows, gates)
+    with write_artifact(folder, "evaluation", {"prepared": prepared, "model": model}) as draft:
+        (draft.path / "plots").mkdir()
+        figures = scoring.figures(scores, prepared, model, draft.path / "plots")
+        write_table(scores.predictions, draft.path / "predictions.parquet")
+        measured = {
+            "test": scores.metrics,
+            "baselines": scores.baselines,
+            "slices": scores.slices,
+            "details": scores.details,
+            "num_windows": scores.num_windows,
+        }
+        draft.write_json("metrics.json", without_nan(measured))
+        page = {
+            "workload": workload,
+            "scores": scores,
+            "gates": gates,
+            "verdict": verdict,
+            "prepared": prepared,
+            "model": model,
+            "ranking": _ranking(scores, gates.metric),
+        }
+        plots = {figure.name: _as_data_url(draft.path / "plots" / f"{figure.name}.png") for figure in figures}
+        _render("evaluation.html.jinja", draft.path / "report.html", page | {"figures": figures, "plots": plots})
+        _render("model_card.md.jinja", draft.path / "model_card.md", page)
+        draft.facts |= {"verdict": verdict.as_json(), "metrics": without_nan(dict(scores.metrics))}
+    return open_artifact(folder, "evaluation")
+
+
+def summary(evaluation: Artifact) -> str:
+    """Say in one sentence what came out: the verdict, and what speaks for or against it."""
+    verdict = evaluation.facts["verdict"]
+    word = "Passed the gates" if verdict["passed"] else "Did not pass the gates"
+    return f"{word}: {'; '.join(verdict['reasons'])}."
+
+
+def without_nan(value: Any) -> Any:
+    """Replace what JSON has no word for (NaN, infinity) by null."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _ranking(scores: Scores, metric: str) -> list[dict[str, Any]]:
+    """Model and baselines from best to worst, with the share of the worst error as the length of a bar."""
+    rows: list[dict[str, Any]] = [{"name": "this model", "model": True, **scores.metrics}]
+    rows += [{"name": name.replace("_", " "), "model": False, **metrics} for name, metrics in scores.baselines.items()]
+    worst = max((row[metric] for row in rows if math.isfinite(row[metric])), default=1.0) or 1.0
+    mine = scores.metrics[metric]
+    for row in rows:
+        row["share"] = row[metric] / worst if math.isfinite(row[metric]) else 1.0
+        row["against"] = None if row["model"] or not row[metric] else mine / row[metric] - 1
+    return sorted(rows, key=lambda row: row[metric] if math.isfinite(row[metric]) else math.inf)
+
+
+def _as_data_url(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _render(template: str, path: Path, page: Mapping[str, Any]) -> None:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("gateline"),
+        autoescape=template.endswith(".html.jinja"),  # Markdown is no markup that a value could break out of
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["short"] = _short
+    path.write_text(environment.get_template(template).render(page), encoding="utf-8")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if math.isfinite(value) else "–"
+    return str(value)

@@ -1,0 +1,62 @@
+"""Metrics of forecasts in raw units: a statistic per element, then an aggregation; what was not observed does not count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+
+def forecast_metrics(forecast: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """Compare forecasts with what happened.
+
+    Args:
+        forecast: (W, U) in raw units.
+        target: (W, U) in raw units, NaN where not observed.
+
+    Returns:
+        mae, rmse, bias (mean of forecast - target), wape (sum of absolute errors over sum of absolute targets) and
+        median_ae; NaN if nothing was observed or a forecast of an observed step is no number.
+    """
+    observed = np.isfinite(target)
+    error = forecast[observed] - target[observed]
+    if len(error) == 0:
+        return dict.fromkeys(("mae", "rmse", "bias", "wape", "median_ae"), float("nan"))
+    absolute = np.abs(error)
+    scale = np.abs(target[observed]).sum()
+    return {
+        "mae": float(absolute.mean()),
+        "rmse": float(np.sqrt(np.square(error).mean())),
+        "bias": float(error.mean()),
+        "wape": float(absolute.sum() / scale) if scale > 0 else float("nan"),
+        "median_ae": float(np.median(absolute)),
+    }
+
+
+def window_errors(forecast: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum absolute errors per window and count its observed steps, for paired comparisons.
+
+    Args:
+        forecast: (W, U) in raw units.
+        target: (W, U) in raw units, NaN where not observed.
+
+    Returns:
+        Sums (W,) and counts (W,); sums.sum() / counts.sum() is the mean absolute error.
+    """
+    observed = np.isfinite(target)
+    return np.where(observed, np.abs(forecast - np.nan_to_num(target)), 0.0).sum(axis=1), observed.sum(axis=1)
+
+
+def by_step(forecast: np.ndarray, target: np.ndarray) -> list[float]:
+    """Mean absolute error of each of the U steps ahead."""
+    error = np.where(np.isfinite(target), np.abs(forecast - np.nan_to_num(target)), 0.0).sum(axis=0)
+    counts = np.isfinite(target).sum(axis=0)
+    return [float(e / n) if n else float("nan") for e, n in zip(error, counts, strict=True)]
+
+
+def by_group(forecast: np.ndarray, target: np.ndarray, groups: np.ndarray) -> Mapping[str, dict[str, float]]:
+    """Metrics of the windows of each group; groups (W,) of names."""
+    return {
+        str(name): forecast_metrics(forecast[groups == name], target[groups == name])
+        for name in sorted(set(groups.tolist()))
+    }

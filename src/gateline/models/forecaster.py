@@ -1,0 +1,132 @@
+"""An encoder-decoder for windows of many series. B batch, T past steps, U steps to forecast, F features, H hidden.
+
+The encoder reads the past; its last state starts the decoder, which reads what is known ahead of each step and writes
+all steps in one pass, without feeding its own forecasts back.
+
+Source: Sutskever, Vinyals and Le (2014), arXiv 1409.3215; attention: Luong, Pham and Manning (2015), arXiv 1508.04025,
+with the scale of Vaswani et al. (2017); linear path: Lai et al. (2018), arXiv 1703.07015, section 3.6.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from gateline.batch import ForecastBatch
+from gateline.cells import build_cell
+from gateline.workload.section import Section
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+class EncoderDecoderSettings(Section):
+    """Section `model` of a forecasting workload."""
+
+    kind: Literal["encoder_decoder"] = "encoder_decoder"
+    cell: str = "lstm"
+    """A file of `gateline.cells`."""
+    hidden_size: Annotated[int, Field(ge=1)] = 64
+    num_layers: Annotated[int, Field(ge=1)] = 1
+    dropout: Probability = 0.0
+    """Of what the head reads, and between layers."""
+    attention: Literal["none", "dot"] = "none"
+    """dot: every decoder step looks back at all encoder steps."""
+    linear_path: bool = False
+    """Add a linear function of the past target, one weight per lag and step: the LSTM learns what it leaves over."""
+
+
+class EncoderDecoder(nn.Module):
+    """Forecast U steps of one target from T past steps.
+
+    Args:
+        encoder_features: number of features Fp of a past step; the first two are the scaled target and its mask.
+        decoder_features: number of features Fk known ahead of a step.
+        num_series: number of series; each window says which one it is from.
+        lookback: number of past steps T.
+        horizon: number of steps to forecast U.
+        settings: sizes, dropout, attention.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder_features: int,
+        decoder_features: int,
+        num_series: int,
+        lookback: int,
+        horizon: int,
+        settings: EncoderDecoderSettings,
+    ) -> None:
+        super().__init__()
+        hidden, self.horizon = settings.hidden_size, horizon
+        self.num_series = num_series if num_series > 1 else 0
+        build = partial(
+            build_cell,
+            settings.cell,
+            hidden_size=hidden,
+            num_layers=settings.num_layers,
+            dropout=settings.dropout,
+        )
+        self.encoder = build(input_size=encoder_features + self.num_series)
+        # Beside what is known ahead, a decoder step reads how far ahead it is and the last observed target.
+        self.decoder = build(input_size=decoder_features + self.num_series + 2)
+        self.attention = ScaledDotAttention(hidden) if settings.attention == "dot" else None
+        self.dropout = nn.Dropout(settings.dropout)
+        self.head = nn.Linear(hidden * (2 if self.attention else 1), 1)
+        self.linear_path = nn.Linear(2 * lookback, horizon) if settings.linear_path else None
+        if self.linear_path is not None:
+            nn.init.zeros_(self.linear_path.weight)
+            nn.init.zeros_(self.linear_path.bias)
+        self.position: torch.Tensor
+        self.register_buffer("position", torch.linspace(-1, 1, horizon)[:, None], persistent=False)  # (U, 1)
+
+    def forward(self, batch: ForecastBatch) -> torch.Tensor:
+        """Forecast the scaled target: (B, U)."""
+        past, known = batch.past, batch.known
+        if self.num_series:
+            which = nn.functional.one_hot(batch.series, self.num_series).to(past.dtype)[:, None]  # (B, 1, S)
+            past = torch.cat([past, which.expand(-1, past.shape[1], -1)], dim=2)
+            known = torch.cat([known, which.expand(-1, self.horizon, -1)], dim=2)
+        encoded, state = self.encoder(past, None)  # (B, T, H)
+        last = last_observed(batch.past[:, :, 0], batch.past[:, :, 1])  # (B,)
+        steps = [known, self.position.expand(len(past), -1, -1), last[:, None, None].expand(-1, self.horizon, 1)]
+        decoded, _ = self.decoder(torch.cat(steps, dim=2), state)  # (B, U, H)
+        read = [self.dropout(decoded)]
+        if self.attention is not None:
+            context, _ = self.attention(decoded, encoded)
+            read.append(self.dropout(context))
+        forecast = self.head(torch.cat(read, dim=2)).squeeze(2)  # (B, U)
+        if self.linear_path is not None:
+            forecast = forecast + self.linear_path(batch.past[:, :, :2].flatten(1))
+        return forecast
+
+
+class ScaledDotAttention(nn.Module):
+    """Let every query step take a weighted mean of all key steps.
+
+    Args:
+        hidden_size: number of features H of queries and keys.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.key = nn.Linear(hidden_size, hidden_size, bias=False)
+
+    def forward(self, queries: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Attend: queries (B, U, H), keys (B, T, H) -> context (B, U, H), weights (B, U, T) that sum to 1 over T."""
+        scores = self.query(queries) @ self.key(keys).transpose(1, 2) / math.sqrt(keys.shape[2])
+        weights = torch.softmax(scores, dim=2)
+        return weights @ keys, weights
+
+
+def last_observed(values: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
+    """Take the last observed value of each row, 0 where there is none: (B,) from two (B, T)."""
+    steps = torch.arange(1, values.shape[1] + 1, device=values.device)
+    last = (observed.bool() * steps).argmax(dim=1)  # 0 when nothing was observed, and then values there are 0
+    return values.gather(1, last[:, None]).squeeze(1)

@@ -1,0 +1,351 @@
+"""The gates: is a model good enough, and is it better than the champion? Pure functions of numbers, no registry.
+
+`judge` writes the verdict of evaluate: baselines, absolute limits, enough windows. `decide` compares with the champion on
+the same test windows. A number that is not finite, an empty test part or different rows are a no, never an exception.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gateline.errors import WorkloadError, did_you_mean
+from gateline.workload.gates import Baseline, Gates, Limit
+
+MIN_BLOCKS = 8
+"""Blocks of test time below which a bootstrap interval would be far too narrow, so nothing is decided by it."""
+
+RESAMPLES_AT_ONCE = 256
+
+WINDOW_METRICS = ("mae", "mse", "rmse")
+"""Metrics that are a mean over windows, so that windows can be resampled."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: what, whether it holds, and the numbers in a sentence."""
+
+    name: str
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Yes or no, with every check that it rests on."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """All checks hold, and there is at least one."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def reasons(self) -> list[str]:
+        """What speaks against it; where nothing does, what speaks for it."""
+        return [check.reason for check in self.checks if self.passed or not check.passed]
+
+    def as_json(self) -> dict[str, Any]:
+        """What a manifest says of it."""
+        return {"passed": self.passed, "reasons": self.reasons}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a challenger, with every check that it rests on.
+
+    Args:
+        promote: it becomes champion.
+        checks: in the order in which they were made.
+        comparison: metric of both, difference and bound, as they stand in `decision.json`; empty without a champion.
+    """
+
+    promote: bool
+    checks: tuple[Check, ...]
+    comparison: Mapping[str, float]
+
+    @property
+    def reasons(self) -> list[str]:
+        """What speaks against it; where nothing does, what speaks for it."""
+        return [check.reason for check in self.checks if self.promote or not check.passed]
+
+
+@dataclass(frozen=True)
+class WindowErrors:
+    """Errors of one model on the test windows, in the unit of the metric's sum.
+
+    Args:
+        metric: one of WINDOW_METRICS.
+        total: (W,) sum of the absolute (mae) or squared (mse, rmse) errors of a window's observed targets.
+        count: (W,) number of observed targets of a window.
+        origin: (W,) time of the first step forecast, Unix seconds; windows of several series share it.
+        rows: digest of the targets scored, so that two models are compared on the same rows only.
+        slices: metric per slice of the test part.
+    """
+
+    metric: str
+    total: np.ndarray
+    count: np.ndarray
+    origin: np.ndarray
+    rows: str
+    slices: Mapping[str, float]
+
+    def score(self) -> float:
+        """The metric over all windows; NaN where there is no target."""
+        return float(_metric(self.metric, np.sum(self.total), np.sum(self.count)))
+
+
+def judge(
+    metrics: Mapping[str, float | None],
+    baselines: Mapping[str, Mapping[str, float | None]],
+    num_windows: int,
+    gates: Gates,
+) -> Verdict:
+    """Say whether a model passes the baselines and the absolute limits.
+
+    Args:
+        metrics: metrics of the model on the test part, in raw units.
+        baselines: the same metrics of each baseline on the same windows.
+        num_windows: test windows that were scored.
+        gates: what must hold.
+
+    Raises:
+        WorkloadError: `gates` names a metric or a baseline that evaluate did not compute.
+    """
+    if not metrics:
+        return Verdict((Check("metrics", False, "nothing was measured on the test part"),))
+    _known("gates.metric", gates.metric, metrics, "metric")
+    for name in gates.baselines:
+        _known(f"gates.baselines.{name}", name, baselines, "baseline")
+        _known("gates.metric", gates.metric, baselines[name], f"metric of the baseline {name}")
+    for name in gates.limits:
+        _known(f"gates.limits.{name}", name, metrics, "metric")
+    checks = [
+        Check(
+            "min_windows",
+            num_windows >= gates.min_windows,
+            f"{num_windows} test windows, at least {gates.min_windows} are needed to judge",
+        )
+    ]
+    checks += [
+        Check("finite", False, f"{name} is {value}, no finite number")
+        for name, value in {
+            **metrics,
+            **{f"{b}/{m}": v for b, values in baselines.items() for m, v in values.items()},
+        }.items()
+        if not _finite(value)
+    ]
+    if all(check.name != "finite" for check in checks):
+        mine = _number(metrics[gates.metric])
+        checks += [
+            _against_baseline(gates.metric, mine, name, _number(baselines[name][gates.metric]), rule)
+            for name, rule in gates.baselines.items()
+        ]
+        checks += [_within(name, _number(metrics[name]), limit) for name, limit in gates.limits.items()]
+    return Verdict(tuple(checks))
+
+
+def reduce_windows(
+    metric: str,
+    forecasts: np.ndarray,
+    targets: np.ndarray,
+    origin: np.ndarray,
+    *,
+    rows: str,
+    slices: Mapping[str, np.ndarray] | None = None,
+) -> WindowErrors:
+    """Reduce forecasts of the test windows to what `decide` compares.
+
+    Args:
+        metric: one of WINDOW_METRICS.
+        forecasts: (W, H) in raw units.
+        targets: (W, H) in raw units, NaN where nothing was observed.
+        origin: (W,) Unix seconds.
+        rows: digest of what was scored.
+        slices: bool (W, H) or (W, 1) by name of the slice; one without an observed target says nothing and is left out.
+
+    Raises:
+        WorkloadError: the metric is no mean over windows.
+    """
+    _known("gates.metric", metric, WINDOW_METRICS, "metric that models are compared by")
+    observed = ~np.isnan(targets)  # (W, H)
+    error = np.where(observed, forecasts - np.where(observed, targets, 0.0), 0.0).astype(np.float64)
+    error = np.abs(error) if metric == "mae" else error**2
+    masks = {name: np.broadcast_to(mask, observed.shape) & observed for name, mask in (slices or {}).items()}
+    return WindowErrors(
+        metric,
+        total=error.sum(axis=1),
+        count=observed.sum(axis=1).astype(np.float64),
+        origin=np.asarray(origin),
+        rows=rows,
+        slices={
+            name: float(_metric(metric, error[mask].sum(), mask.sum())) for name, mask in masks.items() if mask.any()
+        },
+    )
+
+
+def decide(
+    verdict: Verdict,
+    challenger: WindowErrors,
+    champion: WindowErrors | None,
+    gates: Gates,
+    *,
+    horizon: int,
+    generator: np.random.Generator,
+) -> Decision:
+    """Say whether a challenger becomes champion.
+
+    Without a champion the verdict is enough. With one, the difference of the metric on the same windows gets a one-sided
+    bound from a paired moving-block bootstrap over time, since errors of overlapping windows are not independent.
+
+    Args:
+        verdict: what `judge` says of the challenger.
+        challenger: its errors on the test windows.
+        champion: the champion's errors on the same windows; None if there is no champion.
+        gates: the rule, its margin, and the margin of the slices.
+        horizon: number of steps that a window forecasts; a block is at least twice as long.
+        generator: draws the blocks.
+
+    Source:
+        Künsch (1989), The Annals of Statistics 17(3), section 2: moving blocks.
+    """
+    checks = list(verdict.checks)
+    if champion is None:
+        checks.append(Check("champion", True, "there is no champion yet: the baselines and limits decide"))
+        return Decision(verdict.passed, tuple(checks), {})
+    same_rows = (
+        champion.metric == challenger.metric
+        and champion.rows == challenger.rows
+        and np.array_equal(champion.origin, challenger.origin)
+        and np.array_equal(champion.count, challenger.count)
+    )
+    checks.append(
+        Check("same_rows", same_rows, f"scored on {'the same' if same_rows else 'other'} rows than the champion")
+    )
+    mine, theirs = challenger.score(), champion.score()
+    numbers = (mine, theirs, *challenger.slices.values(), *champion.slices.values())
+    finite = all(map(math.isfinite, numbers)) and all(
+        bool(np.isfinite(errors.total).all()) for errors in (challenger, champion)
+    )
+    if not finite:
+        checks.append(Check("finite", False, "an error of the challenger or of the champion is no finite number"))
+    if not (same_rows and finite):
+        return Decision(False, tuple(checks), {})
+    comparison = {"challenger": mine, "champion": theirs, "difference": mine - theirs}
+    if np.array_equal(challenger.total, champion.total):
+        checks.append(
+            Check("tie", False, "it makes the same errors as the champion on every window; a tie promotes nobody")
+        )
+        return Decision(False, tuple(checks), comparison)
+    difference, bound = _check_difference(challenger, champion, gates, horizon, generator)
+    checks.append(difference)
+    if bound is not None:
+        comparison["upper_bound"] = bound
+    checks += _check_slices(challenger, champion, gates)
+    return Decision(all(check.passed for check in checks), tuple(checks), comparison)
+
+
+def _check_difference(
+    challenger: WindowErrors, champion: WindowErrors, gates: Gates, horizon: int, generator: np.random.Generator
+) -> tuple[Check, float | None]:
+    rule, metric = gates.champion, challenger.metric
+    origins = np.unique(challenger.origin)
+    block = max(2 * horizon, math.ceil(len(origins) ** (1 / 3)))
+    if len(origins) < MIN_BLOCKS * block:
+        reason = (
+            f"{len(origins)} points of time in the test part, {MIN_BLOCKS * block} are needed to tell the challenger from "
+            f"the champion ({MIN_BLOCKS} blocks of {block})"
+        )
+        return Check("champion", False, reason), None
+    mine, theirs = challenger.score(), champion.score()
+    differences = bootstrap_differences(challenger, champion, block, rule.resamples, generator)
+    bound = float(np.quantile(differences, rule.confidence))
+    allowed = rule.margin * theirs if rule.rule == "non_inferior" else -rule.margin * theirs
+    passed = bound < allowed and (rule.rule == "non_inferior" or mine < theirs)
+    reason = (
+        f"{metric} {mine:.4g} against the champion's {theirs:.4g}: the difference {mine - theirs:+.3g} is at most "
+        f"{bound:+.3g} at {rule.confidence:.0%} confidence, and {rule.rule.replace('_', '-')} asks for less than {allowed:+.3g}"
+    )
+    return Check("champion", passed, reason), bound
+
+
+def bootstrap_differences(
+    challenger: WindowErrors, champion: WindowErrors, block: int, resamples: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Resample the difference of the metric, challenger minus champion, by blocks of consecutive points of time.
+
+    Windows of all series that begin at one time stay together, and both models are resampled at the same times.
+
+    Returns:
+        float64 (resamples,).
+    """
+    _, index = np.unique(challenger.origin, return_inverse=True)
+    columns = np.stack([challenger.total, champion.total, challenger.count])  # (3, W)
+    by_time = np.stack([np.bincount(index, weights=column) for column in columns])  # (3, N)
+    ends = np.concatenate([np.zeros((3, 1)), np.cumsum(by_time, axis=1)], axis=1)
+    sums = ends[:, block:] - ends[:, :-block]  # (3, N - block + 1): the sum over the block that begins there
+    num_blocks = math.ceil(by_time.shape[1] / block)
+    differences = np.empty(resamples)
+    for first in range(0, resamples, RESAMPLES_AT_ONCE):
+        size = min(RESAMPLES_AT_ONCE, resamples - first)
+        starts = generator.integers(0, sums.shape[1], size=(size, num_blocks))
+        mine, theirs, count = sums[:, starts].sum(axis=2)  # each (size,)
+        differences[first : first + size] = _metric(challenger.metric, mine, count) - _metric(
+            challenger.metric, theirs, count
+        )
+    return differences
+
+
+def _check_slices(challenger: WindowErrors, champion: WindowErrors, gates: Gates) -> list[Check]:
+    if set(challenger.slices) != set(champion.slices):
+        return [Check("slices", False, "the champion was scored on other slices")]
+    checks = []
+    for name, theirs in champion.slices.items():
+        mine = challenger.slices[name]
+        worst = theirs + gates.slice_margin * abs(theirs)
+        reason = f"{challenger.metric} of {name} {mine:.4g}, at most {worst:.4g} allowed (the champion's {theirs:.4g})"
+        checks.append(Check(f"slice {name}", mine <= worst, reason))
+    return checks
+
+
+def _against_baseline(metric: str, mine: float, name: str, theirs: float, baseline: Baseline) -> Check:
+    share = f"{(mine - theirs) / abs(theirs):+.1%}" if theirs else f"{mine - theirs:+.3g}"
+    said = f"{metric} {mine:.4g} against {theirs:.4g} of {name} ({share})"
+    if baseline.rule == "superior":
+        needed = f"lower by more than {baseline.margin:.1%}" if baseline.margin else "lower"
+        return Check(f"baseline {name}", mine < theirs - baseline.margin * abs(theirs), f"{said}; must be {needed}")
+    passed = mine <= theirs + baseline.margin * abs(theirs)
+    return Check(f"baseline {name}", passed, f"{said}; must not be higher by more than {baseline.margin:.1%}")
+
+
+def _within(name: str, value: float, limit: Limit) -> Check:
+    low, high = limit.min, limit.max
+    passed = (low is None or value >= low) and (high is None or value <= high)
+    bounds = " and ".join(
+        f"{word} {bound:g}" for word, bound in (("at least", low), ("at most", high)) if bound is not None
+    )
+    return Check(f"limit {name}", passed, f"{name} {value:.4g}; must be {bounds}")
+
+
+def _metric(metric: str, total: Any, count: Any) -> Any:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.divide(total, count)
+    return np.sqrt(mean) if metric == "rmse" else mean
+
+
+def _known(where: str, name: str, known: Any, what: str) -> None:
+    if name not in known:
+        raise WorkloadError(where, expected=f"a known {what}", found=repr(name), do=did_you_mean(name, known))
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

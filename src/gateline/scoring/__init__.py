@@ -1,0 +1,1 @@
+"""What evaluate measures and draws, one file per task, found by the task's name."""

@@ -1,0 +1,231 @@
+"""Score a forecaster and its baselines on the test windows, and draw what a person of the field would want to see."""
+
+from __future__ import annotations
+
+import calendar as months
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from gateline.baselines.forecasting import BASELINES, Problem
+from gateline.data.series_encoding import Encoding
+from gateline.data.splits import PARTS
+from gateline.evaluation import Figure, Scores
+from gateline.manifest import Artifact
+from gateline.metrics import by_group, by_step, forecast_metrics
+from gateline.tasks.forecasting import STATE, Forecaster, Forecasting, ForecastingEvaluation, open_store, read_windows
+
+SHOWN_DAYS = 14  # of forecasts in the picture
+SHOWN_SERIES = 3
+INK, MODEL, SOFT = "#17202a", "#0b6e99", "#9aa6b2"
+
+
+def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact, model: Artifact) -> Scores:
+    """Forecast the test windows with the model and with every baseline.
+
+    Args:
+        task: the task.
+        settings: season, cycle, baselines and slices.
+        prepared: windows and arrays.
+        model: weights and configuration.
+    """
+    state = prepared.read_json(STATE)
+    encoding = Encoding.from_json(state["encoding"])
+    forecaster = task.load_predictor(model.path)
+    problem = Problem(
+        store=open_store(prepared),
+        encoding=encoding,
+        origins={part: read_windows(prepared, part) for part in PARTS},
+        lookback=state["windows"]["lookback"],
+        horizon=state["windows"]["horizon"],
+        season=settings.season,
+        cycle=settings.cycle,
+    )
+    target = np.asarray(problem.store.arrays["raw_target"])[problem.steps("test")]  # (W, U)
+    forecast = forecaster.forecast(problem.store, problem.origins["test"])
+    # One thread: sums over threads differ in their last bits, and an oversubscribed OpenMP crawls.
+    with threadpool_limits(1):
+        baselines = {name: BASELINES[name](problem, "test") for name in settings.baselines}
+    names = np.array(encoding.series, dtype=object)[np.asarray(problem.store.arrays["series"])[problem.origins["test"]]]
+    key_values = _keys_of(names, encoding)
+    return Scores(
+        metrics=forecast_metrics(forecast, target),
+        baselines={name: forecast_metrics(guess, target) for name, guess in baselines.items()},
+        slices={
+            f"{key}={value}": metrics
+            for key in settings.slices
+            for value, metrics in by_group(forecast, target, key_values[key]).items()
+        },
+        details={
+            "unit": encoding.schema.columns[encoding.target].unit,
+            "target": encoding.target,
+            "mae_by_step": {"model": by_step(forecast, target)} | {n: by_step(g, target) for n, g in baselines.items()},
+            "validation": {"mae": _validation_mae(problem, forecaster)},
+        },
+        num_windows=len(target),
+        predictions=_as_table(problem, key_values, target, forecast, baselines),
+    )
+
+
+def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -> list[Figure]:
+    """Draw the plots into a folder: forecasts, error by step ahead, error by hour or day, training."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(
+        {
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": SOFT,
+            "axes.titlelocation": "left",
+            "axes.titleweight": "bold",
+            "svg.hashsalt": "gateline",
+            "figure.dpi": 110,
+            "legend.frameon": False,
+        }
+    )
+    encoding = Encoding.from_json(prepared.read_json(STATE)["encoding"])
+    draw = {
+        "forecasts": (partial(_draw_forecasts, scores=scores, encoding=encoding), "Forecasts beside what happened"),
+        "error_by_step": (partial(_draw_error_by_step, scores=scores), "Error by how far ahead"),
+        "error_by_position": (partial(_draw_error_by_position, scores=scores, encoding=encoding), "Error over the day"),
+        "training": (partial(_draw_training, model=model), "Training"),
+    }
+    drawn = []
+    for name, (function, title) in draw.items():
+        figure, caption = function(plt)
+        figure.savefig(folder / f"{name}.png", metadata={"Software": None}, bbox_inches="tight")
+        plt.close(figure)
+        drawn.append(Figure(name, title, caption))
+    return drawn
+
+
+def _validation_mae(problem: Problem, forecaster: Forecaster) -> float:
+    target = np.asarray(problem.store.arrays["raw_target"])[problem.steps("validation")]
+    return forecast_metrics(forecaster.forecast(problem.store, problem.origins["validation"]), target)["mae"]
+
+
+def _keys_of(names: np.ndarray, encoding: Encoding) -> Mapping[str, np.ndarray]:
+    """Split names of series into the values of their keys: (W,) per key."""
+    keys = encoding.schema.keys
+    parts = np.array([name.split("/", len(keys) - 1) for name in names], dtype=object).reshape(len(names), -1)
+    return {key: parts[:, place] for place, key in enumerate(keys)}
+
+
+def _as_table(
+    problem: Problem,
+    keys: Mapping[str, np.ndarray],
+    target: np.ndarray,
+    forecast: np.ndarray,
+    baselines: Mapping[str, np.ndarray],
+) -> pd.DataFrame:
+    """One row per window and step: keys, origin, step (1..U), time, target, forecast, baselines."""
+    windows, horizon = target.shape
+    times = np.asarray(problem.store.arrays["time"])
+    steps = problem.steps("test")
+    return pd.DataFrame(
+        {
+            **{key: np.repeat(values, horizon).astype(str) for key, values in keys.items()},
+            "origin": pd.to_datetime(np.repeat(times[problem.origins["test"]], horizon), unit="s", utc=True),
+            "step": np.tile(np.arange(1, horizon + 1), windows),
+            "time": pd.to_datetime(times[steps].ravel(), unit="s", utc=True),
+            "target": target.ravel(),
+            "forecast": forecast.ravel(),
+            **{f"baseline_{name}": guess.ravel() for name, guess in baselines.items()},
+        }
+    )
+
+
+def _series_column(table: pd.DataFrame, encoding: Encoding) -> pd.Series:
+    if not encoding.schema.keys:
+        return pd.Series("", index=table.index)
+    return table[list(encoding.schema.keys)].agg("/".join, axis=1)
+
+
+def _draw_forecasts(plt: Any, scores: Scores, encoding: Encoding) -> tuple[Any, str]:
+    """The liveliest weeks of the test part, each value as it was forecast half the horizon before."""
+    table = scores.predictions
+    ahead = max(1, int(table["step"].max()) // 2)
+    table = table[table["step"] == ahead]
+    series = _series_column(table, encoding)
+    table = table.assign(series=series, local=table["time"].dt.tz_convert(encoding.calendar.timezone))
+    shown = list(dict.fromkeys(sorted(series)))[:SHOWN_SERIES]
+    day = (
+        table["local"].dt.floor("D")
+        if table["local"].dt.tz is None
+        else table["local"].dt.tz_localize(None).dt.floor("D")
+    )
+    spread = table["target"].groupby(day).std().fillna(0).rolling(SHOWN_DAYS, min_periods=1).mean()
+    last_day = spread.index[int(np.argmax(spread.to_numpy()))]
+    inside = (day > last_day - pd.Timedelta(days=SHOWN_DAYS)) & (day <= last_day)
+    import matplotlib.dates
+
+    figure, axes = plt.subplots(len(shown), 1, figsize=(11, 1 + 2.1 * len(shown)), sharex=True, squeeze=False)
+    for axis, name in zip(axes[:, 0], shown, strict=True):
+        rows = table[inside & (table["series"] == name)].sort_values("local")
+        moments = rows["local"].dt.tz_localize(None)
+        axis.plot(moments, rows["target"], color=INK, linewidth=1.1, label="observed")
+        axis.plot(moments, rows["forecast"], color=MODEL, linewidth=1.6, label=f"forecast {ahead} steps before")
+        axis.set_ylabel(f"{encoding.target} [{scores.details['unit'] or '-'}]")
+        axis.set_title(name)
+    axes[0, 0].legend(loc="upper right", ncols=2)
+    axes[-1, 0].xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%d %b"))
+    caption = (
+        f"The {SHOWN_DAYS} most varied days of the test part, in {encoding.calendar.timezone} time. Each point of the blue "
+        f"line was forecast {ahead} steps before."
+    )
+    return figure, caption
+
+
+def _draw_error_by_step(plt: Any, scores: Scores) -> tuple[Any, str]:
+    figure, axis = plt.subplots(figsize=(8, 4))
+    curves = scores.details["mae_by_step"]
+    for name, curve in curves.items():
+        style = (
+            {"color": MODEL, "linewidth": 2.6, "zorder": 3} if name == "model" else {"linewidth": 1.2, "alpha": 0.85}
+        )
+        axis.plot(range(1, len(curve) + 1), curve, label=name.replace("_", " "), **style)
+    axis.set_xlabel("steps ahead")
+    axis.set_ylabel(f"mean absolute error [{scores.details['unit'] or '-'}]")
+    axis.set_ylim(bottom=0)
+    axis.legend(loc="lower right", ncols=2)
+    return figure, "Mean absolute error on the test part for each step ahead; lower is better."
+
+
+def _draw_error_by_position(plt: Any, scores: Scores, encoding: Encoding) -> tuple[Any, str]:
+    table = scores.predictions
+    local = table["time"].dt.tz_convert(encoding.calendar.timezone).dt
+    daily = encoding.schema.time.frequency.total_seconds() < 86_400
+    position = local.hour if daily else local.day_of_week
+    error = (table["forecast"] - table["target"]).abs().groupby(position).mean()
+    count = table["target"].notna().groupby(position).mean()
+    figure, axis = plt.subplots(figsize=(8, 3.4))
+    axis.bar(error.index, error.where(count > 0), color=MODEL, width=0.75)
+    axis.set_ylabel(f"mean absolute error [{scores.details['unit'] or '-'}]")
+    axis.set_xlabel(f"hour of the day ({encoding.calendar.timezone})" if daily else "day of the week")
+    if daily:
+        axis.set_xticks(range(0, 24, 3))
+    else:
+        axis.set_xticks(range(7), [months.day_abbr[day] for day in range(7)])
+    return figure, "Mean absolute error of the model on the test part by the time that was forecast."
+
+
+def _draw_training(plt: Any, model: Artifact) -> tuple[Any, str]:
+    history = pd.DataFrame(model.read_json("history.json"))
+    figure, axis = plt.subplots(figsize=(8, 3.4))
+    axis.plot(history["epoch"], history["train_loss"], color=SOFT, marker="o", label="training (with dropout)")
+    axis.plot(history["epoch"], history["validation_loss"], color=MODEL, marker="o", label="validation")
+    axis.axvline(model.facts["best_epoch"], color=INK, linewidth=0.8, linestyle=":")
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("loss [scaled]")
+    axis.set_xticks(history["epoch"])
+    axis.legend()
+    return figure, f"Loss per epoch. The weights of epoch {model.facts['best_epoch']} (dotted) were kept."

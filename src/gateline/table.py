@@ -1,0 +1,130 @@
+"""The table: one row per series and time stamp, in raw units, as a pandas frame in a parquet file.
+
+Reads no workload file and knows no task; a frame keeps the columns, and the order of rows, that its writer gave it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gateline.errors import DataError, examples
+from gateline.workload.schema import Column, Schema
+
+TABLE = "table.parquet"
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table.
+
+    Raises:
+        DataError: the file is no parquet file.
+    """
+    try:
+        return pq.read_table(path).to_pandas()
+    except pa.ArrowInvalid as error:
+        raise DataError(path, expected="a parquet file", found=str(error)[:120], do="Run ingest again") from error
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table: the same frame, the same bytes."""
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None), path)
+
+
+def as_utc(times: pd.Series, timezone: str) -> pd.Series:
+    """Put time stamps on UTC; those without an offset are read in `timezone`.
+
+    Raises:
+        DataError: they are no time stamps.
+    """
+    if not pd.api.types.is_datetime64_any_dtype(times):
+        try:
+            times = pd.to_datetime(times, format="ISO8601")
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"column {times.name}", expected="ISO 8601 time stamps", found=str(error)[:120], do="Correct the column"
+            ) from error
+    if times.dt.tz is None:
+        times = times.dt.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
+    return times.dt.tz_convert("UTC").dt.as_unit("us")
+
+
+def violations(values: pd.Series, column: Column) -> pd.Series:
+    """Mark the values that a column's schema rules out; a missing value is none.
+
+    Returns:
+        A boolean series over the same index.
+    """
+    wrong = pd.Series(False, index=values.index)
+    if column.min is not None:
+        wrong |= values < column.min
+    if column.max is not None:
+        wrong |= values > column.max
+    if column.values is not None:
+        wrong |= values.notna() & ~values.isin(column.values)
+    return wrong.fillna(False).astype(bool)
+
+
+def clean(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """Bring a table that validate accepted into the form that every task starts from.
+
+    Time stamps in UTC, rows ordered by series and time, numbers as float64, values that the schema takes as missing
+    made missing. The same function prepares the training data and a request to the served model.
+
+    Args:
+        frame: the table in raw units.
+        schema: what its columns mean.
+
+    Raises:
+        DataError: a column is absent or of another type, or a value that the schema refuses stands in it.
+    """
+    absent = [name for name in schema.columns if name not in frame.columns]
+    if absent:
+        raise DataError(
+            "table", expected=f"the columns {', '.join(schema.columns)}", found=f"no {examples(absent)}", do="Add them"
+        )
+    cleaned = {}
+    for name, column in schema.columns.items():
+        values = frame[name]
+        if column.type == "time":
+            values = as_utc(values, schema.time.timezone)
+        elif column.type in ("float", "integer", "boolean"):
+            values = _as_numbers(name, values)
+        else:
+            values = values.astype("str").where(values.notna(), None)
+        wrong = violations(values, column)
+        if wrong.any():
+            if column.violation == "refuse":
+                raise DataError(
+                    f"column {name}",
+                    expected=f"values {_range_in_words(column)}",
+                    found=examples(values[wrong].tolist()[:5], int(wrong.sum())),
+                    do="Correct the rows, or say `violation: missing` in the schema",
+                )
+            values = values.mask(wrong)
+        cleaned[name] = values
+    return pd.DataFrame(cleaned).sort_values([*schema.keys, schema.time.column], kind="stable", ignore_index=True)
+
+
+def _as_numbers(name: str, values: pd.Series) -> pd.Series:
+    try:
+        numbers = pd.to_numeric(values).astype("float64")
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"column {name}",
+            expected="numbers",
+            found=str(error)[:120],
+            do="Correct the column or its type in the schema",
+        ) from error
+    return numbers.mask(~np.isfinite(numbers))
+
+
+def _range_in_words(column: Column) -> str:
+    if column.values is not None:
+        return f"among {examples(column.values)}"
+    low, high = ("any" if bound is None else f"{bound:g}" for bound in (column.min, column.max))
+    return f"from {low} to {high} {column.unit}".strip()

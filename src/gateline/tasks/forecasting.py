@@ -1,0 +1,469 @@
+"""Forecasting: several related series, the next steps of one column, in its own unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+from torch.utils.data import DataLoader
+
+from gateline.batch import ForecastBatch
+from gateline.data.calendar import Calendar
+from gateline.data.scaling import Transform
+from gateline.data.series_encoding import Encoding, regular_table, series_names, unix_seconds
+from gateline.data.splits import PARTS, TimeSplit, window_origins
+from gateline.data.store import SequenceStore
+from gateline.data.windows import WindowDataset, batches
+from gateline.errors import ArtifactError, DataError, WorkloadError, did_you_mean, examples
+from gateline.losses import summed_loss
+from gateline.manifest import Artifact, Draft
+from gateline.metrics import forecast_metrics
+from gateline.models.forecaster import EncoderDecoder, EncoderDecoderSettings
+from gateline.table import TABLE, read_table, write_table
+from gateline.workload.gates import Gates
+from gateline.workload.schema import Instant, Schema
+from gateline.workload.section import Section, Span
+
+STATE = "state.json"
+WINDOWS = "windows"
+SCORING_BATCH = 512  # windows at a time where no gradients are kept
+EXAMPLE_SERIES = 2  # series in the example request
+BASELINES = ("last_value", "seasonal_naive", "seasonal_median", "ridge", "gradient_boosting")
+
+Steps = Annotated[int, Field(ge=1)]
+
+
+class Windows(Section):
+    """How much of the past is read and how far ahead is forecast, in steps of `schema.time.frequency`."""
+
+    lookback: Steps
+    horizon: Steps
+    stride: Steps = 1
+    """Steps between the origins of the training part; validation and test take every origin."""
+
+
+class Split(Section):
+    """Training before `validate_from`, validation before `test_from`, test from then on."""
+
+    rule: Literal["time"] = "time"
+    validate_from: Instant
+    test_from: Instant
+    test_until: Instant | None = None
+    embargo: Span | None = None
+    """Left out before each border, so that the earlier part's last targets are not the later part's neighbours."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Split:
+        moments: list[datetime] = [self.validate_from, self.test_from]
+        if self.test_until is not None:
+            moments.append(self.test_until)
+        if moments != sorted(set(moments)):
+            raise ValueError("validate_from < test_from < test_until")
+        return self
+
+    def parts(self) -> TimeSplit:
+        """Turn into the rule itself."""
+        gap = {} if self.embargo is None else {"embargo": self.embargo}
+        return TimeSplit(self.validate_from, self.test_from, self.test_until, **gap)
+
+
+class ForecastingPreprocess(Section):
+    """Section `preprocess` of a forecasting workload."""
+
+    target: str
+    past: tuple[str, ...] = ()
+    """Columns known up to the moment of forecasting."""
+    known: tuple[str, ...] = ()
+    """Columns known ahead for every step to forecast; the most powerful, and the easiest way to leak."""
+    calendar: Calendar = Calendar()
+    transforms: dict[str, Transform] = {}
+    """By column; a column without one is only standardised."""
+    windows: Windows
+    split: Split
+
+
+class ForecastingEvaluation(Section):
+    """Section `evaluation` of a forecasting workload."""
+
+    season: Steps
+    """Steps of one season, e.g. 24 for hours with a daily pattern; what the seasonal baselines repeat."""
+    cycle: Steps
+    """Steps after which the whole pattern repeats, e.g. 168 for hours of a week; the positions of `seasonal_median`."""
+    baselines: Annotated[tuple[Literal[BASELINES], ...], Field(min_length=1)] = BASELINES  # type: ignore[valid-type]
+    slices: tuple[str, ...] = ()
+    """Key columns whose values get metrics of their own."""
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Forecasts of W windows beside what happened, in raw units.
+
+    Args:
+        origin: int64 (W,), Unix seconds of the first step.
+        series: object (W,), names.
+        forecast: float64 (W, U).
+        target: float64 (W, U), NaN where not observed.
+    """
+
+    origin: np.ndarray
+    series: np.ndarray
+    forecast: np.ndarray
+    target: np.ndarray
+
+
+class Forecaster:
+    """A trained forecaster with its preprocessing inside: raw units in, raw units out.
+
+    Args:
+        network: in eval mode.
+        encoding: fitted.
+        lookback: past steps T it reads.
+        horizon: steps U it forecasts.
+    """
+
+    def __init__(self, network: nn.Module, encoding: Encoding, *, lookback: int, horizon: int) -> None:
+        self._network = network.eval()
+        self.encoding = encoding
+        self.lookback = lookback
+        self.horizon = horizon
+
+    @property
+    def input_columns(self) -> list[tuple[str, str, bool]]:
+        """Name, type and whether it must be there, of each column of a request."""
+        schema = self.encoding.schema
+        needed = {schema.time.column, *schema.keys, self.encoding.target, *self.encoding.past, *self.encoding.known}
+        return [(name, column.type, True) for name, column in schema.columns.items() if name in needed]
+
+    @property
+    def output_columns(self) -> list[tuple[str, str]]:
+        """Name and type of each column of an answer."""
+        schema = self.encoding.schema
+        named = [(name, str(schema.columns[name].type)) for name in (*schema.keys, schema.time.column)]
+        return [*named, (self.encoding.target, "float")]
+
+    def predict(self, frame: pd.DataFrame, origin: pd.Timestamp | None = None) -> pd.DataFrame:
+        """Forecast the next `horizon` steps of every series in a request.
+
+        Args:
+            frame: rows in raw units, in any order: at least `lookback` steps of each series before the origin; and, when
+                columns are known ahead, the `horizon` steps from it (their target and past columns are not read).
+            origin: first time stamp to forecast. Without it, the last `horizon` rows of each series are forecast when
+                columns are known ahead, else the steps after its last row.
+
+        Returns:
+            One row per series and step: keys, time stamp, forecast.
+
+        Raises:
+            DataError: a column, a series, or enough rows are not there, or a value is refused by the schema.
+        """
+        schema = self.encoding.schema
+        needed = {name for name, _, _ in self.input_columns}
+        asked = schema.model_copy(update={"columns": {n: c for n, c in schema.columns.items() if n in needed}})
+        if len(frame) == 0:
+            raise DataError(
+                "request", expected="rows of the table", found="none", do="Send the past steps of each series"
+            )
+        regular = regular_table(frame, asked)
+        rows = [
+            self._window(str(name), table, self._origin(table, origin))
+            for name, table in regular.groupby(series_names(regular, asked), sort=True)
+        ]
+        table = pd.concat(rows, ignore_index=True)
+        store = self.encoding.encode(table)
+        starts = store.offsets[:-1] + self.lookback
+        forecast = self.forecast(store, starts)
+        steps = starts[:, None] + np.arange(self.horizon)
+        answer = table.loc[steps.ravel(), [*schema.keys, schema.time.column]].reset_index(drop=True)
+        answer[self.encoding.target] = forecast.ravel()
+        return answer
+
+    def forecast(self, store: SequenceStore, origins: np.ndarray) -> np.ndarray:
+        """Forecast windows of an encoded store: float64 (W, U) in raw units, for rows of first steps (W,)."""
+        dataset = WindowDataset(store, origins, lookback=self.lookback, horizon=self.horizon)
+        with torch.inference_mode():
+            scaled = [self._network(batch).float() for batch in batches(dataset, SCORING_BATCH)]
+        return self.encoding.scalers[self.encoding.target].inverse(torch.cat(scaled).numpy())
+
+    def forecast_test_windows(self, prepared: Artifact) -> Mapping[str, Any]:
+        """Forecast the test windows of a prepared folder, also one that was prepared otherwise than for this model.
+
+        The windows' origins are found again by series and time in this model's own encoding of the table.
+
+        Returns:
+            `forecast` and `target` (W, U), `origin` (W,), `series` (W,).
+
+        Raises:
+            DataError: the table lacks what this model reads, or forecasts other steps.
+        """
+        theirs = open_store(prepared)
+        state = prepared.read_json(STATE)
+        if state["windows"]["horizon"] != self.horizon:
+            raise DataError(
+                prepared.path,
+                expected=f"windows of {self.horizon} steps to forecast",
+                found=f"{state['windows']['horizon']}",
+                do="Models of different horizons cannot be compared; register under another name",
+            )
+        rows = read_windows(prepared, "test")
+        names = np.array(Encoding.from_json(state["encoding"]).series, dtype=object)[theirs.arrays["series"][rows]]
+        origin = np.asarray(theirs.arrays["time"])[rows]
+        table = regular_table(read_table(prepared.path / TABLE), self.encoding.schema)
+        store = self.encoding.encode(table)
+        place = pd.MultiIndex.from_arrays([series_names(table, self.encoding.schema), store.arrays["time"]])
+        starts = place.get_indexer(pd.MultiIndex.from_arrays([names, origin]))
+        inside = (starts >= 0) & (starts - self.lookback >= store.offsets[store.series_of(np.maximum(starts, 0))])
+        if not inside.all():
+            raise DataError(
+                prepared.path,
+                expected=f"{self.lookback} steps before each test window",
+                found=f"fewer for {int((~inside).sum())} of {len(inside)} windows",
+                do="Bring more data before the test part",
+            )
+        return {
+            "forecast": self.forecast(store, starts),
+            "target": np.asarray(theirs.arrays["raw_target"])[rows[:, None] + np.arange(self.horizon)],
+            "origin": origin,
+            "series": names,
+        }
+
+    def example(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Cut the last window of one or two series from a table, as a request: what is not known ahead is left empty."""
+        schema = self.encoding.schema
+        regular = regular_table(table, schema)
+        ahead = self.horizon if self.encoding.known else 0
+        names = series_names(regular, schema)
+        cut = []
+        for name in self.encoding.series[:EXAMPLE_SERIES]:
+            rows = regular[names == name].tail(self.lookback + ahead).copy()
+            if ahead:
+                rows.loc[rows.index[-ahead:], [self.encoding.target, *self.encoding.past]] = np.nan
+            cut.append(rows)
+        return pd.concat(cut, ignore_index=True)[[name for name, _, _ in self.input_columns]]
+
+    def _origin(self, table: pd.DataFrame, origin: pd.Timestamp | None) -> pd.Timestamp:
+        times = table[self.encoding.schema.time.column]
+        if origin is not None:
+            return pd.Timestamp(origin).tz_localize("UTC") if origin.tzinfo is None else origin.tz_convert("UTC")
+        if not self.encoding.known:
+            return times.iloc[-1] + self.encoding.schema.time.frequency
+        return times.iloc[-1] - (self.horizon - 1) * pd.Timedelta(self.encoding.schema.time.frequency)
+
+    def _window(self, name: str, table: pd.DataFrame, origin: pd.Timestamp) -> pd.DataFrame:
+        """Cut the steps origin - lookback .. origin + horizon - 1 of one series; blank what is not known ahead."""
+        time, step = self.encoding.schema.time.column, pd.Timedelta(self.encoding.schema.time.frequency)
+        grid = pd.date_range(origin - self.lookback * step, periods=self.lookback + self.horizon, freq=step, unit="us")
+        there = grid.isin(table[time])
+        needed = there if self.encoding.known else there[: self.lookback]
+        if not needed.all():
+            raise DataError(
+                f"request, series {name}",
+                expected=f"{len(needed)} rows from {grid[0]} to {grid[len(needed) - 1]}",
+                found=f"{int(needed.sum())} of them",
+                do=f"Send {self.lookback} past steps"
+                + (f" and {self.horizon} to forecast" if self.encoding.known else ""),
+            )
+        keys = {key: table[key].iloc[0] for key in self.encoding.schema.keys}
+        window = table.set_index(time).reindex(grid).rename_axis(time).reset_index().assign(**keys)
+        window.loc[self.lookback :, [self.encoding.target, *self.encoding.past]] = np.nan
+        return window[list(table.columns)]
+
+
+class Forecasting:
+    """The task `forecasting`."""
+
+    name = "forecasting"
+    Preprocess = ForecastingPreprocess
+    Model = EncoderDecoderSettings
+    Evaluation = ForecastingEvaluation
+    monitors = ("loss", "mae")
+
+    def check(
+        self,
+        schema: Schema,
+        preprocess: ForecastingPreprocess,
+        evaluation: ForecastingEvaluation | None,
+        gates: Gates | None,
+    ) -> None:
+        """Refuse sections that do not fit together.
+
+        Raises:
+            WorkloadError: a column is not in the schema, is no number, or has two roles; or a gate names what is not
+                computed.
+        """
+        roles = [
+            ("target", preprocess.target),
+            *(("past", c) for c in preprocess.past),
+            *(("known", c) for c in preprocess.known),
+        ]
+        for role, name in roles:
+            _known_name(f"preprocess.{role}", name, schema.columns)
+            if schema.columns[name].type not in ("float", "integer", "boolean"):
+                raise WorkloadError(
+                    f"preprocess.{role}",
+                    expected="a column of numbers",
+                    found=f"{name} ({schema.columns[name].type})",
+                    do="Drop it",
+                )
+        names = [name for _, name in roles]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise WorkloadError(
+                "preprocess",
+                expected="one role for each column",
+                found=f"{examples(twice)} twice",
+                do="The past target is read anyway; a column is either `past` or `known`",
+            )
+        for name in preprocess.transforms:
+            _known_name("preprocess.transforms", name, names)
+        if evaluation is not None:
+            for name in evaluation.slices:
+                _known_name("evaluation.slices", name, schema.keys)
+        if gates is not None and evaluation is not None:
+            for name in gates.baselines:
+                _known_name("gates.baselines", name, evaluation.baselines)
+
+    def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: ForecastingPreprocess, draft: Draft) -> None:
+        """Write the folder `prepared`.
+
+            prepared/
+            ├── arrays/*.npy          encoder, decoder, target, raw_target, time, series (one row per step), offsets
+            ├── windows/{train,validation,test}.npy     row of the first step of each window
+            ├── state.json            encoding (fitted on the training part), windows, split
+            └── table.parquet         the table in raw units, cleaned and without gaps
+
+        Raises:
+            DataError: the data do not hold a window for each part, or the target never changes.
+        """
+        table = regular_table(raw, schema)
+        times = unix_seconds(table[schema.time.column])
+        split = preprocess.split.parts()
+        encoding = Encoding.fit(
+            table,
+            split.rows("train", times),
+            schema=schema,
+            target=preprocess.target,
+            past=preprocess.past,
+            known=preprocess.known,
+            calendar=preprocess.calendar,
+            transforms=preprocess.transforms,
+        )
+        store = encoding.encode(table)
+        origins = window_origins(
+            times,
+            store.offsets,
+            np.isfinite(store.arrays["target"]),
+            split,
+            lookback=preprocess.windows.lookback,
+            horizon=preprocess.windows.horizon,
+            stride=preprocess.windows.stride,
+        )
+        store.save(draft.path)
+        (draft.path / WINDOWS).mkdir()
+        for part, rows in origins.items():
+            np.save(draft.path / WINDOWS / f"{part}.npy", rows, allow_pickle=False)
+        write_table(table, draft.path / TABLE)
+        windows = preprocess.windows.model_dump(mode="json")
+        split_as_json = preprocess.split.model_dump(mode="json")
+        draft.write_json(STATE, {"encoding": encoding.to_json(), "windows": windows, "split": split_as_json})
+        draft.facts |= {
+            "task": self.name,
+            "arrays": {name: {"shape": list(a.shape), "dtype": str(a.dtype)} for name, a in store.arrays.items()},
+            "series": len(encoding.series),
+            "windows": {part: len(rows) for part, rows in origins.items()},
+            "split": split_as_json,
+            "encoder_features": encoding.encoder_names(),
+            "decoder_features": encoding.decoder_names(),
+        }
+
+    def dataset(self, prepared: Artifact, part: str) -> WindowDataset:
+        """Open the windows of one part."""
+        windows = prepared.read_json(STATE)["windows"]
+        return WindowDataset(
+            open_store(prepared), read_windows(prepared, part), lookback=windows["lookback"], horizon=windows["horizon"]
+        )
+
+    def shapes(self, prepared: Artifact) -> dict[str, int]:
+        """Say what the network must know of the prepared data."""
+        state = prepared.read_json(STATE)
+        encoding = Encoding.from_json(state["encoding"])
+        return {
+            "encoder_features": len(encoding.encoder_names()),
+            "decoder_features": len(encoding.decoder_names()),
+            "num_series": len(encoding.series),
+            "lookback": state["windows"]["lookback"],
+            "horizon": state["windows"]["horizon"],
+        }
+
+    def build(self, model: EncoderDecoderSettings, shapes: Mapping[str, int]) -> nn.Module:
+        """Build the network, freshly initialised."""
+        return EncoderDecoder(**shapes, settings=model)
+
+    def loss(self, network: nn.Module, batch: ForecastBatch, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum the loss over the observed steps of a batch, in the scaled space of the target, and count them."""
+        return summed_loss(kind, network(batch).float(), batch.target, batch.observed)
+
+    def validate(
+        self, network: nn.Module, prepared: Artifact, loader: DataLoader[ForecastBatch], kind: str
+    ) -> dict[str, float]:
+        """Compute the loss (scaled) and the mean absolute error (raw units) over the windows of a loader."""
+        target = Encoding.from_json(prepared.read_json(STATE)["encoding"])
+        scaler = target.scalers[target.target]
+        device = next(network.parameters()).device
+        total, count, forecasts, targets = 0.0, 0, [], []
+        for batch in (loaded.to(device) for loaded in loader):
+            prediction = network(batch).float()
+            loss, steps = summed_loss(kind, prediction, batch.target, batch.observed)
+            total, count = total + float(loss), count + int(steps)
+            forecasts.append(prediction.cpu().numpy())
+            targets.append(torch.where(batch.observed, batch.target, torch.nan).cpu().numpy())
+        raw = forecast_metrics(scaler.inverse(np.concatenate(forecasts)), scaler.inverse(np.concatenate(targets)))
+        return {"loss": total / count, "mae": raw["mae"]}
+
+    def load_predictor(self, folder: Path) -> Forecaster:
+        """Load a model folder.
+
+        Raises:
+            ArtifactError: weights and configuration do not belong together, or a file is damaged.
+        """
+        from gateline.model_folder import load_network, read_model_json
+
+        config, state = read_model_json(folder, "config.json"), read_model_json(folder, "preprocessing.json")
+        try:
+            network = self.build(EncoderDecoderSettings(**config["model"]), config["shapes"])
+            encoding = Encoding.from_json(state["encoding"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                folder, expected="a model of this version", found=" ".join(str(error).split())[:160], do="Train again"
+            ) from error
+        load_network(network, folder)
+        return Forecaster(network, encoding, lookback=config["shapes"]["lookback"], horizon=config["shapes"]["horizon"])
+
+
+TASK = Forecasting()
+
+
+def open_store(prepared: Artifact) -> SequenceStore:
+    """Map the arrays of a prepared folder."""
+    return SequenceStore.load(prepared.path)
+
+
+def read_windows(prepared: Artifact, part: str) -> np.ndarray:
+    """Read the rows of the first steps of one part's windows: int64 (W,)."""
+    if part not in PARTS:
+        raise ValueError(f"a part is one of {PARTS}, got {part!r}")
+    return np.load(prepared.path / WINDOWS / f"{part}.npy", allow_pickle=False)
+
+
+def _known_name(where: str, name: str, known: Any) -> None:
+    if name not in known:
+        raise WorkloadError(
+            where, expected="a name that is there", found=repr(name), do=did_you_mean(name, list(known))
+        )

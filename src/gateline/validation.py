@@ -1,0 +1,749 @@
+"""Judge a table against its schema: which rules follow from a schema, what was found, and the verdict.
+
+The rules are run by an adapter (Great Expectations), which hands back one `Finding` per rule: how many rows break it and
+which. Everything that decides stands here and is pure: how the columns are read, the derived time steps, what a finding
+means, the verdict. Nothing here knows who ran the rules, and no success flag of theirs is believed.
+
+Rows are counted from 0. Time stamps are in UTC.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from gateline.errors import MAX_EXAMPLES, examples
+from gateline.table import as_utc, violations
+from gateline.workload.schema import Column, ColumnType, Schema
+from gateline.workload.section import format_span
+
+Json = Any
+Severity = Literal["critical", "warning"]
+Kind = Literal[
+    "rows", "absent", "extra", "type", "missing", "range", "values", "constant",
+    "duplicate", "order", "gaps", "grid", "local_time", "newest", "age",
+]  # fmt: skip
+
+NAMED_ROWS = 100  # rows that the report names one by one where a schema lets a violation pass as a missing value
+FREQUENT_VALUES = 50
+HISTOGRAM_BINS = 20
+HISTOGRAM_TAIL = (
+    0.005  # share of values below and above the equal bins: one wild value must not squeeze all others into one
+)
+QUANTILES = tuple(step / 100 for step in range(101))
+TYPES_IN_WORDS: Mapping[ColumnType, str] = {
+    "float": "finite numbers",
+    "integer": "whole numbers",
+    "boolean": "true and false",
+    "text": "texts",
+    "time": "ISO 8601 time stamps",
+}
+
+
+@dataclass(frozen=True)
+class Readout:
+    """A table as the schema reads it.
+
+    Args:
+        arrived: the columns as they came, the row number as index.
+        typed: the columns of the schema that are there: numbers and booleans as float64, texts as str, time stamps in
+            UTC; what cannot be read is missing.
+        unreadable: for each of these columns, the rows whose value is of another type.
+        steps: one row per row of the table, see `time_steps`; None where the time column or a key is absent.
+    """
+
+    arrived: pd.DataFrame
+    typed: pd.DataFrame
+    unreadable: Mapping[str, pd.Series]
+    steps: pd.DataFrame | None
+
+    def as_read(self, name: str) -> pd.Series:
+        """One column with what could not be read left in it, so that a check of types finds it row by row."""
+        values, wrong = self.typed[name], self.unreadable[name]
+        if not wrong.any():
+            return values
+        mixed = values.astype("object")
+        original = self.arrived.loc[wrong, name]
+        mixed[wrong] = (
+            original if pd.api.types.is_string_dtype(values.dtype) else original.astype("str").astype("object")
+        )
+        return mixed
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One thing that the schema demands.
+
+    Args:
+        kind: what is looked at.
+        column: the column that is looked at; None for the table as a whole.
+        expected: in words.
+        do: what to do when it is broken.
+        severity: a broken critical rule refuses the data, a broken warning is only shown.
+        allowed: how many rows may break it.
+        low, high: bounds of the value looked at; a number, or an instant for `newest` and `age`.
+        values: the values allowed.
+        taken_as_missing: rows that break it become missing values instead, up to `allowed`.
+    """
+
+    kind: Kind
+    column: str | None
+    expected: str
+    do: str
+    severity: Severity = "critical"
+    allowed: int = 0
+    low: float | datetime | None = None
+    high: float | datetime | None = None
+    values: tuple[str, ...] | None = None
+    taken_as_missing: bool = False
+
+    @property
+    def key(self) -> str:
+        """Name the rule: no two rules of a schema have the same."""
+        return self.kind if self.column is None else f"{self.kind}:{self.column}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What running one rule brought to light.
+
+    Args:
+        source: who ran it and how.
+        count: how many rows (columns, time stamps) break it; None when that could not be found out.
+        rows: row numbers of the first of them, ascending.
+        names: the columns that are absent or extra.
+        observed: the one number or instant that was compared, for rules about the table as a whole.
+        failure: why it could not be run.
+    """
+
+    source: str
+    count: int | None = None
+    rows: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+    observed: float | datetime | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row that breaks a rule; its number counted from 0, its time stamp and keys where they can be read."""
+
+    row: int
+    time: str | None
+    key: Mapping[str, str]
+    value: Json
+
+    def __str__(self) -> str:
+        """Say the value and where it stands."""
+        place = ", ".join(
+            [f"row {self.row}", *([self.time] if self.time else []), *(f"{k}={v}" for k, v in self.key.items())]
+        )
+        return f"{self.value} ({place})"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule, judged.
+
+    Args:
+        kind, column, expected, severity, do: of the rule.
+        found: in words.
+        passed: whether the rule holds, allowances included.
+        count: how many rows (columns, time stamps) break it; None when that could not be found out.
+        allowed: how many may.
+        examples: the first five of the rows that break it.
+        taken_as_missing: the rows that pass because cleaning makes the value missing, at most `NAMED_ROWS` of them.
+        source: who ran it and how.
+    """
+
+    kind: Kind
+    column: str | None
+    expected: str
+    found: str
+    passed: bool
+    severity: Severity
+    count: int | None
+    allowed: int
+    examples: tuple[Example, ...]
+    taken_as_missing: tuple[Example, ...]
+    source: str
+    do: str
+
+    @property
+    def reason(self) -> str:
+        """Say in one line what is wrong."""
+        where = f"column {self.column}: " if self.column is not None else ""
+        total = None if self.kind == "gaps" else self.count  # a gap counts time stamps, and its examples are rows
+        shown = f": {examples(self.examples, total)}" if self.examples else ""
+        return f"{where}expected {self.expected}; found {self.found}{shown}. {self.do}."
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Yes, or no with reasons."""
+
+    passed: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that validate has to say about one table."""
+
+    workload: str
+    rows: int
+    columns: int
+    checks: tuple[Check, ...]
+    verdict: Verdict
+
+    @property
+    def failed(self) -> list[Check]:
+        """The checks that did not pass, those that refuse the data first."""
+        return sorted(
+            (check for check in self.checks if not check.passed), key=lambda check: check.severity != "critical"
+        )
+
+    def to_json(self) -> dict[str, Json]:
+        """Write it as JSON: every check, and apart from them the values that cleaning takes as missing."""
+        return {
+            "workload": self.workload,
+            "rows": self.rows,
+            "columns": self.columns,
+            "verdict": {"passed": self.verdict.passed, "reasons": list(self.verdict.reasons)},
+            "checks": [{k: v for k, v in asdict(check).items() if k != "taken_as_missing"} for check in self.checks],
+            "taken_as_missing": [
+                {
+                    "column": check.column,
+                    "count": check.count,
+                    "rows": [asdict(example) for example in check.taken_as_missing],
+                }
+                for check in self.checks
+                if check.taken_as_missing
+            ],
+        }
+
+    def summary(self) -> str:
+        """Say the verdict, and the first reason, in one line."""
+        shape = f"{self.rows:,} rows, {self.columns} columns, {len(self.checks)} checks"
+        if not self.verdict.passed:
+            reasons = self.verdict.reasons
+            more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+            return f"data rejected ({shape}): {reasons[0]}{more}"
+        warnings = [check.reason for check in self.failed]
+        taken = sum(check.count or 0 for check in self.checks if check.taken_as_missing)
+        notes = [f"values taken as missing: {taken:,}"] if taken else []
+        notes += [f"warnings: {len(warnings)}, first: {warnings[0]}"] if warnings else []
+        return "; ".join([f"data accepted ({shape})", *notes]).removesuffix(".") + "."
+
+
+def read_out(frame: pd.DataFrame, schema: Schema) -> Readout:
+    """Read every column of the schema that the table has, and keep apart what cannot be read.
+
+    Args:
+        frame: the table as it arrived.
+        schema: what its columns should be.
+    """
+    arrived = frame.reset_index(drop=True)
+    arrived.columns = _distinct([str(name) for name in frame.columns])
+    typed, unreadable = {}, {}
+    for name, column in schema.columns.items():
+        if name in arrived.columns:
+            typed[name], unreadable[name] = _read(arrived[name], column.type, schema.time.timezone)
+    table = pd.DataFrame(typed, index=arrived.index)
+    located = all(name in table.columns for name in (schema.time.column, *schema.keys))
+    return Readout(arrived, table, unreadable, time_steps(table, arrived, unreadable, schema) if located else None)
+
+
+def time_steps(
+    typed: pd.DataFrame, arrived: pd.DataFrame, unreadable: Mapping[str, pd.Series], schema: Schema
+) -> pd.DataFrame:
+    """Derive, for each row, how it stands to the other rows of its series.
+
+    Returns:
+        One row per row of the table, with the columns ``step_seconds`` (since the row before it in the same series, as
+        the rows stand), ``missing_before`` (time stamps absent between it and the next older one, in order of time),
+        ``off_grid_seconds`` (from the nearest point of the series' grid, which most of its rows agree on) and
+        ``unclear`` (1 where a local time does not exist, or exists twice, on that day); NaN where there is nothing to
+        compare with.
+    """
+    time = typed[schema.time.column]
+    present = arrived[schema.time.column].notna() & ~unreadable[schema.time.column]
+    steps = pd.DataFrame(
+        {
+            "step_seconds": np.nan,
+            "missing_before": np.nan,
+            "off_grid_seconds": np.nan,
+            "unclear": (present & time.isna()).astype("float64"),
+        },
+        index=typed.index,
+    )
+    usable = np.flatnonzero(typed[[schema.time.column, *schema.keys]].notna().all(axis=1).to_numpy())
+    if not usable.size:
+        return steps
+    frequency = round(schema.time.frequency.total_seconds() * 1_000_000)
+    stamps = time.iloc[usable].astype("int64").to_numpy()  # microseconds, (rows,)
+    series = _series_numbers(typed.iloc[usable], schema.keys)  # (rows,)
+
+    order = np.argsort(series, kind="stable")
+    later, earlier = _neighbours(order, series)
+    steps.iloc[usable[later], 0] = (stamps[later] - stamps[earlier]) / 1e6
+
+    order = np.lexsort((stamps, series))
+    later, earlier = _neighbours(order, series)
+    # An off-grid row stands for the nearest point, so it is reported once and does not make a gap beside it.
+    points = (stamps[later] - stamps[earlier] + frequency // 2) // frequency
+    steps.iloc[usable[later], 1] = np.maximum(points - 1, 0)
+
+    phase = stamps % frequency
+    off = (phase - _usual_phase(series, phase) + frequency // 2) % frequency - frequency // 2
+    steps.iloc[usable, 2] = off / 1e6
+    return steps
+
+
+def rules(readout: Readout, schema: Schema, as_of: datetime) -> list[Rule]:
+    """List what a schema demands of a table, the coarsest first.
+
+    Rules about an absent column are left out, and so are all but the coarsest for a table without rows: a rule that holds
+    for want of anything to look at says nothing.
+
+    Args:
+        readout: the table.
+        schema: what it must look like.
+        as_of: the moment that the age of the newest row is measured against.
+    """
+    high = schema.rows.max
+    made = [
+        Rule(
+            "rows",
+            None,
+            f"at least {schema.rows.min:,} rows" if high is None else f"{schema.rows.min:,} to {high:,} rows",
+            "Look at the source and its query, or change `schema.rows`",
+            low=schema.rows.min,
+            high=high,
+        ),
+        Rule("absent", None, "every column of the schema", "Correct the query, or take them out of the schema"),
+        Rule("extra", None, "only columns of the schema", "Drop them in the query, or add them to `schema.columns`"),
+    ]
+    rows = len(readout.arrived)
+    if rows == 0:
+        return made
+    located = (schema.time.column, *schema.keys)
+    for name, column in schema.columns.items():
+        if name in readout.typed.columns:
+            made += _column_rules(name, column, rows, located=name in located, is_time=name == schema.time.column)
+    return made + (_series_rules(schema, as_of) if readout.steps is not None else [])
+
+
+def conclude(rule: Rule, finding: Finding, readout: Readout, schema: Schema) -> Check:
+    """Judge one rule from what was found; a rule that could not be run is broken."""
+    rows, count = finding.rows, finding.count
+    if rule.kind == "gaps" and readout.steps is not None:
+        rows = tuple(np.flatnonzero(readout.steps["missing_before"] > 0)[:MAX_EXAMPLES].tolist())
+    if finding.failure is not None:
+        passed, found = False, f"no answer, {finding.failure}"
+    elif rule.low is not None and rule.kind in ("rows", "newest", "age"):
+        passed, found = _within(finding.observed, rule), _observed_in_words(finding.observed, rule)
+    elif count is None:
+        passed, found = False, "no answer"
+    else:
+        passed, found = count <= rule.allowed, _count_in_words(count, rule, finding)
+    shown = [_example(row, rule, readout, schema) for row in rows] if count else []
+    return Check(
+        kind=rule.kind,
+        column=rule.column,
+        expected=rule.expected,
+        found=found,
+        passed=passed,
+        severity=rule.severity,
+        count=count,
+        allowed=rule.allowed,
+        examples=tuple(shown[:MAX_EXAMPLES]),
+        taken_as_missing=tuple(shown[:NAMED_ROWS]) if passed and rule.taken_as_missing else (),
+        source=finding.source,
+        do=rule.do,
+    )
+
+
+def judge(checks: Sequence[Check]) -> Verdict:
+    """Give the verdict: no, if a critical check failed or if there is none at all.
+
+    Warnings never make it a no.
+    """
+    if not checks:
+        return Verdict(False, ("expected at least one check; found none. Look at the schema.",))
+    reasons = tuple(check.reason for check in checks if check.severity == "critical" and not check.passed)
+    return Verdict(not reasons, reasons)
+
+
+def statistics(frame: pd.DataFrame, schema: Schema) -> dict[str, dict[str, Json]]:
+    """Describe every column of the schema, so that later data can be compared with these.
+
+    Values that the schema takes as missing are counted as missing. Numbers have quantiles in steps of one per cent (for
+    a Kolmogorov-Smirnov distance) and a histogram (for a population stability index): `counts` has one entry more at
+    each end than there are bins between the `edges`, for what lies below the first and above the last.
+
+    Args:
+        frame: the table as `read_out` typed it, or as `gateline.table.clean` left it.
+        schema: what its columns mean.
+
+    Returns:
+        By column: ``type``, ``unit``, ``count`` (rows with a value), ``missing``, ``taken_as_missing``, and what its type
+        has.
+    """
+    described = {}
+    for name, column in schema.columns.items():
+        if name not in frame.columns:
+            continue
+        values = frame[name]
+        taken = violations(values, column) if column.violation == "missing" else pd.Series(False, index=values.index)
+        values = values[~taken].dropna()
+        described[name] = {
+            "type": column.type,
+            "unit": column.unit,
+            "count": len(values),
+            "missing": len(frame) - len(values),
+            "taken_as_missing": int(taken.sum()),
+            **_describe(values, column.type),
+        }
+    return described
+
+
+def _column_rules(name: str, column: Column, rows: int, located: bool, is_time: bool) -> list[Rule]:
+    """Rules of one column; `located` marks the time column and the keys, which say where a row belongs."""
+    share = 0.0 if located else column.missing_share
+    what = "a time stamp in every row" if is_time else "a key in every row" if located else "a value in every row"
+    made = [
+        Rule("type", name, TYPES_IN_WORDS[column.type], "Correct the values, cast them in the query, or change `type`"),
+        Rule(
+            "missing",
+            name,
+            what if share == 0 else f"no value in at most {_number(share * 100)} % of the rows",
+            "Fill or drop the rows in the query" if located else "Look at the source, or raise `missing_share`",
+            allowed=math.floor(share * rows + 1e-9),
+        ),
+    ]
+    as_missing = column.violation == "missing"
+    do = (
+        "Look at the source, or raise `max_violations`"
+        if as_missing
+        else "Correct the rows, or say `violation: missing`"
+    )
+    if column.min is not None or column.max is not None:
+        low, high = ("any" if bound is None else _number(bound) for bound in (column.min, column.max))
+        made.append(
+            Rule(
+                "range",
+                name,
+                f"values from {low} to {high} {column.unit}".strip(),
+                do,
+                allowed=column.max_violations,
+                low=column.min,
+                high=column.max,
+                taken_as_missing=as_missing,
+            )
+        )
+    if column.values is not None:
+        made.append(
+            Rule(
+                "values",
+                name,
+                f"one of {examples(column.values)}",
+                do,
+                allowed=column.max_violations,
+                values=column.values,
+                taken_as_missing=as_missing,
+            )
+        )
+    if rows > 1 and not located:
+        made.append(Rule("constant", name, "more than one value", "Drop it if it never varies", severity="warning"))
+    return made
+
+
+def _series_rules(schema: Schema, as_of: datetime) -> list[Rule]:
+    time, freshness = schema.time, schema.freshness
+    step = format_span(time.frequency)
+    of_series = f"each series ({', '.join(schema.keys)})" if schema.keys else "the series"
+    made = [
+        Rule(
+            "local_time",
+            time.column,
+            f"times that exist once in {time.timezone}",
+            "Give the time stamps an offset, or correct `time.timezone`",
+        ),
+        Rule(
+            "duplicate",
+            time.column,
+            f"each time stamp once in {of_series}",
+            "Keep one of the rows, or aggregate in the query",
+        ),
+        Rule("order", time.column, f"rows in order of time within {of_series}", "Order the rows in the query"),
+        Rule(
+            "grid",
+            time.column,
+            f"one row every {step} in {of_series}",
+            "Round the times in the query, or change `frequency`",
+        ),
+        Rule(
+            "gaps",
+            time.column,
+            f"{f'at most {time.max_missing:,}' if time.max_missing else 'no'} absent time stamps between the first and the last of {of_series}",
+            "Add rows without values for them in the query, or raise `time.max_missing`",
+            allowed=time.max_missing,
+        ),
+    ]
+    if freshness.newest_at_least is not None:
+        text = _instant(freshness.newest_at_least)
+        made.append(
+            Rule(
+                "newest",
+                time.column,
+                f"a newest row of {text} or later",
+                "Fetch newer data, or change `freshness`",
+                low=freshness.newest_at_least,
+            )
+        )
+    if freshness.max_age is not None:
+        made.append(
+            Rule(
+                "age",
+                time.column,
+                f"a newest row at most {format_span(freshness.max_age)} old when validated",
+                "Fetch newer data, or change `freshness`",
+                low=as_of - freshness.max_age,
+            )
+        )
+    return made
+
+
+def _read(values: pd.Series, kind: ColumnType, timezone: str) -> tuple[pd.Series, pd.Series]:
+    """Read a column as a type; returns the values, missing where unreadable, and where that is."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(values.cat.categories.dtype)
+    found = pd.api.types.infer_dtype(values, skipna=True)
+    if kind == "text":
+        if found in ("string", "empty"):
+            return values.astype("str").where(values.notna(), None), pd.Series(False, index=values.index)
+        wrong = values.notna() & ~values.map(lambda value: isinstance(value, str)).astype(bool)
+        return values.mask(wrong).astype("str").where(values.notna() & ~wrong, None), wrong
+    if kind == "time":
+        return _read_times(values, found, timezone)
+    return _read_numbers(values, found, kind)
+
+
+def _read_times(values: pd.Series, found: str, timezone: str) -> tuple[pd.Series, pd.Series]:
+    if found not in ("datetime64", "datetime", "date", "string", "mixed"):
+        times = pd.Series(pd.NaT, index=values.index, dtype="datetime64[us]", name=values.name)
+    elif found == "datetime64":
+        times = values
+    else:
+        try:
+            times = pd.to_datetime(values, format="ISO8601", errors="coerce")
+        except ValueError:  # a column has one offset, as `as_utc` demands: the one that most of its values have
+            offsets = (
+                values.astype("str").str.extract(r"\d\d:\d\d.*?(Z|[+-]\d\d(?::?\d\d)?)?$", expand=False).fillna("")
+            )
+            usual = offsets[values.notna()].mode().iloc[0]
+            times = pd.to_datetime(values.where(offsets == usual), format="ISO8601", errors="coerce")
+    wrong = values.notna() & times.isna()
+    return as_utc(times, timezone), wrong
+
+
+def _read_numbers(values: pd.Series, found: str, kind: ColumnType) -> tuple[pd.Series, pd.Series]:
+    is_number = found in ("integer", "floating", "mixed-integer-float", "decimal", "string", "mixed", "mixed-integer")
+    if not (is_number or found == "empty" or (found == "boolean" and kind == "boolean")):
+        return pd.Series(np.nan, index=values.index, name=values.name), values.notna()
+    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    numbers = numbers.mask(~np.isfinite(numbers))
+    blank = values.astype("str").str.strip().eq("") if found in ("string", "mixed") else False
+    wrong = values.notna() & numbers.isna() & ~pd.Series(blank, index=values.index)
+    if kind == "integer":
+        wrong |= numbers.notna() & (numbers % 1 != 0)
+    elif kind == "boolean":
+        wrong |= numbers.notna() & ~numbers.isin((0, 1))
+    return numbers.mask(wrong), wrong
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Give a column whose name stands twice another name, under which it counts as extra."""
+    distinct: list[str] = []
+    for name in names:
+        distinct.append(name)
+        while distinct[-1] in distinct[:-1]:
+            distinct[-1] += " (again)"
+    return distinct
+
+
+def _series_numbers(table: pd.DataFrame, keys: Sequence[str]) -> np.ndarray:
+    if not keys:
+        return np.zeros(len(table), dtype=np.int64)
+    return table.groupby(list(keys), sort=False, dropna=False).ngroup().to_numpy()
+
+
+def _neighbours(order: np.ndarray, series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pair each position in an order with the one before it, within a series."""
+    same = series[order[1:]] == series[order[:-1]]
+    return order[1:][same], order[:-1][same]
+
+
+def _usual_phase(series: np.ndarray, phase: np.ndarray) -> np.ndarray:
+    """Find the phase that most rows of each series have; the smallest of equals. Returns it for every row."""
+    order = np.lexsort((phase, series))
+    sorted_series, sorted_phase = series[order], phase[order]
+    starts = np.flatnonzero(np.r_[True, (np.diff(sorted_series) != 0) | (np.diff(sorted_phase) != 0)])
+    lengths = np.diff(np.r_[starts, len(order)])
+    ranked = np.lexsort((sorted_phase[starts], -lengths, sorted_series[starts]))
+    numbers, first = np.unique(sorted_series[starts][ranked], return_index=True)
+    return sorted_phase[starts][ranked][first][np.searchsorted(numbers, series)]
+
+
+def _within(observed: float | datetime | None, rule: Rule) -> bool:
+    if observed is None or pd.isna(observed):
+        return False
+    above = rule.low is None or observed >= rule.low  # type: ignore[operator]  # both numbers, or both instants
+    return bool(above and (rule.high is None or observed <= rule.high))  # type: ignore[operator]
+
+
+def _observed_in_words(observed: float | datetime | None, rule: Rule) -> str:
+    if observed is None or pd.isna(observed):
+        return "none"
+    if isinstance(observed, datetime):
+        return f"{_instant(observed)} as the newest"
+    return f"{observed:,.0f}" if rule.kind == "rows" else _number(observed)
+
+
+def _count_in_words(count: int, rule: Rule, finding: Finding) -> str:
+    if rule.kind in ("absent", "extra"):
+        return (
+            examples(finding.names) + (" missing" if rule.kind == "absent" else " besides")
+            if finding.names
+            else "just these"
+        )
+    if rule.kind == "constant":
+        return "one value in all rows" if count else "several"
+    noun = {
+        "type": ("value of another type", "values of another type"),
+        "missing": ("row without", "rows without"),
+        "range": ("value outside", "values outside"),
+        "values": ("other value", "other values"),
+        "duplicate": ("row that shares its time stamp", "rows that share their time stamp"),
+        "order": ("row older than the one before it", "rows older than the one before them"),
+        "grid": ("row off the grid", "rows off the grid"),
+        "gaps": ("absent", "absent"),
+        "local_time": ("that does not, or exists twice", "that do not, or exist twice"),
+    }.get(rule.kind, ("row", "rows"))
+    words = f"{count:,} {noun[count != 1]}" if count else "none"
+    if rule.kind in ("range", "values") and rule.taken_as_missing and count:
+        words += (
+            ", taken as missing"
+            if count <= rule.allowed
+            else f", more than the {rule.allowed:,} that may be taken as missing"
+        )
+    return words
+
+
+def _example(row: int, rule: Rule, readout: Readout, schema: Schema) -> Example:
+    time = readout.typed[schema.time.column].iloc[row] if schema.time.column in readout.typed.columns else pd.NaT
+    key = {name: str(readout.arrived[name].iloc[row]) for name in schema.keys if name in readout.arrived.columns}
+    value: Json = None
+    if rule.column is not None:
+        value = plain(readout.arrived[rule.column].iloc[row])
+    if rule.kind in ("order", "gaps", "grid") and readout.steps is not None:
+        step = readout.steps.iloc[row]
+        value = {
+            "order": lambda: f"{format_span(timedelta(seconds=-step['step_seconds']))} earlier than the row before it",
+            "gaps": lambda: f"{step['missing_before']:,.0f} absent before this row",
+            "grid": lambda: (
+                f"{format_span(timedelta(seconds=abs(step['off_grid_seconds'])))} {'late' if step['off_grid_seconds'] > 0 else 'early'}"
+            ),
+        }[rule.kind]()
+    return Example(row, None if pd.isna(time) else _instant(time), key, value)
+
+
+def plain(value: Any) -> Json:
+    """Turn one cell into what JSON can say; a long text is cut."""
+    if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return _rounded(value) if math.isfinite(value) else str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    text = str(value)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _describe(values: pd.Series, kind: ColumnType) -> dict[str, Json]:
+    if kind == "time":
+        return (
+            {"min": _instant(values.min()), "max": _instant(values.max())}
+            if len(values)
+            else {"min": None, "max": None}
+        )
+    if kind in ("text", "boolean"):
+        counts = values.value_counts()
+        # Equal counts in order of the value: value_counts leaves their order open.
+        ranked = sorted(
+            ((str(plain(value)), int(count)) for value, count in counts.items()), key=lambda pair: (-pair[1], pair[0])
+        )
+        frequent = ranked[:FREQUENT_VALUES]
+        rest = sum(count for _, count in ranked[FREQUENT_VALUES:])
+        return {
+            "distinct": len(ranked),
+            "values": [{"value": value, "count": count} for value, count in frequent],
+            "other": rest,
+        }
+    if not len(values):
+        return {
+            "mean": None,
+            "std": None,
+            "min": None,
+            "max": None,
+            "quantiles": {},
+            "histogram": {"edges": [], "counts": []},
+        }
+    numbers = values.to_numpy()
+    quantiles = np.quantile(numbers, QUANTILES)
+    return {
+        "mean": _rounded(numbers.mean()),
+        "std": _rounded(numbers.std()),
+        "min": _rounded(numbers.min()),
+        "max": _rounded(numbers.max()),
+        "quantiles": {f"{share:.2f}": _rounded(value) for share, value in zip(QUANTILES, quantiles, strict=True)},
+        "histogram": _histogram(numbers),
+    }
+
+
+def _histogram(numbers: np.ndarray) -> dict[str, list[Json]]:
+    low, high = np.quantile(numbers, (HISTOGRAM_TAIL, 1 - HISTOGRAM_TAIL))
+    if low == high:
+        low, high = numbers.min(), numbers.max()
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    edges = np.array([_rounded(edge) for edge in np.linspace(low, high, HISTOGRAM_BINS + 1)])
+    inner, _ = np.histogram(numbers, edges)
+    counts = [int((numbers < edges[0]).sum()), *inner.tolist(), int((numbers > edges[-1]).sum())]
+    return {"edges": edges.tolist(), "counts": counts}
+
+
+def _rounded(value: float) -> float:
+    """Keep 12 significant digits: the last ones of a sum differ between processors."""
+    return float(f"{value:.12g}")
+
+
+def _number(value: float) -> str:
+    return f"{value:.12g}"
+
+
+def _instant(value: datetime) -> str:
+    stamp = pd.Timestamp(value)
+    stamp = stamp.tz_convert("UTC") if stamp.tzinfo else stamp.tz_localize("UTC")
+    return stamp.isoformat().replace("+00:00", "Z")

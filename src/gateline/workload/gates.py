@@ -1,0 +1,58 @@
+"""Section `gates`: what a model must pass before anyone relies on it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from gateline.workload.section import Section
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Baseline(Section):
+    """How the model must compare with one baseline, by the metric of the gates."""
+
+    rule: Literal["superior", "non_inferior"] = "superior"
+    """superior: better by more than `margin`; non_inferior: not worse by more than `margin`."""
+    margin: Share = 0.0
+    """Relative to the baseline's metric, e.g. 0.02 is 2 %."""
+
+
+class Limit(Section):
+    """Absolute bounds of one metric on the test part, in its own unit."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Limit:
+        if self.min is None and self.max is None:
+            raise ValueError("`min` or `max`: a limit without bounds passes everything")
+        return self
+
+
+class Champion(Section):
+    """How a challenger must compare with the champion on the same test windows."""
+
+    rule: Literal["superior", "non_inferior"] = "superior"
+    """superior: the interval of the difference lies below 0; non_inferior: below `margin` of the champion's metric."""
+    margin: Share = 0.0
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """One-sided confidence of the block-bootstrap bound on the difference."""
+    resamples: Annotated[int, Field(ge=100)] = 2000
+
+
+class Gates(Section):
+    """What a model must pass. All of it, or it is not registered as champion."""
+
+    metric: str = "mae"
+    """The metric that baselines and champion are compared by; lower is better."""
+    min_windows: Annotated[int, Field(ge=1)] = 100
+    """Test windows below which nothing can be judged, so the verdict is no."""
+    baselines: Annotated[dict[str, Baseline], Field(min_length=1)]
+    limits: dict[str, Limit] = {}
+    slice_margin: Share = 0.10
+    """How much worse, relative to the champion, the metric of any slice of `evaluation.slices` may get."""
+    champion: Champion = Champion()

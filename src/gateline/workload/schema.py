@@ -1,0 +1,97 @@
+"""Section `schema`: what the table must look like. The expectation suite, the cleaning and the documentation follow from it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from gateline.workload.section import Section, Span
+
+
+def _in_utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Instant = Annotated[datetime, AfterValidator(_in_utc)]
+ColumnType = Literal["float", "integer", "boolean", "text", "time"]
+
+
+class Column(Section):
+    """What one column holds, and what a violation means."""
+
+    type: ColumnType
+    description: str = ""
+    unit: str = ""
+    min: float | None = None
+    """Smallest value that can be true, in `unit`."""
+    max: float | None = None
+    """Largest value that can be true, in `unit`."""
+    values: tuple[str, ...] | None = None
+    """The only texts a text column may hold."""
+    missing_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of rows, 0 to 1, that may have no value."""
+    violation: Literal["refuse", "missing"] = "refuse"
+    """What a value outside `min`..`max` or `values` means: refuse the data, or take the value as missing."""
+    max_violations: Annotated[int, Field(ge=0)] = 0
+    """With `violation: missing`, the largest number of rows for which that is acceptable."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Column:
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min <= max, got {self.min} > {self.max}")
+        if self.type not in ("float", "integer") and (self.min is not None or self.max is not None):
+            raise ValueError(f"`min` and `max` only for float and integer columns, got them for a {self.type} column")
+        if self.type != "text" and self.values is not None:
+            raise ValueError(f"`values` only for text columns, got them for a {self.type} column")
+        if self.max_violations and self.violation == "refuse":
+            raise ValueError("`violation: missing` where `max_violations` allows some")
+        return self
+
+
+class Rows(Section):
+    """How many rows there must be."""
+
+    min: Annotated[int, Field(ge=1)] = 1
+    max: int | None = None
+
+
+class Time(Section):
+    """The column that orders the rows, and its grid."""
+
+    column: str
+    frequency: Span
+    """From one row of a series to the next, e.g. ``1h``."""
+    timezone: str = "UTC"
+    """What time stamps without an offset mean (an IANA name)."""
+    max_missing: Annotated[int, Field(ge=0)] = 0
+    """Time stamps that may be absent between a series' first and last, all series together."""
+
+
+class Freshness(Section):
+    """How new the newest row must be. `newest_at_least` is absolute; `max_age` is measured when validate runs."""
+
+    newest_at_least: Instant | None = None
+    max_age: Span | None = None
+
+
+class Schema(Section):
+    """What the table must look like."""
+
+    time: Time
+    keys: tuple[str, ...] = ()
+    """Columns that tell one series from another; none for a single series."""
+    rows: Rows = Rows()
+    freshness: Freshness = Freshness()
+    columns: Annotated[dict[str, Column], Field(min_length=1)]
+    """Every column of the table, in its order."""
+
+    @model_validator(mode="after")
+    def _columns_exist(self) -> Schema:
+        for role, name in [("time.column", self.time.column), *(("keys", key) for key in self.keys)]:
+            if name not in self.columns:
+                raise ValueError(f"`{role}` to name one of the columns ({', '.join(self.columns)}), got {name!r}")
+        if self.columns[self.time.column].type != "time":
+            raise ValueError(f"type `time` for the time column {self.time.column!r}")
+        return self

@@ -1,0 +1,349 @@
+"""`gateline new`: what is found in tables of many shapes, what is written, and what is refused with nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from gateline.adapters.ingestion import ingest
+from gateline.adapters.new_workload import NewWorkload, new_workload
+from gateline.adapters.new_workload.inference import widened
+from gateline.adapters.new_workload.text import flow, scalar
+from gateline.adapters.project import Project
+from gateline.errors import GatelineError, WorkloadError
+from gateline.table import read_table
+from gateline.workload import SECTIONS, Workload
+from gateline.workload.gates import Gates
+from gateline.workload.schema import Schema
+from gateline.workload.section import format_span
+from gateline.workload.source import Source
+from gateline.workload.training import Training
+
+PARAMS = """\
+# Which workloads run.
+workloads:
+  - first # the first one
+
+seed: 7 # of everything
+"""
+HOURS = pd.date_range("2020-01-01", periods=2000, freq="h")
+
+
+def wave(times: pd.DatetimeIndex, period: int = 24) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(0, 3, len(times))
+    return np.asarray((50 + 20 * np.sin(2 * np.pi * np.arange(len(times)) / period) + noise).round(3))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "workloads").mkdir()
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    return Project.find(tmp_path)
+
+
+def write(project: Project, frame: pd.DataFrame, name: str = "data.csv", **settings: object) -> Path:
+    path = project.root / name
+    if path.suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False, **settings)  # type: ignore[call-overload]
+    return path
+
+
+def check_sections(written: NewWorkload) -> Workload:
+    workload = Workload.read(written.path)
+    assert tuple(workload.sections) == SECTIONS
+    for name, kind in (("source", Source), ("schema", Schema), ("training", Training), ("gates", Gates)):
+        workload.section(name, kind)
+    return workload
+
+
+# ── Where the time stamps are ────────────────────────────────────────────────────────────────────────────────────────
+
+SHAPES: dict[str, Callable[[], pd.DataFrame]] = {
+    "ISO 8601": lambda: pd.DataFrame({"when": HOURS, "y": wave(HOURS)}),
+    "ISO 8601 with an offset": lambda: pd.DataFrame(
+        {"when": HOURS.tz_localize("UTC").tz_convert("Europe/Berlin"), "y": wave(HOURS)}
+    ),
+    "day first with dots": lambda: pd.DataFrame({"Datum": HOURS.strftime("%d.%m.%Y %H:%M"), "y": wave(HOURS)}),
+    "day first, two digits of year": lambda: pd.DataFrame(
+        {"Datum": HOURS.strftime("%d.%m.%y %H:%M"), "y": wave(HOURS)}
+    ),
+    "month first with am and pm": lambda: pd.DataFrame({"time": HOURS.strftime("%m/%d/%Y %I:%M %p"), "y": wave(HOURS)}),
+    "names of months": lambda: pd.DataFrame({"time": HOURS.strftime("%d %b %Y %H:%M"), "y": wave(HOURS)}),
+    "seconds since 1970": lambda: pd.DataFrame({"timestamp": HOURS.as_unit("s").astype("int64"), "y": wave(HOURS)}),
+    "milliseconds since 1970": lambda: pd.DataFrame({"unix_ms": HOURS.as_unit("ms").astype("int64"), "y": wave(HOURS)}),
+    "a date and an hour": lambda: pd.DataFrame({"dteday": HOURS.date, "hr": HOURS.hour, "y": wave(HOURS)}),
+    "a date and a clock": lambda: pd.DataFrame(
+        {"Date": HOURS.strftime("%d/%m/%Y"), "Time": HOURS.strftime("%H.%M.%S"), "y": wave(HOURS)}
+    ),
+    "a date as a number and an hour": lambda: pd.DataFrame(
+        {"DATE": HOURS.strftime("%Y%m%d").astype(int), "hour": HOURS.hour, "y": wave(HOURS)}
+    ),
+    "year, month, day and hour": lambda: pd.DataFrame(
+        {"year": HOURS.year, "month": HOURS.month, "day": HOURS.day, "hour": HOURS.hour, "y": wave(HOURS)}
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_time_stamps_are_found_in_whatever_form_they_stand(project: Project, shape: str) -> None:
+    written = new_workload(project, "rides", write(project, SHAPES[shape]()))
+    check_sections(written)
+    assert written.table.frequency == pd.Timedelta("1h")
+    assert (written.table.first, written.table.last) == (HOURS[0], HOURS[-1])
+    assert written.table.absent == 0
+    assert [column.name for column in written.table.of_role("target")] == ["y"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_query_makes_the_table_that_the_schema_describes(
+    project: Project, shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workload = check_sections(new_workload(project, "rides", write(project, SHAPES[shape]())))
+    monkeypatch.chdir(project.root)
+    raw = ingest(workload.section("source", Source), project.root / "raw")
+    assert raw.facts["columns"] == list(workload.section("schema", Schema).columns)
+    times = pd.to_datetime(read_table(raw.path / "table.parquet")[workload.section("schema", Schema).time.column])
+    assert (times.to_numpy() == HOURS.to_numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("step", "season", "lookback", "horizon"),
+    [("15min", 96, 96, 12), ("h", 24, 48, 12), ("D", 7, 28, 7), ("7D", 52, 52, 4)],
+)
+def test_windows_follow_from_the_frequency(
+    project: Project, step: str, season: int, lookback: int, horizon: int
+) -> None:
+    times = pd.date_range("2015-01-01", periods=1500, freq=step)
+    written = new_workload(project, "rides", write(project, pd.DataFrame({"t": times, "y": wave(times, season)})))
+    content = yaml.safe_load(written.path.read_text())
+    assert content["preprocess"]["windows"] == {"lookback": lookback, "horizon": horizon, "stride": 1}
+    assert content["evaluation"]["season"] == season
+    assert content["preprocess"]["split"]["embargo"] == format_span(horizon * written.table.frequency)
+
+
+def test_boundaries_of_an_hourly_table_are_midnights(project: Project) -> None:
+    written = new_workload(project, "rides", write(project, pd.DataFrame({"t": HOURS, "y": wave(HOURS)})))
+    assert {moment.hour for moment in (written.settings.validate_from, written.settings.test_from)} == {0}
+
+
+# ── Series, types, ranges, gaps ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_two_keys_are_found_in_shuffled_rows(project: Project) -> None:
+    days = pd.date_range("2021-01-01", periods=300)
+    series = [
+        pd.DataFrame({"store": store, "item": item, "date": days.date, "price": wave(days), "units": wave(days, 7)})
+        for store in ("north", "south")
+        for item in (1, 2, 3)
+    ]
+    written = new_workload(project, "sales", write(project, pd.concat(series).sample(frac=1, random_state=1)))
+    schema = check_sections(written).section("schema", Schema)
+    assert schema.keys == ("store", "item")
+    assert schema.columns["item"].type == "text"
+    assert schema.columns["store"].values == ("north", "south")
+    assert written.table.series == 6
+    assert yaml.safe_load(written.path.read_text())["evaluation"]["slices"] == ["store", "item"]
+
+
+def test_gaps_and_missing_values_are_counted_and_allowed(project: Project) -> None:
+    frame = pd.DataFrame({"t": HOURS, "y": wave(HOURS)})
+    frame.loc[frame.index[::50], "y"] = np.nan
+    written = new_workload(project, "rides", write(project, frame.drop(index=range(100, 130))))
+    schema = check_sections(written).section("schema", Schema)
+    assert written.table.absent == 30
+    assert schema.time.max_missing >= 30
+    assert schema.columns["y"].missing_share >= 0.02
+
+
+def test_row_counters_constants_and_texts_are_left_out_and_it_says_so(project: Project) -> None:
+    frame = pd.DataFrame(
+        {"No": range(1, 2001), "t": HOURS, "site": "A", "rest": 1.0, "word": ["a", "b"] * 1000, "y": wave(HOURS)}
+    )
+    written = new_workload(project, "rides", write(project, frame))
+    assert set(written.table.dropped) == {"No", "site", "rest", "word"}
+    text = written.path.read_text()
+    assert "#   No: counts the rows" in text
+    assert list(yaml.safe_load(text)["schema"]["columns"]) == ["t", "y"]
+
+
+def test_a_decimal_comma_and_stray_texts_become_numbers_and_it_says_so(project: Project) -> None:
+    values = [f"{value:.2f}".replace(".", ",") for value in wave(HOURS)]
+    values[3] = "n/a"
+    frame = pd.DataFrame({"Datum": HOURS.strftime("%d.%m.%Y %H:%M"), "Verbrauch (kWh)": values})
+    written = new_workload(project, "strom", write(project, frame, sep=";"))
+    target = written.table.of_role("target")[0]
+    assert target.low == pytest.approx(wave(HOURS).min(), abs=0.01)
+    assert target.missing_share == pytest.approx(1 / 2000)
+    assert "'n/a' in 1 rows read as missing" in target.note
+
+
+def test_running_totals_and_calendar_columns_are_no_target_unless_asked(project: Project) -> None:
+    frame = pd.DataFrame({"t": HOURS, "y": wave(HOURS), "total": wave(HOURS).cumsum(), "weekday": HOURS.day_of_week})
+    path = write(project, frame)
+    assert new_workload(project, "one", path).table.of_role("target")[0].name == "y"
+    assert new_workload(project, "two", path, target="total").table.of_role("target")[0].name == "total"
+
+
+def test_nothing_is_known_ahead_without_asking_but_the_calendar_is_proposed(project: Project) -> None:
+    frame = pd.DataFrame(
+        {
+            "t": HOURS,
+            "holiday": (HOURS.day_of_year % 30 == 0).astype(int),
+            "weekday": HOURS.day_of_week,
+            "y": wave(HOURS),
+        }
+    )
+    written = new_workload(project, "rides", write(project, frame))
+    content = yaml.safe_load(written.path.read_text())
+    assert content["preprocess"]["known"] == []
+    assert content["preprocess"]["past"] == ["holiday", "weekday"]
+    assert set(written.table.calendar) == {"holiday", "weekday"}
+    assert "weekday follows from the day of the week" in written.path.read_text().replace("\n  # ", " ")
+
+
+def test_a_file_that_is_the_table_already_gets_no_query(project: Project) -> None:
+    written = new_workload(
+        project, "rides", write(project, pd.DataFrame({"t": HOURS, "y": wave(HOURS)}), "data.parquet")
+    )
+    source = check_sections(written).section("source", Source)
+    assert (source.query, source.files[0].format, source.files[0].path) == (None, "parquet", "data.parquet")
+
+
+def test_no_value_is_read_by_yaml_as_a_time_stamp_since_dvc_cannot_keep_one(project: Project) -> None:
+    written = new_workload(project, "rides", write(project, pd.DataFrame({"t": HOURS, "y": wave(HOURS)})))
+    content = yaml.safe_load(written.path.read_text())
+    assert isinstance(content["schema"]["freshness"]["newest_at_least"], str)
+    assert isinstance(content["preprocess"]["split"]["test_from"], str)
+
+
+def test_names_that_yaml_or_sql_could_misread_survive(project: Project) -> None:
+    frame = pd.DataFrame(
+        {"t": HOURS, 'say "hi"': wave(HOURS), "no": wave(HOURS)[::-1], "a, b: [c]": wave(HOURS), "Temp °C": wave(HOURS)}
+    )
+    written = new_workload(project, "odd", write(project, frame), target="Temp °C")
+    assert list(check_sections(written).section("schema", Schema).columns) == list(frame.columns)
+    assert yaml.safe_load(written.path.read_text())["preprocess"]["past"] == list(frame.columns[1:4])
+
+
+@pytest.mark.parametrize("low", [-1234.5, 0.0, 1e-6, 3.0])
+@pytest.mark.parametrize("span", [1e-6, 1.0, 977.0, 1e9])
+def test_a_widened_range_holds_what_was_seen_and_does_not_cross_zero(low: float, span: float) -> None:
+    below, above = widened(low, low + span)
+    assert below <= low < low + span <= above
+    assert (below >= 0) == (low >= 0)
+
+
+@pytest.mark.parametrize(
+    "value", ["no", "1e3", "2024-01-01", "a: b", "# c", "it's", "", 2.0, 0.25, 1e-7, 12, "x, y", "[z"]
+)
+def test_values_come_back_from_yaml_as_they_went_in(value: object) -> None:
+    assert yaml.safe_load(f"key: {scalar(value)}") == {"key": value}
+    assert yaml.safe_load(f"key: {flow([value, value])}") == {"key": [value, value]}
+
+
+# ── Refusals: one line, nothing written ──────────────────────────────────────────────────────────────────────────────
+
+REFUSED: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
+    "no such file": (lambda _: None, {}, "no such file"),
+    "an empty file": (lambda path: path.touch(), {}, "an empty file"),
+    "only a header": (lambda path: path.write_text("t,y\n"), {}, "only a header"),
+    "no table": (lambda path: path.write_bytes(np.random.default_rng(0).bytes(4000)), {}, "expected a"),
+    "one column": (lambda path: path.write_text("y\n" + "1\n2\n" * 500), {}, "two columns"),
+    "one row": (lambda path: path.write_text("t,y\n2024-01-01,1\n"), {}, "dozen rows"),
+    "too short": (lambda path: pd.DataFrame({"t": HOURS, "y": wave(HOURS)}).head(40).to_csv(path, index=False), {}, "time stamps for"),
+    "too short for the asked": (
+        lambda path: pd.DataFrame({"t": HOURS, "y": wave(HOURS)}).to_csv(path, index=False), {"horizon": 1000}, "shorter --lookback",
+    ),
+    "no time": (lambda path: pd.DataFrame({"a": wave(HOURS), "b": wave(HOURS)}).to_csv(path, index=False), {}, "time column"),
+    "wide without time": (
+        lambda path: pd.DataFrame(np.ones((50, 6)), columns=list("123456")).to_csv(path, index=False), {}, "UNPIVOT",
+    ),
+    "no number": (lambda path: pd.DataFrame({"t": HOURS, "y": "a"}).to_csv(path, index=False), {}, "none that changes"),
+    "constant": (lambda path: pd.DataFrame({"t": HOURS, "y": 5.0}).to_csv(path, index=False), {}, "none that changes"),
+    "constant asked": (lambda path: pd.DataFrame({"t": HOURS, "y": 5.0}).to_csv(path, index=False), {"target": "y"}, "5.0"),
+    "unknown target": (lambda path: pd.DataFrame({"t": HOURS, "load": wave(HOURS)}).to_csv(path, index=False), {"target": "laod"}, "Did you mean 'load'?"),
+    "unknown key": (lambda path: pd.DataFrame({"t": HOURS, "load": wave(HOURS)}).to_csv(path, index=False), {"keys": ["site"]}, "--key site"),
+    "time that is none": (lambda path: pd.DataFrame({"t": HOURS, "w": "soon", "y": wave(HOURS)}).to_csv(path, index=False), {"time": "w"}, "ISO 8601"),
+    "repeated rows": (
+        lambda path: pd.DataFrame({"t": HOURS.repeat(2), "y": wave(HOURS.repeat(2))}).to_csv(path, index=False), {}, "repeated time stamps",
+    ),
+    "no grid": (
+        lambda path: pd.DataFrame({"t": HOURS + pd.to_timedelta(np.random.default_rng(0).integers(0, 99, 2000), "s"), "y": wave(HOURS)})
+        .to_csv(path, index=False), {}, "time_bucket(INTERVAL '1 hour'",
+    ),
+    "months": (
+        lambda path: pd.DataFrame({"t": pd.date_range("1990-01-01", periods=400, freq="MS"), "y": wave(HOURS[:400])}).to_csv(path, index=False),
+        {}, "steps of one length",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_a_refusal_is_one_line_and_writes_nothing(project: Project, fault: str) -> None:
+    make, options, words = REFUSED[fault]
+    path = project.root / "data.csv"
+    make(path)
+    with pytest.raises(GatelineError, match=r"expected .*; found") as refusal:
+        new_workload(project, "rides", path, **options)  # type: ignore[arg-type]
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert list((project.root / "workloads").iterdir()) == []
+    assert (project.root / "params.yaml").read_text() == PARAMS
+
+
+@pytest.mark.parametrize("name", ["Rides", "1st", "a-b", "", "../x", "a b"])
+def test_a_name_that_cannot_be_one_is_refused(project: Project, name: str) -> None:
+    with pytest.raises(WorkloadError, match=r"Say e\.g\. "):
+        new_workload(project, name, write(project, pd.DataFrame({"t": HOURS, "y": wave(HOURS)})))
+
+
+def test_a_workload_is_replaced_only_when_asked(project: Project) -> None:
+    path = write(project, pd.DataFrame({"t": HOURS, "y": wave(HOURS)}))
+    first = new_workload(project, "rides", path)
+    first.path.write_text("mine")
+    with pytest.raises(WorkloadError, match="--force"):
+        new_workload(project, "rides", path)
+    assert first.path.read_text() == "mine"
+    new_workload(project, "rides", path, force=True)
+    assert first.path.read_text() != "mine"
+    assert yaml.safe_load((project.root / "params.yaml").read_text())["workloads"] == ["first", "rides"]
+
+
+# ── params.yaml ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (PARAMS, PARAMS.replace("# the first one\n", "# the first one\n  - second\n")),
+        ("workloads: [first] # some\nseed: 7\n", "workloads: [first, second] # some\nseed: 7\n"),
+        ("workloads: []\n", "workloads: [second]\n"),
+        (
+            "workloads:\n- first\n- other\n# seed\nseed: 7\n",
+            "workloads:\n- first\n- other\n- second\n# seed\nseed: 7\n",
+        ),
+        ("seed: 7\nworkloads:\n  # comment\n  - first", "seed: 7\nworkloads:\n  # comment\n  - first\n  - second"),
+    ],
+)
+def test_a_name_is_added_to_params_and_nothing_else_changes(tmp_path: Path, before: str, after: str) -> None:
+    (tmp_path / "workloads").mkdir()
+    (tmp_path / "params.yaml").write_text(before)
+    Project(tmp_path).add_workload("second", "name: second\n")
+    assert (tmp_path / "params.yaml").read_text() == after
+
+
+def test_params_that_cannot_be_extended_leave_everything_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "workloads").mkdir()
+    before = "workloads: &names\n  ? [a]\nseed: 7\n"
+    (tmp_path / "params.yaml").write_text(before)
+    with pytest.raises(WorkloadError):
+        Project(tmp_path).add_workload("second", "name: second\n")
+    assert (tmp_path / "params.yaml").read_text() == before
+    assert list((tmp_path / "workloads").iterdir()) == []

@@ -1,0 +1,211 @@
+"""The gates say yes and no where they should, for every way in which a comparison can go wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gateline.errors import WorkloadError
+from gateline.promotion import (
+    MIN_BLOCKS,
+    Decision,
+    Verdict,
+    WindowErrors,
+    bootstrap_differences,
+    decide,
+    judge,
+    reduce_windows,
+)
+from gateline.workload.gates import Gates
+
+METRICS = {"mae": 8.0, "rmse": 15.0, "bias": -0.2}
+BASELINES = {"last_value": {"mae": 12.0, "rmse": 20.0}, "ridge": {"mae": 8.1, "rmse": 15.5}}
+HORIZON = 4
+
+
+def gates(**changes: Any) -> Gates:
+    settings: dict[str, Any] = {"baselines": {"last_value": {"rule": "superior"}}, "min_windows": 10, **changes}
+    return Gates.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "passed"),
+    [
+        ({}, True),
+        ({"baselines": {"last_value": {"margin": 0.3}}}, True),
+        ({"baselines": {"last_value": {"margin": 0.34}}}, False),
+        ({"baselines": {"ridge": {}}}, True),
+        ({"baselines": {"ridge": {"margin": 0.02}}}, False),
+        ({"baselines": {"ridge": {"rule": "non_inferior", "margin": 0.02}}}, True),
+        ({"baselines": {"last_value": {}, "ridge": {"margin": 0.5}}}, False),
+        ({"metric": "rmse", "baselines": {"ridge": {}}}, True),
+        ({"limits": {"rmse": {"max": 15.0}}}, True),
+        ({"limits": {"rmse": {"max": 14.9}}}, False),
+        ({"limits": {"bias": {"min": -0.1, "max": 0.1}}}, False),
+        ({"min_windows": 101}, False),
+    ],
+)
+def test_baselines_limits_and_the_number_of_windows_decide(changes: dict[str, Any], passed: bool) -> None:
+    verdict = judge(METRICS, BASELINES, 100, gates(**changes))
+    assert verdict.passed is passed
+    assert verdict.reasons
+
+
+def test_the_same_as_a_baseline_is_not_superior_but_non_inferior() -> None:
+    same = {"copy": {"mae": 8.0}}
+    assert not judge(METRICS, same, 100, gates(baselines={"copy": {}})).passed
+    assert judge(METRICS, same, 100, gates(baselines={"copy": {"rule": "non_inferior"}})).passed
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
+def test_a_number_that_is_not_finite_is_a_no(value: float | None) -> None:
+    assert not judge({**METRICS, "bias": value}, BASELINES, 100, gates()).passed
+    assert not judge(METRICS, {**BASELINES, "ridge": {"mae": value}}, 100, gates()).passed
+
+
+def test_nothing_measured_is_a_no() -> None:
+    assert not judge({}, BASELINES, 0, gates()).passed
+    assert not Verdict(()).passed
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"metric": "maee"}, "Did you mean 'mae'?"),
+        ({"baselines": {"last_valeu": {}}}, "Did you mean 'last_value'?"),
+        ({"limits": {"rmes": {"max": 1.0}}}, "Did you mean 'rmse'?"),
+        ({"metric": "bias", "baselines": {"ridge": {}}}, "Known are: mae, rmse"),
+    ],
+)
+def test_a_name_that_was_not_computed_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(WorkloadError, match="gates") as refusal:
+        judge(METRICS, BASELINES, 100, gates(**changes))
+    assert said in str(refusal.value)
+
+
+def errors(offset: float = 0.0, *, num: int = 400, seed: int = 0, noise: float = 0.3, **changes: Any) -> WindowErrors:
+    """Absolute errors of windows of two series over `num` points of time; `offset` is added to the error of each step."""
+    shared = np.random.default_rng(99).gamma(2.0, 2.0, size=2 * num)
+    own = np.random.default_rng(seed).normal(0, noise, size=2 * num)
+    settings: dict[str, Any] = {
+        "metric": "mae",
+        "total": HORIZON * np.abs(shared + own + offset),
+        "count": np.full(2 * num, float(HORIZON)),
+        "origin": np.repeat(np.arange(num) * 3600, 2),
+        "rows": "a" * 64,
+        "slices": {"JFK": 4.0 + offset, "LGA": 5.0 + offset},
+    }
+    return WindowErrors(**(settings | changes))
+
+
+PASSED = judge(METRICS, BASELINES, 100, gates())
+FAILED = judge(METRICS, BASELINES, 5, gates())
+
+
+def decision(
+    challenger: WindowErrors, current: WindowErrors | None, verdict: Verdict = PASSED, **changes: Any
+) -> Decision:
+    return decide(verdict, challenger, current, gates(**changes), horizon=HORIZON, generator=np.random.default_rng(3))
+
+
+NON_INFERIOR = {"rule": "non_inferior", "margin": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("offset", "rule", "promote"),
+    [
+        (-0.5, {}, True),
+        (0.5, {}, False),
+        (0.0, {}, False),
+        (-0.5, {"margin": 0.05}, True),
+        (-0.5, {"margin": 0.3}, False),
+        (0.05, NON_INFERIOR, True),
+        (0.5, NON_INFERIOR, False),
+    ],
+)
+def test_a_challenger_must_be_better_by_more_than_chance(offset: float, rule: dict[str, Any], promote: bool) -> None:
+    made = decision(errors(offset, seed=1), errors(seed=2), champion=rule)
+    assert made.promote is promote
+    assert made.comparison["difference"] == pytest.approx(made.comparison["challenger"] - made.comparison["champion"])
+
+
+def test_the_first_model_needs_only_the_verdict() -> None:
+    assert decision(errors(), None).promote
+    assert not decision(errors(), None, FAILED).promote
+
+
+def test_a_bad_verdict_is_a_no_however_good_the_comparison() -> None:
+    assert not decision(errors(-1.0, seed=1), errors(), FAILED).promote
+
+
+@pytest.mark.parametrize("rule", [{}, NON_INFERIOR])
+def test_a_tie_promotes_nobody(rule: dict[str, Any]) -> None:
+    made = decision(errors(), errors(), champion=rule)
+    assert not made.promote
+    assert "tie" in made.reasons[0]
+
+
+@pytest.mark.parametrize(
+    "champion",
+    [
+        errors(rows="b" * 64),
+        errors(num=399),
+        errors(origin=np.repeat(np.arange(400) * 1800, 2)),
+        errors(metric="mse"),
+        errors(total=np.full(800, np.nan)),
+        errors(slices={"JFK": float("nan"), "LGA": 5.0}),
+        errors(slices={"JFK": 5.0}),
+    ],
+    ids=["rows", "fewer", "times", "metric", "nan", "nan in a slice", "slices"],
+)
+def test_what_cannot_be_compared_is_a_no(champion: WindowErrors) -> None:
+    assert not decision(errors(-1.0, seed=1), champion).promote
+
+
+def test_a_slice_may_not_get_worse_by_more_than_its_margin() -> None:
+    challenger = errors(-0.5, seed=1, slices={"JFK": 3.0, "LGA": 5.6})
+    assert not decision(challenger, errors()).promote
+    assert "LGA" in decision(challenger, errors()).reasons[0]
+    assert decision(challenger, errors(), slice_margin=0.15).promote
+
+
+def test_too_short_a_test_part_is_a_no() -> None:
+    num = MIN_BLOCKS * 2 * HORIZON
+    assert decision(errors(-1.0, seed=1, num=num), errors(num=num)).promote
+    made = decision(errors(-1.0, seed=1, num=num - 1), errors(num=num - 1))
+    assert not made.promote
+    assert f"{num} are needed" in made.reasons[0]
+
+
+def test_the_same_generator_gives_the_same_bound() -> None:
+    bounds = {decision(errors(-0.1, seed=1), errors(seed=2)).comparison["upper_bound"] for _ in range(2)}
+    assert len(bounds) == 1
+
+
+def test_equally_good_models_with_correlated_errors_are_rarely_promoted() -> None:
+    """With windows that overlap, resampling single windows would promote a fifth of them; the rule allows a twentieth."""
+    promoted = {1: 0, 2 * HORIZON: 0}
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        steps = generator.normal(size=600 + HORIZON)
+        difference = np.convolve(steps, np.ones(HORIZON), mode="valid")  # (601,): windows share HORIZON - 1 steps
+        total = np.full(len(difference), 40.0)
+        champion = errors(total=total, count=np.full(len(total), 4.0), origin=np.arange(len(total)))
+        challenger = errors(total=total + difference, count=champion.count, origin=champion.origin)
+        for block in promoted:
+            differences = bootstrap_differences(challenger, champion, block, 200, generator)
+            promoted[block] += np.quantile(differences, 0.95) < 0
+    assert promoted[2 * HORIZON] <= 0.11 * 200 < promoted[1]
+
+
+def test_errors_of_windows_count_only_what_was_observed() -> None:
+    forecasts, targets = np.array([[1.0, 2.0], [3.0, np.nan]]), np.array([[2.0, np.nan], [5.0, np.nan]])
+    masks = {"first": np.array([[True], [False]]), "empty": np.array([[False], [False]])}
+    reduced = reduce_windows("mae", forecasts, targets, np.array([0, 1]), rows="a", slices=masks)
+    assert reduced.score() == 1.5
+    assert reduced.slices == {"first": 1.0}
+    assert reduce_windows("rmse", forecasts, targets, np.array([0, 1]), rows="a").score() == pytest.approx(np.sqrt(2.5))
+    with pytest.raises(WorkloadError, match="compared by"):
+        reduce_windows("wape", forecasts, targets, np.array([0, 1]), rows="a")
