@@ -171,6 +171,13 @@ class TestTimeSteps:
         off = steps_of(frame)["off_grid_seconds"]
         assert off[off != 0].to_dict() == {0: 420.0, 9: -1.0}
 
+    def test_count_the_gap_beside_a_row_off_the_grid(self) -> None:
+        frame = table()
+        seconds = np.zeros(len(frame), dtype=np.int64)
+        seconds[9] = 1
+        frame["at"] += pd.to_timedelta(seconds, unit="s")
+        assert steps_of(frame.drop(index=10).reset_index(drop=True))["missing_before"].sum() == 1
+
     def test_give_each_series_a_grid_of_its_own(self) -> None:
         frame = table()
         frame.loc[frame["store"] == "b", "at"] += pd.Timedelta(minutes=20)

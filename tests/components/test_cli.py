@@ -1,0 +1,351 @@
+"""`gateline` as a user meets it: real commands in a real project folder, their output, exit codes and last lines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gateline.cli import app
+from gateline.manifest import open_artifact, write_artifact
+
+ROOT = Path(__file__).resolve().parents[2]
+PARAMS = "# what runs\nworkloads:\n  - other\nseed: 7\ndevice: cpu\nprecision: float32\n"
+OTHER = "name: other\ntask: forecasting\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project without workloads to run, whose data are three months of one hourly series."""
+    folder = tmp_path / "project"
+    (folder / "workloads").mkdir(parents=True)
+    (folder / "workloads" / "other.yaml").write_text(OTHER)
+    (folder / "params.yaml").write_text(PARAMS)
+    hours = pd.date_range("2024-01-01", periods=2200, freq="h")
+    load = 50 + 20 * np.sin(2 * np.pi * hours.hour / 24) + np.random.default_rng(0).normal(0, 2, len(hours))
+    pd.DataFrame({"when": hours, "temperature": load / 5, "load": load.round(2)}).to_csv(
+        folder / "load.csv", index=False
+    )
+    return folder
+
+
+@pytest.fixture
+def clone(project: Path) -> Path:
+    """The project with the steps and DVC, as a clone has them (without git, which DVC is told)."""
+    for name in ("components", "src"):
+        shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, project / name)
+    (project / ".dvc").mkdir()
+    (project / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
+    return project
+
+
+class Answer(NamedTuple):
+    """What a command said, with the names of `subprocess`."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def environment() -> dict[str, str]:
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    return {**os.environ, "PYTHONPATH": path, "NO_COLOR": "1"}
+
+
+def command(*argv: str) -> list[str]:
+    return [sys.executable, "-c", "from gateline.cli import app; app(prog_name='gateline')", *argv]
+
+
+def gateline(folder: Path, *argv: str) -> Answer:
+    """Run a command in this process: the imports of the first one serve all."""
+    with contextlib.chdir(folder):
+        result = CliRunner().invoke(app, list(argv), prog_name="gateline", env={"NO_COLOR": "1"})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Answer(result.exit_code, result.stdout, result.stderr)
+
+
+def gateline_process(folder: Path, *argv: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own, as a shell does."""
+    return subprocess.run(
+        command(*argv), cwd=folder, env=environment() | variables, capture_output=True, text=True, timeout=300
+    )
+
+
+def assert_refused(answer: Answer | subprocess.CompletedProcess[str], words: str, code: int = 2) -> None:
+    """One line that helps, as the last thing on stderr; no traceback."""
+    last = answer.stderr.strip().splitlines()[-1]
+    assert answer.returncode == code, answer.stderr
+    assert last.startswith("gateline: ")
+    assert words in last
+    assert "Traceback" not in answer.stderr
+    assert "ERROR" not in answer.stderr
+
+
+# ── Help ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_gateline_alone_shows_its_help(tmp_path: Path) -> None:
+    answer = gateline_process(tmp_path)
+    assert answer.returncode == 0
+    assert answer.stdout == gateline_process(tmp_path, "--help").stdout
+    assert "gateline new rides --from rides.csv" in answer.stdout
+
+
+@pytest.mark.parametrize("name", ["new", "check", "run", "show"])
+def test_every_command_has_a_help_with_an_example(tmp_path: Path, name: str) -> None:
+    answer = gateline(tmp_path, name, "--help")
+    assert answer.returncode == 0
+    assert "Example" in answer.stdout
+    assert f"gateline {name} " in answer.stdout.partition("Example")[2]
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = "import sys\nfrom gateline.cli import app\ntry:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
+    heavy = (
+        "print([m for m in ('torch', 'pandas', 'numpy', 'duckdb', 'mlflow', 'dvc', 'pydantic') if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code + heavy], env=environment(), capture_output=True, text=True)
+    assert answer.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_version_is_the_package_s(tmp_path: Path) -> None:
+    from gateline import __version__
+
+    assert gateline(tmp_path, "--version").stdout == f"gateline {__version__}\n"
+
+
+def test_a_mistyped_command_is_guessed(tmp_path: Path) -> None:
+    answer = gateline(tmp_path, "chek")
+    assert answer.returncode == 2
+    assert "Did you mean 'check'?" in answer.stderr
+
+
+# ── new and check ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_new_writes_a_workload_that_check_finds_ready(project: Path) -> None:
+    written = gateline(project, "new", "load", "--from", "load.csv")
+    assert written.returncode == 0, written.stderr
+    assert "load: taken because it is the last column of numbers" in written.stdout
+    assert yaml.safe_load((project / "params.yaml").read_text())["workloads"] == ["other", "load"]
+    assert (project / "params.yaml").read_text().startswith("# what runs\n")
+    for reference in ("load", "workloads/load.yaml"):
+        checked = gateline(project, "check", reference)
+        assert checked.returncode == 0, checked.stderr
+        assert checked.stdout.splitlines()[-1] == "load: ready"
+    assert "2,200 rows of 3 columns" in checked.stdout
+    assert "weights" in checked.stdout
+    assert not (project / "artifacts").exists()
+
+
+def test_a_path_is_read_from_where_the_user_stands(project: Path) -> None:
+    (project / "deep").mkdir()
+    assert gateline(project / "deep", "new", "load", "--from", "../load.csv").returncode == 0
+    assert yaml.safe_load((project / "workloads" / "load.yaml").read_text())["source"]["files"][0]["path"] == "load.csv"
+    assert gateline(project / "deep", "check", "load").returncode == 0
+
+
+def test_outside_a_project_it_says_where_to_go(tmp_path: Path) -> None:
+    for argv in (["new", "x", "--from", "x.csv"], ["check", "x"], ["run", "x"], ["show", "x"]):
+        assert_refused(gateline(tmp_path, *argv), "Change into your clone")
+
+
+BREAKS = {
+    "an unknown key": (lambda text: text.replace("lookback: ", "lokback: "), "Did you mean 'lookback'?"),
+    "a missing section": (lambda text: text.partition("# How the weights are found")[0], "no `training`"),
+    "a column that is not there": (lambda text: text.replace("target: load", "target: laod"), "Did you mean 'load'?"),
+    "a text target": (lambda text: text.replace("target: load", "target: when"), "preprocess.target"),
+    "a gate on a baseline that is not computed": (
+        lambda text: text.replace("baselines: [last_value, ", "baselines: ["),
+        "gates.baselines",
+    ),
+    "an unknown metric": (lambda text: text.replace("metric: mae", "metric: maee"), "Did you mean 'mae'?"),
+    "more test windows than there are": (
+        lambda text: text.replace("min_windows: ", "min_windows: 1000"),
+        "test windows that there are",
+    ),
+    "a horizon longer than the data": (
+        lambda text: text.replace("horizon: 12", "horizon: 9000"),
+        "at least one window",
+    ),
+    "another digest": (
+        lambda text: text.replace("sha256: ", "sha256: 0").replace("\n      # csv", "\n      # csv"),
+        "sha256",
+    ),
+    "a time stamp without quotes": (
+        lambda text: text.replace('test_from: "', "test_from: ").replace('Z"\n    # Left out', "Z\n    # Left out"),
+        "Put it in quotes",
+    ),
+    "no YAML": (lambda text: text + "\n  - [", "expected YAML"),
+}
+
+
+@pytest.mark.parametrize("fault", BREAKS)
+def test_check_refuses_a_broken_workload_in_one_line(project: Path, fault: str) -> None:
+    change, words = BREAKS[fault]
+    assert gateline(project, "new", "load", "--from", "load.csv").returncode == 0
+    path = project / "workloads" / "load.yaml"
+    text = path.read_text()
+    path.write_text(change(text))
+    assert path.read_text() != text
+    assert_refused(gateline(project, "check", "load"), words)
+
+
+def test_a_mistyped_workload_is_guessed(project: Path) -> None:
+    for name in ("check", "run", "show"):
+        assert_refused(gateline(project, name, "othr"), "Did you mean 'other'?")
+
+
+# ── run ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_run_refuses_a_workload_that_params_do_not_name(clone: Path) -> None:
+    assert gateline(clone, "new", "load", "--from", "load.csv").returncode == 0
+    (clone / "params.yaml").write_text(PARAMS)
+    assert_refused(gateline(clone, "run", "load"), "Add the line `- load`")
+
+
+def test_run_says_what_a_folder_lacks(project: Path) -> None:
+    assert_refused(gateline(project, "run", "other"), "expected dvc.yaml")
+
+
+def test_the_refusal_of_a_step_is_the_last_word(clone: Path) -> None:
+    assert gateline(clone, "new", "load", "--from", "load.csv").returncode == 0
+    with (clone / "load.csv").open("a") as file:
+        file.write("2024-06-01 00:00:00,1,2\n")
+    answer = gateline_process(clone, "run", "load")
+    assert_refused(answer, "expected a file with sha256")
+    assert answer.stderr.splitlines()[0] == "ingest ..."
+    assert answer.stdout == ""
+
+
+def test_without_git_it_says_how_to_go_on(clone: Path) -> None:
+    assert gateline(clone, "new", "load", "--from", "load.csv").returncode == 0
+    (clone / ".dvc" / "config").write_text("")
+    assert_refused(gateline(clone, "run", "load"), "dvc config --local core.no_scm true")
+
+
+@pytest.mark.slow  # trains
+def test_own_data_go_through_all_steps_without_editing_and_a_second_run_does_nothing(clone: Path) -> None:
+    assert gateline(clone, "new", "load", "--from", "load.csv").returncode == 0
+    first = gateline_process(clone, "run", "load")
+    assert first.returncode == 0, first.stderr
+    assert [line.split()[0] for line in first.stderr.splitlines() if line.endswith(" ...")] == [
+        *("ingest", "validate", "preprocess", "train", "evaluate", "register")
+    ]
+    second = gateline_process(clone, "run", "load")
+    assert second.returncode == 0, second.stderr
+    assert [line for line in second.stderr.splitlines() if line] == [
+        f"{step}: up to date" for step in ("ingest", "validate", "preprocess", "train", "evaluate", "register")
+    ]
+    assert first.stdout == second.stdout == gateline_process(clone, "show", "load").stdout
+    for words in (
+        "model verdict  passed",
+        "seasonal_naive",
+        "load version 1, alias champion",
+        "evaluation/report.html",
+    ):
+        assert words in first.stdout
+
+
+@pytest.mark.slow  # trains until it is interrupted
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_and_goes_on_when_run_again(clone: Path, number: signal.Signals) -> None:
+    assert gateline(clone, "new", "load", "--from", "load.csv").returncode == 0
+    process = subprocess.Popen(command("run", "load"), cwd=clone, env=environment(), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    heard = []
+    for line in process.stderr:
+        heard.append(line.rstrip())
+        if line.startswith("preprocess") or "epoch 2/" in line:
+            process.send_signal(number)
+            break
+    heard += [line.rstrip() for line in process.stderr]
+    assert process.wait(timeout=60) == 75, heard
+    assert heard[-1].startswith("gateline: ")
+    assert "again" in heard[-1]
+
+
+# ── show ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_show_says_that_there_is_nothing_yet(project: Path) -> None:
+    assert_refused(gateline(project, "show", "other"), "Run `gateline run other` first")
+
+
+def made(project: Path) -> Path:
+    """Write the folders of a finished run of `other`, with metrics that a test can look for."""
+    folder = project / "artifacts" / "other"
+    with write_artifact(folder / "raw", "raw") as draft:
+        draft.facts |= {"rows": 1234, "columns": ["t", "y"]}
+    raw = open_artifact(folder / "raw", "raw")
+    with write_artifact(folder / "report", "report", {"raw": raw}) as draft:
+        draft.facts["verdict"] = {"passed": True, "reasons": []}
+        (draft.path / "report.html").write_text("<html>")
+    with write_artifact(folder / "prepared", "prepared", {"raw": raw}) as draft:
+        draft.facts["windows"] = {"test": 3, "train": 11, "validation": 2}
+    prepared = open_artifact(folder / "prepared", "prepared")
+    with write_artifact(folder / "evaluation", "evaluation", {"prepared": prepared}) as draft:
+        draft.facts["verdict"] = {"passed": False, "reasons": ["mae 8.5 against 8.0 of ridge"]}
+        metrics = {
+            "test": {"mae": 8.5, "rmse": 12.25},
+            "baselines": {"ridge": {"mae": 8.0, "rmse": 12.0}},
+            "slices": {},
+        }
+        draft.write_json("metrics.json", metrics)
+        (draft.path / "report.html").write_text("<html>")
+    return folder
+
+
+def test_show_fits_on_a_screen_and_names_the_verdicts_the_metrics_and_the_reports(project: Path) -> None:
+    made(project)
+    answer = gateline(project, "show", "other")
+    assert answer.returncode == 0, answer.stderr
+    for words in (
+        "1,234 rows",
+        "refused: mae 8.5 against 8.0 of ridge",
+        "12.25",
+        "-5.9%",
+        "train 11, validation 2, test 3",
+    ):
+        assert words in answer.stdout
+    assert "artifacts/other/evaluation/report.html" in answer.stdout
+    assert "stale" not in answer.stdout
+    assert len(answer.stdout.splitlines()) <= 24
+    assert "\x1b" not in answer.stdout
+
+
+def test_show_says_what_is_stale(project: Path) -> None:
+    folder = made(project)
+    with write_artifact(folder / "raw", "raw") as draft:
+        draft.facts |= {"rows": 1235, "columns": ["t", "y"]}
+    assert "report, prepared, evaluation: made from other folders" in gateline(project, "show", "other").stdout
+
+
+def test_show_refuses_a_manifest_that_is_none(project: Path) -> None:
+    (made(project) / "evaluation" / "manifest.json").write_text(json.dumps([1]))
+    assert_refused(gateline(project, "show", "other"), "Run evaluate again")
+
+
+def test_show_reads_no_registry_and_is_quick(project: Path) -> None:
+    made(project)
+    gateline_process(project, "show", "other")
+    start = time.perf_counter()
+    gateline_process(project, "show", "other", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert time.perf_counter() - start < 5  # half a second on an idle machine

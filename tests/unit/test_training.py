@@ -1,0 +1,202 @@
+"""The loop: a resumed run ends with the bytes of an undisturbed one, and nothing that is no number reaches the weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gateline.errors import PreemptedError, TrainingError, WorkloadError
+from gateline.manifest import Artifact, open_artifact, write_artifact
+from gateline.tasks.forecasting import TASK, ForecastingPreprocess
+from gateline.training import RunSettings, checkpoint_folder, forget_checkpoint, learning_rate_factor, train
+from gateline.workload import Workload
+from gateline.workload.schema import Schema
+from gateline.workload.training import Training
+from tests.tiny import tiny_table, tiny_workload
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    folder = tmp_path_factory.mktemp("tiny") / "prepared"
+    workload = tiny_workload()
+    with write_artifact(folder, "prepared") as draft:
+        TASK.prepare(
+            tiny_table(),
+            Schema.model_validate(workload["schema"]),
+            ForecastingPreprocess.model_validate(workload["preprocess"]),
+            draft,
+        )
+    return open_artifact(folder, "prepared")
+
+
+def workload(**changes: Any) -> Workload:
+    content = tiny_workload(**changes)
+    return Workload("tiny", "forecasting", "", "test", {key: content[key] for key in ("model", "training")})
+
+
+def content_of(model: Artifact) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in model.path.iterdir()}
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(prepared: Artifact, tmp_path: Path) -> None:
+    first = train(workload(), prepared, tmp_path / "first", RunSettings(1))
+    torch.rand(7)  # what others do with torch's global generator is none of our business
+    second = train(workload(), prepared, tmp_path / "second", RunSettings(1))
+    third = train(workload(), prepared, tmp_path / "third", RunSettings(2))
+
+    assert content_of(first) == content_of(second)
+    assert content_of(first)["weights.pt"] != content_of(third)["weights.pt"]
+
+
+def test_training_leaves_the_global_generator_alone(prepared: Artifact, tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+
+    train(workload(training__epochs=1), prepared, tmp_path / "model", RunSettings(1))
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training__epochs": 4},
+        {"training__epochs": 4, "training__weight_average": 0.9, "model__dropout": 0.3, "training__warm_up": 0.2},
+        {"training__epochs": 4, "training__optimiser": "sgd", "training__windows_per_epoch": 0.5, "training__clip_norm": None},
+    ],
+    ids=["plain", "average and dropout", "sgd on half the windows"],
+)
+@pytest.mark.parametrize("stopped_after", [1, 3])
+def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
+    changes: dict[str, Any], stopped_after: int, prepared: Artifact, tmp_path: Path
+) -> None:
+    undisturbed = train(workload(**changes), prepared, tmp_path / "undisturbed", RunSettings(3))
+
+    def stop(record: Any) -> None:
+        if record["epoch"] == stopped_after:
+            raise PreemptedError("test", expected="-", found="-", do="-")
+
+    with pytest.raises(PreemptedError):
+        train(workload(**changes), prepared, tmp_path / "stopped", RunSettings(3), on_epoch=[stop])
+    assert not (tmp_path / "stopped").exists()
+    told: list[int] = []
+    resumed = train(
+        workload(**changes), prepared, tmp_path / "stopped", RunSettings(3), on_epoch=[lambda r: told.append(int(r["epoch"]))]
+    )
+
+    assert content_of(resumed) == content_of(undisturbed)
+    assert told == [1, 2, 3, 4]
+
+
+def test_stopped_in_the_middle_of_an_epoch_goes_on_from_the_epoch_before(prepared: Artifact, tmp_path: Path) -> None:
+    undisturbed = train(workload(), prepared, tmp_path / "undisturbed", RunSettings(3))
+    steps: list[int] = []
+
+    def stop(step: int, of: int, loss: float) -> None:
+        steps.append(step)
+        if steps.count(10) == 2:
+            raise PreemptedError("test", expected="-", found="-", do="-")
+
+    with pytest.raises(PreemptedError):
+        train(workload(), prepared, tmp_path / "stopped", RunSettings(3), on_step=stop)
+
+    assert content_of(train(workload(), prepared, tmp_path / "stopped", RunSettings(3))) == content_of(undisturbed)
+
+
+def test_a_finished_training_is_not_done_again_while_its_checkpoint_is_there(prepared: Artifact, tmp_path: Path) -> None:
+    first = content_of(train(workload(), prepared, tmp_path / "model", RunSettings(3)))
+    steps: list[int] = []
+
+    second = train(
+        workload(), prepared, tmp_path / "model", RunSettings(3), on_step=lambda step, of, loss: steps.append(step)
+    )
+
+    assert steps == []
+    assert content_of(second) == first
+    forget_checkpoint(tmp_path / "model")
+    assert not checkpoint_folder(tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("other", [{"training__learning_rate": 0.01}, {"model__hidden_size": 13}, {"seed": 4}])
+def test_a_checkpoint_of_other_settings_is_not_used(other: dict[str, Any], prepared: Artifact, tmp_path: Path) -> None:
+    seed = other.pop("seed", 3)
+    train(workload(), prepared, tmp_path / "model", RunSettings(3))
+
+    resumed = train(workload(**other), prepared, tmp_path / "model", RunSettings(seed))
+
+    assert content_of(resumed) == content_of(train(workload(**other), prepared, tmp_path / "fresh", RunSettings(seed)))
+
+
+def test_a_damaged_checkpoint_costs_time_and_nothing_else(prepared: Artifact, tmp_path: Path) -> None:
+    first = content_of(train(workload(), prepared, tmp_path / "model", RunSettings(3)))
+    path = checkpoint_folder(tmp_path / "model") / "last.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+
+    assert content_of(train(workload(), prepared, tmp_path / "model", RunSettings(3))) == first
+
+
+def test_a_loss_that_is_no_number_stops_before_the_weights_are_touched(
+    prepared: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped: list[int] = []
+    true_step = torch.optim.AdamW.step
+
+    def count(self: Any, *args: Any) -> Any:
+        stepped.append(1)
+        return true_step(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", count)
+    true_loss = TASK.loss
+
+    def poisoned(network: Any, batch: Any, kind: str) -> Any:
+        total, elements = true_loss(network, batch, kind)
+        return (total * float("nan") if len(stepped) == 5 else total), elements
+
+    monkeypatch.setattr(type(TASK), "loss", lambda self, network, batch, kind: poisoned(network, batch, kind))
+
+    with pytest.raises(TrainingError, match="epoch 1, batch 6: expected a finite loss; found nan"):
+        train(workload(), prepared, tmp_path / "model", RunSettings(3))
+    assert len(stepped) == 5
+    assert not (tmp_path / "model").exists()
+
+
+def test_one_batch_can_be_learnt_by_heart(prepared: Artifact) -> None:
+    torch.manual_seed(0)
+    network = TASK.build(TASK.Model(hidden_size=48), TASK.shapes(prepared))
+    batch = TASK.dataset(prepared, "train").__getitems__(list(range(16)))
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(300):
+        total, count = TASK.loss(network, batch, "squared")
+        optimiser.zero_grad()
+        (total / count).backward()
+        optimiser.step()
+
+    assert float(total / count) < 0.02
+
+
+def test_early_stopping_keeps_the_best_epoch(prepared: Artifact, tmp_path: Path) -> None:
+    model = train(
+        workload(training__epochs=30, training__patience=2, training__learning_rate=0.3, training__schedule="constant"),
+        prepared,
+        tmp_path / "model",
+        RunSettings(3),
+    )
+    history = json.loads((model.path / "history.json").read_text())
+    scores = [record["validation_mae"] for record in history]
+
+    assert model.facts["best_epoch"] == scores.index(min(scores)) + 1
+    assert len(history) == min(30, model.facts["best_epoch"] + 2)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+    factor = learning_rate_factor(Training(schedule="cosine", warm_up=0.1), 100)
+
+    assert [round(factor(step), 3) for step in (0, 4, 9, 10, 55, 100)] == [0.1, 0.5, 1.0, 1.0, 0.5, 0.0]
+
+
+def test_an_unknown_monitor_is_refused_before_training(prepared: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(WorkloadError, match="Did you mean 'mae'"):
+        train(workload(training__monitor="maee"), prepared, tmp_path / "model", RunSettings(3))
