@@ -48,7 +48,9 @@ def run_until(last: str, workload: Path | str, artifacts: Path) -> tuple[str, in
     return last, 0
 
 
-def start(step: str, workload: Path | str, artifacts: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+def start(
+    step: str, workload: Path | str, artifacts: Path, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     """Start a step in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", f"components.{step}", *argv_of(step, workload, artifacts)],
@@ -60,7 +62,9 @@ def start(step: str, workload: Path | str, artifacts: Path, env: Mapping[str, st
     )
 
 
-def run_apart(step: str, workload: Path | str, artifacts: Path, env: Mapping[str, str] | None = None) -> tuple[int, str]:
+def run_apart(
+    step: str, workload: Path | str, artifacts: Path, env: Mapping[str, str] | None = None
+) -> tuple[int, str]:
     """Run a step in a process of its own; return its exit code and what it said on stderr."""
     process = start(step, workload, artifacts, env)
     _, said = process.communicate(timeout=300)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from gateline.adapters.door import run_step, tell, tell
+from gateline.adapters.door import run_step, tell
 from gateline.adapters.registry import open_inputs, register
 from gateline.workload import Workload
 

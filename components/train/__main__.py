@@ -10,7 +10,7 @@ from gateline.adapters import tracking
 from gateline.adapters.door import run_step
 from gateline.adapters.progress import training_progress
 from gateline.manifest import open_artifact
-from gateline.training import RunSettings, forget_checkpoint, train
+from gateline.training import RunSettings, forget_checkpoint, settings_of_weights, train
 from gateline.workload import Workload
 from gateline.workload.training import Training
 
@@ -33,7 +33,8 @@ def step(args: argparse.Namespace) -> None:
     prepared = open_artifact(args.prepared, "prepared")
     run = RunSettings(args.seed, args.device, args.precision)
     epochs = workload.section("training", Training).epochs
-    with tracking.training(workload, prepared, run) as log_epoch, training_progress(epochs) as progress:
+    settings = settings_of_weights(workload, run)
+    with tracking.training(workload.name, prepared, settings) as log_epoch, training_progress(epochs) as progress:
         told = (log_epoch, progress.on_epoch)
         model = train(workload, prepared, args.model, run, on_epoch=told, on_step=progress.on_step)
     tracking.log_training(workload.name, prepared, model)

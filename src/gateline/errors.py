@@ -32,6 +32,7 @@ class GatelineError(Exception):
         self.expected = expected
         self.found = found
         self.do = do
+        found = found.removesuffix(".")
         end = "" if do.endswith(("?", ".")) else "."
         super().__init__(f"{self.where}: expected {expected}; found {found}. {do}{end}")
 

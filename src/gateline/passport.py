@@ -46,6 +46,7 @@ def make_passport(
     *,
     dvc: Mapping[str, str],
     git: Mapping[str, str],
+    training_code: str,
     verdict: Mapping[str, Any],
     lock_file: Path = Path(LOCK_FILE),
 ) -> dict[str, Any]:
@@ -56,6 +57,7 @@ def make_passport(
         artifacts: `raw`, `report`, `prepared`, `model` and `evaluation`, by kind.
         dvc: md5 under which DVC keeps each folder, where it does.
         git: commit and dirty flag, where there is git.
+        training_code: `code_version` when the model was trained, which may be older than now.
         verdict: what evaluate said.
         lock_file: exact versions of the libraries, where there is one.
     """
@@ -82,7 +84,7 @@ def make_passport(
             kind: {"digest": artifact.digest, "inputs": dict(artifact.inputs)} for kind, artifact in artifacts.items()
         },
         "dvc_md5": dict(dvc),
-        "code": {"version": code_version(), **git},
+        "code": {"version": code_version(), "trained": training_code, **git},
         "lock_file": file_digest(lock_file) if lock_file.is_file() else None,
         "settings": {name: model.get(name) for name in ("model", "training", "device", "precision")},
         "seed": model.get("seed"),

@@ -23,6 +23,7 @@ from gateline.device import configure_process
 from gateline.errors import TrainingError, WorkloadError, did_you_mean
 from gateline.manifest import Artifact, Json, digest_of, open_artifact, write_artifact
 from gateline.model_folder import WEIGHTS
+from gateline.passport import code_version
 from gateline.tasks import Task, task_named
 from gateline.workload import Workload
 from gateline.workload.training import Training
@@ -77,28 +78,11 @@ def train(
         WorkloadError: the sections cannot be used.
     """
     task = task_named(workload.task)
-    model_settings = workload.section("model", task.Model)
-    training = workload.section("training", Training)
-    if training.monitor not in task.monitors:
-        raise WorkloadError(
-            "training.monitor",
-            expected="something that the task computes",
-            found=repr(training.monitor),
-            do=did_you_mean(training.monitor, task.monitors),
-        )
+    settings = settings_of_weights(workload, run)
+    model_settings, training = workload.section("model", task.Model), workload.section("training", Training)
     device, autocast_type = configure_process(run.device, run.precision)
     shapes = task.shapes(prepared)
-    key = digest_of(
-        {
-            "prepared": prepared.digest,
-            "task": task.name,
-            "model": model_settings.model_dump(mode="json"),
-            "training": training.model_dump(mode="json"),
-            "seed": run.seed,
-            "device": device.type,
-            "precision": str(autocast_type),
-        }
-    )
+    key = digest_of({"prepared": prepared.digest, "code": code_version(), **settings})
     with _seeded(run.seed, device):
         network = task.build(model_settings, shapes).to(device)
         loop = TrainingLoop(task, network, training, prepared, run.seed, device, autocast_type)
@@ -111,17 +95,38 @@ def train(
         draft.write_json("preprocessing.json", prepared.read_json("state.json"))
         draft.write_json("history.json", loop.history)
         draft.facts |= {
-            "task": task.name,
-            "model": model_settings.model_dump(mode="json"),
-            "training": training.model_dump(mode="json"),
+            **settings,
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "seed": run.seed,
-            "device": device.type,
-            "precision": str(autocast_type).removeprefix("torch."),
             "best_epoch": loop.best_epoch,
             "epochs": len(loop.history),
         }
     return open_artifact(folder, "model")
+
+
+def settings_of_weights(workload: Workload, run: RunSettings) -> dict[str, Json]:
+    """Say what shapes the weights beside the data and the code, with defaults filled in and `auto` decided.
+
+    Raises:
+        WorkloadError: a section cannot be used, or the device is not there.
+    """
+    task = task_named(workload.task)
+    training = workload.section("training", Training)
+    if training.monitor not in task.monitors:
+        raise WorkloadError(
+            "training.monitor",
+            expected="something that the task computes",
+            found=repr(training.monitor),
+            do=did_you_mean(training.monitor, task.monitors),
+        )
+    device, autocast_type = configure_process(run.device, run.precision)
+    return {
+        "task": task.name,
+        "model": workload.section("model", task.Model).model_dump(mode="json"),
+        "training": training.model_dump(mode="json"),
+        "seed": run.seed,
+        "device": device.type,
+        "precision": str(autocast_type).removeprefix("torch."),
+    }
 
 
 class TrainingLoop:

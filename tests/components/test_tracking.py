@@ -20,9 +20,9 @@ from mlflow.entities import Run
 from gateline.adapters import tracking
 from gateline.adapters.mlflow_server import shown, tracking_uri
 from gateline.adapters.provenance import dvc_md5
-from gateline.errors import GatelineError
+from gateline.errors import GatelineError, PreemptedError, UnreachableError
 from gateline.manifest import Artifact, open_artifact, write_artifact
-from gateline.training import RunSettings
+from gateline.training import RunSettings, settings_of_weights
 from gateline.workload import Workload
 from tests.steps import run_apart, run_here
 
@@ -76,6 +76,7 @@ def test_all_steps_log_to_one_run_and_again_changes_nothing(made: Path, here: He
     assert history(run, "baseline/ridge/mae") == [(0, metrics["baselines"]["ridge"]["mae"])]
     assert {"report.json", "report.html"} <= artifacts(run, "report")
     assert {"report.html", "metrics.json", "plots"} <= artifacts(run, "evaluation")
+    assert run.inputs is not None
     digests = {data.dataset.name: data.dataset.digest for data in run.inputs.dataset_inputs}
     assert digests == {"tiny/raw": f["raw"].digest[:36], "tiny/prepared": f["prepared"].digest[:36]}
 
@@ -116,27 +117,34 @@ def test_a_cached_model_attaches_to_the_run_that_made_it_after_the_code_changed(
     assert "test/mae" in after.data.metrics
 
 
-def workload_of(made: Path, epochs: int) -> Workload:
+def settings_of(made: Path, epochs: int) -> dict[str, Any]:
     workload = Workload.read(made / "tiny.yaml", step="train")
     sections = dict(workload.sections) | {"training": {**workload.sections["training"], "epochs": epochs}}
-    return Workload(workload.name, workload.task, workload.description, workload.place, sections)
+    changed = Workload(workload.name, workload.task, workload.description, workload.place, sections)
+    return settings_of_weights(changed, RunSettings(7))
+
+
+def interrupted(made: Path, prepared: Artifact, records: list[Mapping[str, Any]]) -> None:
+    with live_curves(
+        workload_of(made, 8).name, prepared, settings_of_weights(workload_of(made, 8), RunSettings(7))
+    ) as log_epoch:
+        for record in records:
+            log_epoch(record)
+        assert [step for step, _ in history(runs()[0], "train_loss")] == [record["epoch"] for record in records]
+        assert runs()[0].info.status == "RUNNING"
+        raise PreemptedError("this process", expected="time", found="none", do="Run again")
 
 
 def test_curves_are_live_and_not_doubled_by_a_resumed_run(made: Path, here: Here) -> None:
     here()
     f = folders(made, "strong")
     records: list[Mapping[str, Any]] = f["model"].read_json("history.json")
-    with (
-        pytest.raises(KeyboardInterrupt),
-        tracking.training(workload_of(made, 8), f["prepared"], RunSettings(7)) as log_epoch,
-    ):
-        for record in records[:3]:
-            log_epoch(record)
-        assert [step for step, _ in history(runs()[0], "train_loss")] == [1, 2, 3]
-        assert runs()[0].info.status == "RUNNING"
-        raise KeyboardInterrupt
+    with pytest.raises(PreemptedError):
+        interrupted(made, f["prepared"], records[:3])
     assert runs()[0].info.status == "KILLED"
-    with tracking.training(workload_of(made, 8), f["prepared"], RunSettings(7)) as log_epoch:
+    with live_curves(
+        workload_of(made, 8).name, f["prepared"], settings_of_weights(workload_of(made, 8), RunSettings(7))
+    ) as log_epoch:
         for record in records[:6]:
             log_epoch(record)
     tracking.log_training("tiny", f["prepared"], f["model"])
@@ -216,7 +224,9 @@ def test_training_goes_on_without_a_server(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     prepared = open_artifact(made / "prepared", "prepared")
-    with tracking.training(workload_of(made, 8), prepared, RunSettings(7)) as log_epoch:
+    with live_curves(
+        workload_of(made, 8).name, prepared, settings_of_weights(workload_of(made, 8), RunSettings(7))
+    ) as log_epoch:
         log_epoch({"epoch": 1, "train_loss": 1.0})
     assert "without curves" in caplog.text
 
@@ -338,10 +348,17 @@ def test_a_real_server_is_waited_for_and_gets_everything(
         try:
             log_all(made, "strong")
             break
-        except GatelineError as error:
-            assert error.exit_code == 75
+        except UnreachableError:
+            continue
     (run,) = runs()
     assert run.data.metrics["test/mae"] > 0
     assert {"report.html", "metrics.json", "plots"} <= artifacts(run, "evaluation")
+    assert run.inputs is not None
     assert json.loads(run.inputs.dataset_inputs[0].dataset.source)["kind"] in ("raw", "prepared")
-    assert "View run" not in capfd.readouterr().out
+    shutil.copytree(made / "strong", tmp_path / "artifacts")
+    assert run_here("register", made / "tiny.yaml", tmp_path / "artifacts") == 0
+    assert len(runs()) == 1
+    assert mlflow.MlflowClient(server).get_registered_model("tiny").aliases == {"champion": "1"}
+    printed = capfd.readouterr()
+    assert "View run" not in printed.out
+    assert printed.err == ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -168,10 +167,10 @@ def test_shuffled_rows_give_the_same_windows_as_ordered_ones(tmp_path: Path) -> 
 def test_a_shuffled_split_cannot_be_asked_for(rule: str) -> None:
     with pytest.raises(ValueError, match="time"):
         ForecastingPreprocess.model_validate(
-            tiny_workload(preprocess__split={"rule": rule, "validate_from": VALIDATE_FROM, "test_from": TEST_FROM})["preprocess"]
+            tiny_workload(preprocess__split={"rule": rule, "validate_from": VALIDATE_FROM, "test_from": TEST_FROM})[
+                "preprocess"
+            ]
         )
-
-
 
 
 def test_what_a_past_column_says_after_the_origin_reaches_no_input(tmp_path: Path) -> None:
@@ -228,7 +227,9 @@ def test_baselines_use_the_split_of_the_model() -> None:
 
 
 def test_a_part_without_windows_is_refused(tmp_path: Path) -> None:
-    schema, preprocess = sections(preprocess__split={"validate_from": "2024-03-05T00:00:00Z", "test_from": "2024-03-20T00:00:00Z"})
+    schema, preprocess = sections(
+        preprocess__split={"validate_from": "2024-03-05T00:00:00Z", "test_from": "2024-03-20T00:00:00Z"}
+    )
 
-    with pytest.raises(DataError, match="preprocess.split: test"):
+    with pytest.raises(DataError, match=r"preprocess\.split: test"):
         TASK.prepare(tiny_table(), schema, preprocess, Draft(tmp_path))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -28,6 +30,7 @@ from gateline.workload import Workload
 
 EXIT_BUG: Final = 1
 LAST_STEP = "register"
+INDENT = "  "  # of what a step says, under the name of the step
 SAYS = "gateline: "  # what begins the one line of a refusal
 NOISE = re.compile(
     r"^(> |Updating lock file|Generating lock file|Use `dvc|To track the changes|To enable auto staging|\s*git add |\s*dvc |$)"
@@ -84,9 +87,10 @@ def _repro(root: Path, name: str, say: Callable[[str], None]) -> tuple[int, str]
         command,
         cwd=root,
         env=_environment(os.environ),
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
+        process_group=0,  # so that a signal reaches the step too, wherever it comes from
     )
     progress, problems = _Progress(say), _Problems(say)
     readers = [
@@ -95,21 +99,26 @@ def _repro(root: Path, name: str, say: Callable[[str], None]) -> tuple[int, str]
     ]
     for reader in readers:
         reader.start()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = process.wait()
     except KeyboardInterrupt:
-        code = process.wait()  # the terminal has sent the signal to the steps too; let them finish what they say
-        problems.refusal = problems.refusal or "interrupted; run the same command again"
+        # DVC leaves this signal to the step, which says its line and leaves nothing half-written.
+        os.killpg(process.pid, signal.SIGINT)
+        code = process.wait()
         problems.exit_code = EXIT_TRY_AGAIN
+    finally:
+        signal.signal(signal.SIGTERM, before)
     for reader in readers:
         reader.join()
     return (EXIT_DONE, "") if code == EXIT_DONE else problems.conclude()
 
 
 def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """`python` in DVC's commands is this interpreter, and what it prints comes line by line."""
+    """`python` in DVC's commands is this interpreter; what the steps print comes line by line, as wide as there is room."""
+    columns = shutil.get_terminal_size((120, 0)).columns - len(INDENT)
     path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", os.defpath)])
-    return {**inherited, "PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
+    return {**inherited, "PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1", "COLUMNS": str(columns)}
 
 
 def _read_lines(stream: IO[bytes] | None, take: Callable[[str], None]) -> None:
@@ -133,7 +142,7 @@ class _Progress:
             restored = " (brought back from the cache)" if skipped[2] == "is cached" else ""
             self._say(f"{skipped[1]}: up to date{restored}")
         elif not NOISE.match(line) and not line.startswith("Data and pipelines are up to date"):
-            self._say("  " + line.removeprefix(SAYS))
+            self._say(INDENT + line.removeprefix(SAYS))
 
 
 class _Problems:
@@ -153,14 +162,15 @@ class _Problems:
             self._dvc = self._dvc or line.removeprefix("ERROR: ")
             exited = re.search(r"failed to reproduce '(\w+)@.*exited with (-?\d+)", line)
             if exited:
-                self._failed, self.exit_code = exited[1], int(exited[2])
+                self._failed, self.exit_code = exited[1], self.exit_code or int(exited[2])
         elif not NOISE.match(line):
-            self._say("  " + line)
+            self._say(INDENT + line)
 
     def conclude(self) -> tuple[int, str]:
         """Exit code, and the one line that says why."""
         if self.exit_code in (EXIT_REFUSED, EXIT_TRY_AGAIN):
-            return self.exit_code, self.refusal or f"{self._failed} refused without a word; run `dvc repro` to see more"
+            silent = "interrupted" if self.exit_code == EXIT_TRY_AGAIN else f"{self._failed} refused, as it said above"
+            return self.exit_code, self.refusal or f"{silent}. Run the same command again."
         if self.exit_code is not None and self.exit_code < 0:
             return (
                 EXIT_TRY_AGAIN,

@@ -89,7 +89,7 @@ def connected(workload_name: str) -> Iterator[Connection]:
     outer = os.environ.pop("MLFLOW_RUN_ID", None)  # it would make MLflow write into that run, whatever we ask for
     _try_to_reach(uri)
     import mlflow
-    import requests  # type: ignore[import-untyped]
+    import requests
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
 

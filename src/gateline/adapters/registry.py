@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +34,7 @@ from gateline.workload import Workload
 from gateline.workload.gates import Gates
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
     from mlflow.entities.model_registry import ModelVersion
 
     from gateline.tasks import Predictor
@@ -115,7 +115,7 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
         run = tracking.run_of_model(to, workload.name, inputs.prepared, inputs.model)
         tracking.write_report(to, run, workload.name, inputs.raw, inputs.report)
         tracking.write_training(to, run, workload.name, inputs.prepared, inputs.model)
-        tracking.write_evaluation(to, run, workload.name, inputs.prepared, inputs.evaluation)
+        tracking.write_evaluation(to, run, inputs.evaluation)
         champion = _version_by_alias(to, workload.name, CHAMPION)
         if champion is not None and champion.tags.get("gateline.model_digest") == inputs.model.digest:
             decision = Decision(True, (*verdict.checks,), {})
@@ -145,6 +145,7 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
             inputs.by_kind(),
             dvc={kind: md5 for kind, artifact in inputs.by_kind().items() if (md5 := dvc_md5(artifact.path))},
             git=git_state(),
+            training_code=run.data.tags["gateline.code"],
             verdict=verdict.as_json(),
         )
         with write_artifact(folder, "release", inputs.by_kind()) as draft:
@@ -187,16 +188,16 @@ def _register_and_decide(
     verdict: Verdict,
     champion: ModelVersion | None,
 ) -> tuple[ModelVersion, Decision]:
-    from gateline.device import configure_process
-    from gateline.tasks import task_named
+    with _clean_process() as other:
+        from gateline.device import configure_process
+        from gateline.tasks import task_named
 
-    configure_process("cpu", "float32")
-    task = task_named(workload.task)
-    predictor = task.load_predictor(inputs.model.path)
-    request = _as_request(predictor.example(read_table(inputs.prepared.path / TABLE)))
-    version = _registered(to, run, workload.name, inputs, predictor, request)
-    with _clean_process(workload.name, version, request) as answer:
-        # The other process starts while this one scores.
+        configure_process("cpu", "float32")
+        task = task_named(workload.task)
+        predictor = task.load_predictor(inputs.model.path)
+        request = _as_request(predictor.example(read_table(inputs.prepared.path / TABLE)))
+        version = _registered(to, run, workload.name, inputs, predictor, request)
+        _ask(other, f"models:/{workload.name}/{version.version}", request)
         challenger = _score(predictor, inputs, gates)
         theirs = None
         if champion is not None:
@@ -211,7 +212,7 @@ def _register_and_decide(
             generator=np.random.default_rng(int(inputs.model.facts.get("seed", 0))),
         )
         expected = json.loads(_as_request(predictor.predict(_frame(request))))["dataframe_split"]
-        _check_answer(workload.name, version, expected, answer)
+        _check_answer(workload.name, version, expected, other)
     return version, decision
 
 
@@ -237,17 +238,17 @@ def _registered(
     ready = [version for version in found if version.status == "READY"]
     if ready:
         return min(ready, key=lambda version: int(version.version))
-    uri = _logged_model(to, run, inputs, predictor, request)
+    model = _logged_model(to, run, inputs, predictor, request)
     tags = {
         "gateline.model_digest": digest,
         "gateline.evaluation_digest": inputs.evaluation.digest,
         "gateline.raw_digest": inputs.raw.digest,
     }
-    return to.client.create_model_version(name, uri, run.info.run_id, tags=tags)
+    return to.client.create_model_version(name, model.model_uri, run.info.run_id, tags=tags, model_id=model.model_id)
 
 
-def _logged_model(to: Connection, run: Run, inputs: Inputs, predictor: Predictor, request: str) -> str:
-    """Log the model to its run unless a register that was killed did, and return its URI."""
+def _logged_model(to: Connection, run: Run, inputs: Inputs, predictor: Predictor, request: str) -> LoggedModel:
+    """Log the model to its run, unless a register that was killed did."""
     import mlflow
     from mlflow.models import Model
     from mlflow.types.schema import ParamSchema, ParamSpec
@@ -257,7 +258,7 @@ def _logged_model(to: Connection, run: Run, inputs: Inputs, predictor: Predictor
         [to.experiment_id], f"tags.`gateline.model_digest` = '{digest}' AND status = 'READY'", max_results=1
     )
     if there:
-        return str(there[0].model_uri)
+        return there[0]
     params = to.client.get_run(run.info.run_id).data.params
     model = to.client.create_logged_model(
         to.experiment_id,
@@ -273,7 +274,7 @@ def _logged_model(to: Connection, run: Run, inputs: Inputs, predictor: Predictor
         outputs=_columns([(name, kind, True) for name, kind in predictor.output_columns]),
         params=ParamSchema([ParamSpec("origin", "string", "")]),
     )
-    info = Model.log(
+    Model.log(
         None,
         flavor=mlflow.pyfunc,
         run_id=run.info.run_id,
@@ -285,8 +286,7 @@ def _logged_model(to: Connection, run: Run, inputs: Inputs, predictor: Predictor
         input_example=_frame(request),
         pip_requirements=_requirements(),
     )
-    to.client.finalize_logged_model(model.model_id, "READY")
-    return str(info.model_uri)
+    return to.client.finalize_logged_model(model.model_id, "READY")
 
 
 def _columns(columns: list[tuple[str, str, bool]]) -> Any:
@@ -323,23 +323,32 @@ def _frame(request: str) -> pd.DataFrame:
 
 
 @contextmanager
-def _clean_process(name: str, version: ModelVersion, request: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a process that holds nothing but the registered model, and ask it; whoever reads its answer waits."""
+def _clean_process() -> Iterator[subprocess.Popen[str]]:
+    """Start a process that holds nothing of this one; it imports its libraries while this one works."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     environment["MLFLOW_TRACKING_URI"] = tracking_uri()
-    script = Path(__file__).with_name("answer_request.py")
-    command = [sys.executable, "-I", str(script), f"models:/{name}/{version.version}"]
-    with tempfile.TemporaryFile("w+") as question:  # a pipe would fill up while nobody reads it
-        question.write(request)
-        question.seek(0)
-        process = subprocess.Popen(  # noqa: S603  (this very Python)
-            command, stdin=question, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        )
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
+    process = subprocess.Popen(  # noqa: S603  (this very Python)
+        [sys.executable, "-I", str(Path(__file__).with_name("answer_request.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _ask(process: subprocess.Popen[str], uri: str, request: str) -> None:
+    """Hand a request for a registered model to the process; whoever reads its answer waits."""
+    if process.stdin is not None:
+        with suppress(BrokenPipeError):  # it ended already; why, is read with its answer
+            process.stdin.write(json.dumps({"model": uri, "request": json.loads(request)}))
+            process.stdin.close()
+        process.stdin = None
 
 
 def _check_answer(

@@ -147,8 +147,9 @@ def _lines(found: Mapping[str, Found]) -> list[tuple[str, str, str]]:
     if "report" in found:
         lines.append(("data verdict", *_verdict(found["report"])))
     if "prepared" in found:
-        windows = found["prepared"].facts.get("windows", {})
-        lines.append(("windows", ", ".join(f"{part} {count:,}" for part, count in windows.items()), ""))
+        counts = found["prepared"].facts.get("windows", {})
+        parts = sorted(counts, key=("train", "validation", "test").index)
+        lines.append(("windows", ", ".join(f"{part} {counts[part]:,}" for part in parts), ""))
     if "model" in found:
         facts = found["model"].facts
         words = [f"{facts['parameters']:,} weights"] if isinstance(facts.get("parameters"), int) else []
@@ -164,8 +165,8 @@ def _lines(found: Mapping[str, Found]) -> list[tuple[str, str, str]]:
         facts = found["release"].facts
         alias = f"alias {facts['alias']}" if facts.get("alias") else "without an alias"
         promoted = "promoted" if facts.get("promoted") else "not promoted"
-        decision = found["release"].read_json("decision.json")
-        reasons = decision.get("reasons") or []
+        said = found["evaluation"].facts.get("verdict", {}).get("reasons", ()) if "evaluation" in found else ()
+        reasons = [why for why in found["release"].read_json("decision.json").get("reasons") or () if why not in said]
         words_ = f"{facts.get('name')} version {facts.get('version')}, {alias}, {promoted}"
         lines.append(
             (
@@ -189,6 +190,7 @@ def _scores(scores: Json) -> Any:
 
     mine = {key: value for key, value in scores["test"].items() if isinstance(value, int | float)}
     leading = next((key for key in ("mae", *mine) if key in mine), None)
+    mine = dict(sorted(mine.items(), key=lambda item: item[0] != leading))
     table = Table(
         title="test part, in raw units" if "mae" in mine else "test part",
         title_justify="left",

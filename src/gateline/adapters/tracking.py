@@ -15,13 +15,13 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gateline.adapters.mlflow_server import Connection, connected, shown, tracking_uri
 from gateline.adapters.provenance import dvc_md5, git_state
-from gateline.errors import UnreachableError
+from gateline.errors import PreemptedError, UnreachableError
 from gateline.manifest import Artifact, digest_of
 from gateline.passport import code_version
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from gateline.training import RunSettings
-    from gateline.workload import Workload
 
 PENDING = "none yet"
 """Identity of a run that validate opened: which settings will be trained is not known then; the first training adopts it."""
@@ -41,7 +39,6 @@ MAX_PARAMETERS = 100
 MAX_METRICS = 1000
 
 log = logging.getLogger("gateline.tracking")
-
 
 OnEpoch = Callable[[Mapping[str, Any]], None]
 
@@ -59,26 +56,25 @@ def log_report(workload_name: str, raw: Artifact, report: Artifact) -> None:
 
 
 @contextmanager
-def training(workload: Workload, prepared: Artifact, run_settings: RunSettings) -> Iterator[OnEpoch]:
+def training(workload_name: str, prepared: Artifact, settings: Mapping[str, Any]) -> Iterator[OnEpoch]:
     """Open the run of a training that begins, and log its curves while it goes on.
 
     Training is worth more than its curves: a server that does not answer is said once, and `log_training` tries again
     at the end.
 
     Args:
-        workload: its sections `model` and `training`.
+        workload_name: name of the experiment.
         prepared: the data.
-        run_settings: seed, device, precision.
+        settings: what `gateline.training.settings_of_weights` says; the facts that the model will have.
 
     Yields:
         A function that takes one record per epoch, as `history.json` holds them.
     """
     tracking_uri()
-    settings = _settings_to_come(workload, run_settings)
     live: _LiveCurves | None = None
     try:
-        with connected(workload.name) as to:
-            run = _run_of_training(to, workload.name, prepared, settings)
+        with connected(workload_name) as to:
+            run = _run_of_training(to, workload_name, prepared, settings)
             to.client.update_run(run.info.run_id, status="RUNNING")
             _point_outer_run(to, run)
             _log_parameters(to, run, settings)
@@ -93,7 +89,7 @@ def training(workload: Workload, prepared: Artifact, run_settings: RunSettings) 
     try:
         yield live
         status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, PreemptedError):
         status = "KILLED"
         raise
     finally:
@@ -102,22 +98,6 @@ def training(workload: Workload, prepared: Artifact, run_settings: RunSettings) 
 
 def _nobody_listens(record: Mapping[str, Any]) -> None:
     """Take an epoch and log nothing."""
-
-
-def _settings_to_come(workload: Workload, run_settings: RunSettings) -> dict[str, Any]:
-    """The facts SETTINGS that the model will have, with defaults filled in and `auto` decided."""
-    from gateline.device import configure_process
-    from gateline.tasks import task_named
-    from gateline.workload.training import Training
-
-    device, autocast_type = configure_process(run_settings.device, run_settings.precision)
-    return {
-        "model": workload.section("model", task_named(workload.task).Model).model_dump(mode="json"),
-        "training": workload.section("training", Training).model_dump(mode="json"),
-        "seed": run_settings.seed,
-        "device": device.type,
-        "precision": str(autocast_type).removeprefix("torch."),
-    }
 
 
 def log_training(workload_name: str, prepared: Artifact, model: Artifact) -> None:
@@ -134,7 +114,7 @@ def log_evaluation(workload_name: str, prepared: Artifact, model: Artifact, eval
     with connected(workload_name) as to:
         run = run_of_model(to, workload_name, prepared, model)
         write_training(to, run, workload_name, prepared, model)
-        write_evaluation(to, run, workload_name, prepared, evaluation)
+        write_evaluation(to, run, evaluation)
         _point_outer_run(to, run)
         _finish(to, run)
 
@@ -189,17 +169,14 @@ def write_training(to: Connection, run: Run, workload_name: str, prepared: Artif
             to.client.set_tag(run_id, "gateline.model", model.digest)
 
 
-def write_evaluation(to: Connection, run: Run, workload_name: str, prepared: Artifact, evaluation: Artifact) -> None:
+def write_evaluation(to: Connection, run: Run, evaluation: Artifact) -> None:
     """Log metrics, plots and reports of an evaluation, unless this run has them."""
     with _once(to, run, evaluation) as needed:
         if needed:
             metrics = evaluation.read_json("metrics.json")
             groups = {"test": "test", "baselines": "baseline", "slices": "slice", "details": "details"}
-            values = {
-                path: value for key, prefix in groups.items() for path, value in _numbers(prefix, metrics.get(key))
-            }
-            _log_metrics(to.client, run.info.run_id, values)
-            _log_input(to, run, f"{workload_name}/prepared", prepared, "test")
+            numbers = (point for key, prefix in groups.items() for point in _numbers(prefix, metrics.get(key)))
+            _log_metrics(to.client, run.info.run_id, numbers)
             to.client.log_artifacts(run.info.run_id, str(evaluation.path), "evaluation")
             verdict = "passed" if evaluation.facts["verdict"]["passed"] else "rejected"
             to.client.set_tag(run.info.run_id, "gateline.verdict", verdict)
@@ -234,6 +211,7 @@ def _create(to: Connection, name: str, tags: Mapping[str, str]) -> Run:
 
 
 def _run_of_training(to: Connection, workload_name: str, prepared: Artifact, settings: Mapping[str, Any]) -> Run:
+    """Find the run of an identity, adopt the one that validate opened for its data, or open one."""
     identity = identity_of(workload_name, prepared, settings)
     name = f"{workload_name}-{identity[:8]}"
     found = _find(to, identity=identity)
@@ -267,6 +245,7 @@ def _finish(to: Connection, run: Run, status: str = "FINISHED") -> None:
 
 
 def _point_outer_run(to: Connection, run: Run) -> None:
+    """Say in the run that `mlflow run` opened which run is ours."""
     from mlflow.exceptions import MlflowException
 
     if to.outer_run_id is None or to.outer_run_id == run.info.run_id:
@@ -293,6 +272,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _log_parameters(to: Connection, run: Run, settings: Mapping[str, Any]) -> None:
+    """Log the settings that the run does not have yet."""
     from mlflow.entities import Param
 
     there = to.client.get_run(run.info.run_id).data.params
@@ -301,31 +281,31 @@ def _log_parameters(to: Connection, run: Run, settings: Mapping[str, Any]) -> No
         to.client.log_batch(run.info.run_id, params=new[first : first + MAX_PARAMETERS])
 
 
-def _log_metrics(client: MlflowClient, run_id: str, values: Mapping[str, float]) -> None:
+def _log_metrics(client: MlflowClient, run_id: str, numbers: Iterable[tuple[str, int, float]]) -> None:
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    metrics = [Metric(key, value, now, 0) for key, value in values.items()]
+    metrics = [Metric(key, value, now, step) for key, step, value in numbers]
     for first in range(0, len(metrics), MAX_METRICS):
         client.log_batch(run_id, metrics=metrics[first : first + MAX_METRICS])
 
 
-def _log_curves(client: MlflowClient, run_id: str, records: Any, logged: set[tuple[str, int]]) -> None:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    metrics = [
-        Metric(key, value, now, int(record["epoch"]))
+def _log_curves(
+    client: MlflowClient, run_id: str, records: Iterable[Mapping[str, Any]], logged: set[tuple[str, int]]
+) -> None:
+    """Log the epochs that are not in `logged`, and put them there."""
+    points = [
+        (key, epoch, value)
         for record in records
-        for key, value in _numbers("", {name: value for name, value in record.items() if name != "epoch"})
-        if (key, int(record["epoch"])) not in logged
+        for key, epoch, value in _numbers("", {k: v for k, v in record.items() if k != "epoch"}, int(record["epoch"]))
+        if (key, epoch) not in logged
     ]
-    for first in range(0, len(metrics), MAX_METRICS):
-        client.log_batch(run_id, metrics=metrics[first : first + MAX_METRICS])
-    logged |= {(metric.key, metric.step) for metric in metrics}
+    _log_metrics(client, run_id, points)
+    logged |= {(key, epoch) for key, epoch, _ in points}
 
 
 def _steps_logged(client: MlflowClient, run_id: str) -> set[tuple[str, int]]:
+    """Say which curves have a value at which epoch."""
     keys = [key for key in client.get_run(run_id).data.metrics if "/" not in key]
     return {(key, point.step) for key in keys for point in client.get_metric_history(run_id, key)}
 
@@ -344,9 +324,7 @@ class _LiveCurves:
         try:
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-            self.monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
-                self.run_id, sampling_interval=5, resume_logging=True
-            )
+            self.monitor = SystemMetricsMonitor(self.run_id, sampling_interval=5, resume_logging=True)
             self.monitor.start()
         except ImportError:
             self.monitor = None
@@ -364,7 +342,7 @@ class _LiveCurves:
             self._try(lambda: self.client.set_terminated(self.run_id, status))
 
     def _try(self, action: Callable[[], None]) -> None:
-        import requests  # type: ignore[import-untyped]
+        import requests
         from mlflow.exceptions import MlflowException
 
         try:
@@ -374,16 +352,16 @@ class _LiveCurves:
             log.warning("MLflow does not answer (%s); training goes on without curves.", type(error).__name__)
 
 
-def _numbers(prefix: str, value: Any) -> Iterator[tuple[str, float]]:
-    """Walk nested results and give every finite number under its path."""
+def _numbers(prefix: str, value: Any, step: int = 0) -> Iterator[tuple[str, int, float]]:
+    """Walk nested results and give every finite number under its path; the items of a list are steps from 1."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _numbers(f"{prefix}/{key}" if prefix else str(key), item)
-    elif isinstance(value, (list, tuple)):
+            yield from _numbers(f"{prefix}/{key}" if prefix else str(key), item, step)
+    elif isinstance(value, list | tuple):
         for index, item in enumerate(value, start=1):
-            yield from _numbers(f"{prefix}/{index:02d}", item)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        yield _key(prefix), float(value)
+            yield from _numbers(prefix, item, index)
+    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        yield _key(prefix), step, float(value)
 
 
 def _key(text: str) -> str:

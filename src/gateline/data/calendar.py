@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import zoneinfo
 from datetime import date
 from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from gateline.workload.section import Section
+from gateline.workload.section import Section, TimeZone
 
 CYCLES = ("hour_of_day", "day_of_week", "day_of_month", "day_of_year")
 
 
-def _known_timezone(name: str) -> str:
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError(f"an IANA time zone such as Europe/Berlin, got {name!r}") from error
-    return name
-
-
-TimeZone = Annotated[str, AfterValidator(_known_timezone)]
 Harmonics = Annotated[int, Field(ge=0, le=12)]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from gateline.workload.section import Section, Span
+from gateline.workload.section import Section, Span, TimeZone
 
 
 def _in_utc(value: datetime) -> datetime:
@@ -63,7 +63,7 @@ class Time(Section):
     column: str
     frequency: Span
     """From one row of a series to the next, e.g. ``1h``."""
-    timezone: str = "UTC"
+    timezone: TimeZone = "UTC"
     """What time stamps without an offset mean (an IANA name)."""
     max_missing: Annotated[int, Field(ge=0)] = 0
     """Time stamps that may be absent between a series' first and last, all series together."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import zoneinfo
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 
 import pydantic
-from pydantic import BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainSerializer
 
 from gateline.errors import WorkloadError, did_you_mean, examples
 
@@ -56,6 +57,15 @@ def format_span(span: timedelta) -> str:
     return f"{seconds:g}s"
 
 
+def _known_timezone(name: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"an IANA time zone such as Europe/Berlin, got {name!r}") from error
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_known_timezone)]
 Span = Annotated[timedelta, BeforeValidator(parse_span), PlainSerializer(format_span)]
 
 
@@ -75,7 +85,8 @@ def read_section(name: str, kind: type[S], value: object) -> S:
     try:
         return kind.model_validate(dict(value))
     except pydantic.ValidationError as error:
-        problems = error.errors(include_url=False)
+        # A mistyped key makes two: one unknown, one missing. The unknown one says what is meant.
+        problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
         first = problems[0]
         location = ".".join([name, *(str(part) for part in first["loc"])])
         others = [".".join([name, *(str(part) for part in problem["loc"])]) for problem in problems[1:]]

@@ -1,0 +1,1 @@
+"""What is measured, against whom; results stand in `benchmarks/results`."""

@@ -1,0 +1,297 @@
+"""A model is registered once, checked as it was registered, and becomes champion only if it wins."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import yaml
+
+from gateline.adapters import registry
+from gateline.adapters.mlflow_server import connected
+from gateline.errors import RegistryError
+from gateline.manifest import open_artifact
+from gateline.promotion import Decision
+from gateline.table import read_table
+from gateline.workload import Workload
+from tests.steps import run_here
+
+Here = Callable[[], Path]
+
+
+def register(made: Path, which: str, folder: Path, workload: Path | None = None) -> int:
+    """Run the step on copies, so that it finds five folders and writes the sixth beside them."""
+    target = folder / which
+    if not target.exists():
+        shutil.copytree(made / which, target)
+    return run_here("register", workload or made / "tiny.yaml", target)
+
+
+def decision(folder: Path, which: str) -> dict[str, Any]:
+    answer: dict[str, Any] = open_artifact(folder / which / "release", "release").read_json("decision.json")
+    return answer
+
+
+def client() -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+
+
+def versions() -> int:
+    return len(client().search_model_versions("name = 'tiny'"))
+
+
+def test_the_better_model_is_champion_in_the_end_whatever_the_order(
+    made: Path, here: Here, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = here()
+
+    assert register(made, "weak", folder) == 0
+    said = capsys.readouterr()
+    assert "tiny version 1 is registered as champion: models:/tiny@champion" in said.out
+    assert said.err == ""
+    assert client().get_registered_model("tiny").aliases == {"champion": 1}
+
+    assert register(made, "weak", folder) == 0
+    assert "this very model" in capsys.readouterr().out
+    assert versions() == 1
+    assert decision(folder, "weak")["promoted"]
+
+    assert register(made, "strong", folder) == 0
+    assert "replaces version 1" in capsys.readouterr().out
+    assert client().get_registered_model("tiny").aliases == {"champion": 2}
+    made_decision = decision(folder, "strong")
+    assert made_decision["champion_before"] == 1
+    assert made_decision["comparison"]["upper_bound"] < 0
+    metrics = json.loads((folder / "strong" / "evaluation" / "metrics.json").read_text())
+    assert made_decision["comparison"]["challenger"] == pytest.approx(metrics["test"]["mae"], rel=1e-5)
+    assert {check["name"] for check in made_decision["checks"]} >= {"slice shop=east", "slice shop=west", "champion"}
+
+    assert register(made, "weak", folder) == 0
+    assert "version 2 stays champion" in capsys.readouterr().out
+    assert client().get_registered_model("tiny").aliases == {"champion": 2, "challenger": 1}
+    assert not decision(folder, "weak")["promoted"]
+    assert versions() == 2
+
+    ledger = [json.loads(v) for k, v in sorted(client().get_registered_model("tiny").tags.items()) if "ledger" in k]
+    assert [(entry["version"], entry["promoted"]) for entry in ledger] == [(1, True), (2, True), (1, False)]
+
+
+def test_the_release_says_what_the_model_came_from(made: Path, here: Here) -> None:
+    folder = here()
+    assert register(made, "strong", folder) == 0
+    release = open_artifact(folder / "strong" / "release", "release")
+    passport = release.read_json("passport.json")
+    assert release.facts == {"name": "tiny", "version": 1, "alias": "champion", "promoted": True}
+    assert set(release.inputs) == {"raw", "report", "prepared", "model", "evaluation"}
+    for kind, digest in release.inputs.items():
+        assert passport["artifacts"][kind]["digest"] == digest
+    pinned = yaml.safe_load((made / "tiny.yaml").read_text())["source"]["files"][0]["sha256"]
+    assert list(passport["raw"]["files"].values()) == [pinned]
+    assert passport["seed"] == 7
+    assert passport["verdict"]["passed"]
+    assert {"torch", "numpy", "mlflow"} <= set(passport["libraries"])
+    experiment = client().get_experiment_by_name("tiny")
+    assert experiment is not None
+    (run,) = client().search_runs([experiment.experiment_id])
+    names = {Path(file.path).name for file in client().list_artifacts(run.info.run_id, "release")}
+    assert {"passport.json", "decision.json"} <= names
+    assert run.outputs is not None
+    assert len(run.outputs.model_outputs) == 1
+
+
+def edit_json(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_model_that_evaluate_rejected_is_not_registered(
+    made: Path, here: Here, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = here()
+    shutil.copytree(made / "strong", folder / "strong")
+    no = {"passed": False, "reasons": ["mae 9 against 8 of ridge"]}
+    edit_json(folder / "strong" / "evaluation" / "manifest.json", lambda manifest: manifest["facts"].update(verdict=no))
+    assert register(made, "strong", folder) == 2
+    assert "mae 9 against 8 of ridge" in capsys.readouterr().err
+    assert not client().search_registered_models()
+    assert not (folder / "strong" / "release").exists()
+
+
+def test_gates_that_were_tightened_after_evaluate_hold(
+    made: Path, here: Here, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = here()
+    workload = yaml.safe_load((made / "tiny.yaml").read_text())
+    workload["gates"]["limits"] = {"mae": {"max": 0.001}}
+    (folder / "tight.yaml").write_text(yaml.safe_dump(workload))
+    assert register(made, "strong", folder, folder / "tight.yaml") == 2
+    assert "passed other gates" in capsys.readouterr().err
+    assert not client().search_registered_models()
+
+
+def test_folders_of_two_models_are_not_mixed(made: Path, here: Here, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = here()
+    shutil.copytree(made / "strong", folder / "strong")
+    shutil.rmtree(folder / "strong" / "model")
+    shutil.copytree(made / "weak" / "model", folder / "strong" / "model")
+    assert register(made, "strong", folder) == 2
+    assert "made from another 'model'" in capsys.readouterr().err
+    assert not client().search_registered_models()
+
+
+def test_a_registered_model_that_answers_otherwise_gets_no_alias(
+    made: Path, here: Here, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = here()
+    assert register(made, "strong", folder) == 0
+    client().delete_registered_model_alias("tiny", "champion")
+    (weights,) = (folder / "mlruns").rglob("weights.pt")
+    shutil.copy(made / "weak" / "model" / "weights.pt", weights)
+    capsys.readouterr()
+    assert register(made, "strong", folder) == 2
+    assert "another sales" in capsys.readouterr().err
+    assert client().get_registered_model("tiny").aliases == {}
+
+    weights.unlink()
+    assert register(made, "strong", folder) == 2
+    assert "weights.pt" in capsys.readouterr().err
+
+
+def test_a_champion_whose_files_changed_is_not_compared_with(
+    made: Path, here: Here, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = here()
+    assert register(made, "weak", folder) == 0
+    (weights,) = (folder / "mlruns").rglob("weights.pt")
+    shutil.copy(made / "strong" / "model" / "weights.pt", weights)
+    capsys.readouterr()
+    assert register(made, "strong", folder) == 2
+    assert "weights.pt" in capsys.readouterr().err
+    assert client().get_registered_model("tiny").aliases == {"champion": 1}
+
+
+def test_a_champion_that_was_set_meanwhile_is_not_overwritten(made: Path, here: Here) -> None:
+    here()
+    c = client()
+    c.create_registered_model("tiny")
+    one, two, three = (c.create_model_version("tiny", f"s3://bucket/{number}") for number in range(3))
+    c.set_registered_model_alias("tiny", "champion", two.version)
+    won = Decision(True, (), {})
+    with connected("tiny") as to:
+        for compared_with in (None, one):
+            with pytest.raises(RegistryError, match="set meanwhile"):
+                registry._set_alias(to, "tiny", three, compared_with, won)
+        assert c.get_registered_model("tiny").aliases == {"champion": 2}
+        registry._set_alias(to, "tiny", three, two, won)
+    assert c.get_registered_model("tiny").aliases == {"champion": 3}
+
+
+@pytest.fixture
+def endpoint(made: Path, here: Here, tmp_path: Path) -> Iterator[str]:
+    """`mlflow models serve` of a registered champion, without the source tree on its path."""
+    assert register(made, "strong", here()) == 0
+    port = "5791"
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        "models:/tiny@champion",
+        "--env-manager",
+        "local",
+    ]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PATH": path}
+    with (tmp_path / "serve.log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--port", port], cwd=tmp_path, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            for _ in range(240):
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/ping")
+                    break
+                except OSError:
+                    time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}/invocations"
+        finally:
+            os.killpg(process.pid, 15)
+            process.wait()
+
+
+def ask(endpoint: str, body: dict[str, Any]) -> tuple[int, str]:
+    request = urllib.request.Request(endpoint, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.mark.slow
+def test_mlflow_serves_rows_of_the_table(made: Path, endpoint: str) -> None:
+    from gateline.tasks import task_named
+
+    predictor = task_named("forecasting").load_predictor(made / "strong" / "model")
+    rows = predictor.example(read_table(made / "prepared" / "table.parquet"))
+    wanted = predictor.predict(rows)
+    body = json.loads(registry._as_request(rows))
+    assert None in body["dataframe_split"]["data"][-1], "what is not known ahead is null"
+
+    status, answer = ask(endpoint, body)
+    assert status == 200
+    predictions = json.loads(answer)["predictions"]
+    assert [row["sales"] for row in predictions] == pytest.approx(wanted["sales"].tolist(), rel=1e-5)
+    assert predictions[0]["time"] == wanted["time"][0].strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    shuffled = {"dataframe_split": {**body["dataframe_split"], "data": body["dataframe_split"]["data"][::-1]}}
+    assert ask(endpoint, shuffled) == (200, answer)
+
+    place = {name: index for index, name in enumerate(body["dataframe_split"]["columns"])}
+    for change, words in {
+        "no rows": "found none",
+        "few rows": "expected 30 rows",
+        "unknown series": "north",
+        "no series": "column shop",
+        "out of range": "price",
+        "text": "price",
+        "bad time": "time",
+        "no column": body["dataframe_split"]["columns"][-1],
+        "bad origin": "params.origin",
+    }.items():
+        split = json.loads(json.dumps(body["dataframe_split"]))
+        params = {"params": {"origin": "soon"}} if change == "bad origin" else {}
+        if change in ("no rows", "few rows"):
+            split["data"] = split["data"][: 0 if change == "no rows" else 10]
+        if change == "no column":
+            split = {"columns": split["columns"][:-1], "data": [row[:-1] for row in split["data"]]}
+        for row in split["data"]:
+            if change in ("unknown series", "no series"):
+                row[place["shop"]] = "north" if change == "unknown series" else None
+            if change in ("out of range", "text"):
+                row[place["price"]] = -5.0 if change == "out of range" else "cheap"
+            if change == "bad time":
+                row[place["time"]] = "yesterday"
+        status, answer = ask(endpoint, {"dataframe_split": split, **params})
+        assert status == 400, (change, answer)
+        assert words in re.sub(r"Failed to predict data '.*?'\. ", "", answer), (change, answer)
+        assert "Traceback" not in answer, (change, answer)
+
+
+def test_the_workload_that_register_sees_holds_the_gates_only(made: Path) -> None:
+    assert set(Workload.read(made / "tiny.yaml", step="register").sections) == {"gates"}

@@ -1,0 +1,206 @@
+"""Windows, losses, metrics, attention and the network, against independent arithmetic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import mean_absolute_error, root_mean_squared_error
+
+from gateline.batch import ForecastBatch
+from gateline.cells import build_cell, cell_names
+from gateline.data.store import SequenceStore
+from gateline.data.windows import ShuffledSampler, WindowDataset, batches
+from gateline.errors import ArtifactError, WorkloadError
+from gateline.losses import summed_loss
+from gateline.metrics import by_step, forecast_metrics, window_errors
+from gateline.models.forecaster import EncoderDecoder, EncoderDecoderSettings, ScaledDotAttention, last_observed
+
+
+def store(rng: np.random.Generator, rows: int = 120) -> SequenceStore:
+    target = rng.normal(size=rows).astype(np.float32)
+    target[rng.random(rows) < 0.2] = np.nan
+    arrays = {
+        "encoder": rng.normal(size=(rows, 5)).astype(np.float32),
+        "decoder": rng.normal(size=(rows, 3)).astype(np.float32),
+        "target": target,
+        "series": np.repeat([0, 1], rows // 2),
+    }
+    return SequenceStore(arrays, np.array([0, rows // 2, rows]))
+
+
+def test_a_gathered_batch_equals_slices_taken_row_by_row(rng: np.random.Generator, tmp_path: Path) -> None:
+    sequences = store(rng)
+    sequences.save(tmp_path)
+    mapped = SequenceStore.load(tmp_path)
+    origins = rng.integers(8, 52, size=10)
+    batch = WindowDataset(mapped, origins, lookback=8, horizon=4).__getitems__([3, 1, 4])
+
+    for place, origin in enumerate(origins[[3, 1, 4]]):
+        np.testing.assert_array_equal(batch.past[place], sequences.arrays["encoder"][origin - 8 : origin])
+        np.testing.assert_array_equal(batch.known[place], sequences.arrays["decoder"][origin : origin + 4])
+        truth = sequences.arrays["target"][origin : origin + 4]
+        np.testing.assert_array_equal(batch.observed[place], np.isfinite(truth))
+        np.testing.assert_array_equal(batch.target[place], np.nan_to_num(truth))
+        assert batch.series[place] == sequences.arrays["series"][origin]
+
+
+def test_windows_share_the_memory_of_the_store(rng: np.random.Generator) -> None:
+    sequences = store(rng)
+    dataset = WindowDataset(sequences, np.arange(8, 50), lookback=8, horizon=4)
+
+    assert dataset._past.data_ptr() == sequences.arrays["encoder"].ctypes.data
+
+
+def test_a_store_whose_arrays_differ_in_length_is_refused(rng: np.random.Generator) -> None:
+    with pytest.raises(ValueError, match="needs 5 rows"):
+        SequenceStore({"target": np.zeros(4)}, np.array([0, 5]))
+
+
+def test_a_damaged_array_is_refused(rng: np.random.Generator, tmp_path: Path) -> None:
+    store(rng).save(tmp_path)
+    (tmp_path / "arrays" / "target.npy").write_bytes(b"nothing of numpy")
+
+    with pytest.raises(ArtifactError, match=r"target\.npy"):
+        SequenceStore.load(tmp_path)
+
+
+def test_an_epoch_draws_every_window_once_and_the_next_in_another_order() -> None:
+    sampler = ShuffledSampler(50, torch.Generator().manual_seed(0))
+    first, second = list(sampler), list(sampler)
+
+    assert sorted(first) == sorted(second) == list(range(50))
+    assert first != second
+
+
+def test_the_summed_loss_does_not_depend_on_how_batches_are_cut(rng: np.random.Generator) -> None:
+    dataset = WindowDataset(store(rng), np.arange(8, 50), lookback=8, horizon=4)
+    network = EncoderDecoder(
+        encoder_features=5,
+        decoder_features=3,
+        num_series=2,
+        lookback=8,
+        horizon=4,
+        settings=EncoderDecoderSettings(hidden_size=6),
+    ).double()
+
+    def total(size: int) -> tuple[float, int]:
+        sums = counts = 0.0
+        for batch in batches(dataset, size):
+            double = ForecastBatch(
+                batch.past.double(), batch.known.double(), batch.series, batch.target.double(), batch.observed
+            )
+            loss, count = summed_loss("absolute", network(double), double.target, double.observed)
+            sums, counts = sums + float(loss.detach()), counts + int(count)
+        return sums, int(counts)
+
+    assert total(5) == pytest.approx(total(42), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["absolute", "squared", "huber"])
+def test_what_is_not_observed_changes_neither_loss_nor_gradient(kind: str, rng: np.random.Generator) -> None:
+    prediction = torch.tensor(rng.normal(size=(6, 4)), requires_grad=True)
+    observed = torch.tensor(rng.random((6, 4)) < 0.5)
+    results = []
+    for fill in (0.0, 1e30):
+        target = torch.where(observed, torch.ones(6, 4, dtype=torch.float64), fill)
+        total, count = summed_loss(kind, prediction, target, observed)
+        (gradient,) = torch.autograd.grad(total, prediction)
+        results.append((float(total.detach()), int(count), gradient))
+
+    assert results[0][:2] == results[1][:2]
+    assert torch.equal(results[0][2], results[1][2])
+    assert (results[0][2][~observed] == 0).all()
+
+
+def test_metrics_equal_scikit_learns(rng: np.random.Generator) -> None:
+    forecast, target = rng.normal(size=(30, 5)), rng.normal(size=(30, 5))
+    target[rng.random((30, 5)) < 0.3] = np.nan
+    there = np.isfinite(target)
+
+    ours = forecast_metrics(forecast, target)
+
+    assert ours["mae"] == pytest.approx(mean_absolute_error(target[there], forecast[there]))
+    assert ours["rmse"] == pytest.approx(root_mean_squared_error(target[there], forecast[there]))
+    assert ours["bias"] == pytest.approx((forecast - target)[there].mean())
+    total, count = window_errors(forecast, target)
+    assert total.sum() / count.sum() == pytest.approx(ours["mae"])
+    assert by_step(forecast, target)[2] == pytest.approx(np.nanmean(np.abs(forecast - target)[:, 2]))
+
+
+def test_a_forecast_that_is_no_number_shows_in_the_metric() -> None:
+    assert np.isnan(forecast_metrics(np.array([[np.nan, 1.0]]), np.array([[1.0, 1.0]]))["mae"])
+    assert np.isnan(forecast_metrics(np.zeros((0, 3)), np.zeros((0, 3)))["mae"])
+
+
+def test_attention_is_a_weighted_mean_of_the_keys() -> None:
+    attention = ScaledDotAttention(4).double()
+    queries, keys = torch.randn(2, 3, 4, dtype=torch.float64), torch.randn(2, 5, 4, dtype=torch.float64)
+    context, weights = attention(queries, keys)
+
+    assert torch.allclose(weights.sum(dim=2), torch.ones(2, 3, dtype=torch.float64))
+    expected = torch.nn.functional.scaled_dot_product_attention(attention.query(queries), attention.key(keys), keys)
+    assert torch.allclose(context, expected)
+
+
+def test_the_last_observed_value_is_found() -> None:
+    values = torch.tensor([[1.0, 2.0, 0.0], [3.0, 0.0, 0.0], [0.0, 0.0, 0.0], [4.0, 5.0, 6.0]])
+    observed = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+
+    assert last_observed(values, observed).tolist() == [2, 3, 0, 6]
+
+
+@pytest.mark.parametrize("name", cell_names())
+def test_every_cell_carries_its_state_over_a_split(name: str) -> None:
+    torch.manual_seed(0)
+    cell = build_cell(name, input_size=3, hidden_size=4, num_layers=2, dropout=0.0).double()
+    x = torch.randn(2, 7, 3, dtype=torch.float64)
+    whole, _ = cell(x, None)
+    first, state = cell(x[:, :4], None)
+    second, _ = cell(x[:, 4:], state)
+
+    assert torch.allclose(torch.cat([first, second], dim=1), whole)
+    assert torch.allclose(cell(x[1:], None)[0], whole[1:])
+
+
+def test_the_lstm_equals_torchs_under_copied_weights() -> None:
+    ours = build_cell("lstm", input_size=3, hidden_size=4, num_layers=2, dropout=0.1).eval()
+    theirs = torch.nn.LSTM(3, 4, 2, batch_first=True)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 5, 3)
+
+    assert torch.equal(ours(x, None)[0], theirs(x)[0])
+    forget = ours.state_dict()["bias_ih_l0"][4:8] + ours.state_dict()["bias_hh_l0"][4:8]
+    assert forget.tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"attention": "dot"}, {"linear_path": True}, {"num_layers": 2, "attention": "dot"}]
+)
+def test_a_row_does_not_depend_on_its_batch_and_gradients_are_right(
+    settings: dict[str, object], rng: np.random.Generator
+) -> None:
+    torch.manual_seed(0)
+    network = EncoderDecoder(
+        encoder_features=5, decoder_features=3, num_series=2, lookback=3, horizon=2,
+        settings=EncoderDecoderSettings(hidden_size=2, **settings),
+    ).double()  # fmt: skip
+    batch = WindowDataset(store(rng), np.array([10, 70]), lookback=3, horizon=2).__getitems__([0, 1])
+
+    def forecast(past: torch.Tensor, known: torch.Tensor, rows: slice = slice(None)) -> torch.Tensor:
+        return network(
+            ForecastBatch(past[rows], known[rows], batch.series[rows], batch.target[rows], batch.observed[rows])
+        )
+
+    past, known = batch.past.double(), batch.known.double()
+    assert torch.allclose(forecast(past, known)[1:2], forecast(past, known, slice(1, 2)))
+    past[:, :, 1] = 1.0  # the mask of the target is no number to differentiate by
+    inputs = (past.requires_grad_(), known.requires_grad_())
+    assert torch.autograd.gradcheck(forecast, inputs, eps=1e-6, atol=1e-5)
+
+
+def test_an_unknown_cell_is_refused() -> None:
+    with pytest.raises(WorkloadError, match="Did you mean 'lstm'"):
+        build_cell("lsmt", input_size=1, hidden_size=1, num_layers=1, dropout=0.0)

@@ -1,0 +1,177 @@
+"""The encoding: regular grids, invertible scaling, masks, calendars; checked against plain pandas and arithmetic."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gateline.data.calendar import Calendar
+from gateline.data.scaling import Scaler, Transform
+from gateline.data.series_encoding import Encoding, regular_table, series_names, unix_seconds
+from gateline.errors import DataError
+from gateline.workload.schema import Schema
+from tests.tiny import tiny_table, tiny_workload
+
+
+def schema(**changes: Any) -> Schema:
+    return Schema.model_validate(tiny_workload(**changes)["schema"])
+
+
+def encoding(table: pd.DataFrame, **changes: Any) -> Encoding:
+    settings: dict[str, Any] = {"target": "sales", "past": ("footfall",), "known": ("price",), "calendar": Calendar()}
+    settings |= {"transforms": {}} | changes
+    return Encoding.fit(table, np.ones(len(table), dtype=bool), schema=schema(), **settings)
+
+
+@pytest.mark.parametrize("kind", ["none", "arcsinh", "log1p"])
+def test_scaling_is_inverted_exactly_enough(kind: Any, rng: np.random.Generator) -> None:
+    values = rng.exponential(30, 1000)
+    scaler = Scaler.fit(values, Transform(kind=kind, scale=10))
+
+    assert scaler.inverse(scaler.forward(values)) == pytest.approx(values, rel=1e-12, abs=1e-12)
+    assert scaler.forward(values).mean() == pytest.approx(0, abs=1e-12)
+    assert scaler.forward(values).std() == pytest.approx(1)
+    assert Scaler.from_json(json.loads(json.dumps(scaler.to_json()))) == scaler
+
+
+def test_transforms_are_what_their_names_say() -> None:
+    values = np.array([-20.0, 0.0, 35.0])
+
+    assert Transform(kind="arcsinh", scale=10).forward(values) == pytest.approx(
+        np.log(values / 10 + np.hypot(values / 10, 1))
+    )
+    assert Transform(kind="log1p", scale=10).forward(values)[1:] == pytest.approx([0, np.log(4.5)])
+    assert np.isnan(Transform(kind="log1p", scale=10).forward(values)[0])
+
+
+def test_missing_values_are_not_counted_as_zero() -> None:
+    with_gaps = np.array([10.0, np.nan, 20.0, np.nan])
+
+    assert Scaler.fit(with_gaps, Transform()).mean == 15
+
+
+def test_a_constant_column_is_not_divided_by_zero() -> None:
+    assert Scaler.fit(np.full(5, 3.0), Transform()).forward(np.array([3.0, 4.0])).tolist() == [0, 1]
+
+
+def test_rows_that_are_absent_become_missing_and_nothing_else_changes() -> None:
+    whole = regular_table(tiny_table(), schema())
+    holed = regular_table(tiny_table().drop(index=[5, 6, 2000]), schema())
+
+    assert len(holed) == len(whole)
+    assert holed["time"].equals(whole["time"])
+    assert holed["shop"].equals(whole["shop"])
+    gone = holed["price"].isna().to_numpy()
+    assert gone.sum() == 3
+    pd.testing.assert_frame_equal(holed[~gone], whole[~gone])
+
+
+def test_a_time_stamp_off_the_grid_is_named() -> None:
+    table = tiny_table()
+    table.loc[4, "time"] = "2024-01-01T04:30:00Z"
+
+    with pytest.raises(DataError, match=r"series east.*04:30"):
+        regular_table(table, schema())
+
+
+def test_a_duplicate_is_named() -> None:
+    table = tiny_table()
+    table["time"] = table["time"].where(table.index != 4, table["time"].shift(1))
+
+    with pytest.raises(DataError, match=r"series east.*twice: 2024-01-01 03:00"):
+        regular_table(table, schema())
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "America/New_York"])
+def test_local_time_stamps_become_utc(timezone: str) -> None:
+    table = tiny_table(hours=24 * 60).assign(time=lambda t: t["time"].str.removesuffix("Z"))
+    clean = regular_table(table, schema(schema__time={"column": "time", "frequency": "1h", "timezone": timezone}))
+
+    assert clean["time"].iloc[0] == pd.Timestamp("2024-01-01").tz_localize(timezone)
+    assert str(clean["time"].dtype) == "datetime64[us, UTC]"
+
+
+def test_the_arrays_hold_what_their_names_say() -> None:
+    table = regular_table(tiny_table(), schema())
+    table["footfall"] = table["footfall"].mask(table.index == 7)
+    fitted = encoding(table, calendar=Calendar(hour_of_day=1, weekend=True))
+    store = fitted.encode(table)
+    encoder = dict(zip(fitted.encoder_names(), store.arrays["encoder"].T, strict=True))
+    sales = table["sales"].to_numpy()
+
+    there = np.isfinite(sales)
+    assert (encoder["sales_observed"] == there).all()
+    assert (encoder["sales"][~there] == 0).all()
+    standard = (sales - np.nanmean(sales)) / np.nanstd(sales)
+    assert encoder["sales"][there] == pytest.approx(standard[there], rel=1e-5, abs=1e-6)
+    assert encoder["footfall_observed"].tolist().count(0) == 1
+    assert encoder["footfall"][7] == 0
+    assert "price_observed" not in encoder
+    hour = table["time"].dt.hour.to_numpy()
+    assert encoder["hour_of_day_sin1"] == pytest.approx(np.sin(2 * np.pi * hour / 24), abs=1e-6)
+    assert (encoder["weekend"] == (table["time"].dt.dayofweek >= 5)).all()
+    assert store.offsets.tolist() == [0, len(table) // 2, len(table)]
+    assert (store.arrays["time"] == unix_seconds(table["time"])).all()
+    assert fitted.encoder_names()[-len(fitted.decoder_names()) :] == fitted.decoder_names()
+    assert np.isfinite(store.arrays["encoder"]).all()
+
+
+def test_an_encoding_is_read_back_exactly() -> None:
+    table = regular_table(tiny_table(), schema())
+    fitted = encoding(table, calendar=Calendar(timezone="Europe/Berlin", hour_of_day=2, special_days=("2024-01-06",)))
+
+    again = Encoding.from_json(json.loads(json.dumps(fitted.to_json())))
+
+    assert again == fitted
+    for name, array in fitted.encode(table).arrays.items():
+        np.testing.assert_array_equal(array, again.encode(table).arrays[name])
+
+
+def test_an_unknown_series_is_named() -> None:
+    table = regular_table(tiny_table(), schema())
+    fitted = encoding(table[table["shop"] == "east"])
+
+    with pytest.raises(DataError, match=r"columns shop.*east.*found west"):
+        fitted.encode(table)
+
+
+def test_several_keys_name_a_series_whatever_type_they_have() -> None:
+    two = Schema.model_validate(
+        {
+            "time": {"column": "t", "frequency": "1d"},
+            "keys": ["store", "item"],
+            "columns": {
+                "store": {"type": "integer"},
+                "item": {"type": "text"},
+                "t": {"type": "time"},
+                "y": {"type": "float"},
+            },
+        }
+    )
+    frame = pd.DataFrame({"store": [1.0, 1.0, 2.0], "item": ["a", "b", "a"], "t": ["2024-01-01"] * 3, "y": [1.0, 2, 3]})
+
+    assert series_names(frame, two).tolist() == ["1/a", "1/b", "2/a"]
+    assert series_names(frame.astype({"store": int}), two).tolist() == ["1/a", "1/b", "2/a"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "hour", "weekday"),
+    [
+        ("2013-03-10T06:59:00Z", 1 + 59 / 60, 6),  # a minute before New York's clocks go forward
+        ("2013-03-10T07:00:00Z", 3, 6),
+        ("2013-11-03T05:30:00Z", 1.5, 6),  # the hour that comes twice
+        ("2013-11-03T06:30:00Z", 1.5, 6),
+    ],
+)
+def test_the_calendar_follows_local_clocks(moment: str, hour: float, weekday: int) -> None:
+    calendar = Calendar(timezone="America/New_York", hour_of_day=1, day_of_week=1, special_days=("2013-11-03",))
+    values = dict(zip(calendar.names(), calendar.features(pd.Series([pd.Timestamp(moment)]))[0], strict=True))
+
+    assert values["hour_of_day_sin1"] == pytest.approx(np.sin(2 * np.pi * hour / 24), abs=1e-6)
+    assert values["hour_of_day_cos1"] == pytest.approx(np.cos(2 * np.pi * hour / 24), abs=1e-6)
+    assert values["day_of_week_sin1"] == pytest.approx(np.sin(2 * np.pi * weekday / 7), abs=1e-6)
+    assert values["special_day"] == (moment > "2013-11")
