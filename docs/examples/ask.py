@@ -16,7 +16,7 @@ PAST, AHEAD = 48, 12
 KNOWN = ["airport", "hour", "scheduled", "mean_distance", "regional_share"]
 
 table = pd.read_parquet("artifacts/flight_delays/prepared/table.parquet")
-rows = table[table["hour"] < "2013-12-20T17:00:00Z"].groupby("airport").tail(PAST + AHEAD).reset_index(drop=True)
+rows = table[table["hour"] < "2013-12-21T03:00:00Z"].groupby("airport").tail(PAST + AHEAD).reset_index(drop=True)
 future = rows.groupby("airport").cumcount() >= PAST
 unknown = [name for name in rows.columns if name not in KNOWN]
 truth = rows.loc[future, ["airport", "hour", "delay"]]
@@ -24,7 +24,9 @@ rows.loc[future, unknown] = None
 
 request = urllib.request.Request(
     sys.argv[1],
-    data=json.dumps({"dataframe_split": json.loads(rows.to_json(orient="split", date_format="iso", index=False))}).encode(),
+    data=json.dumps(
+        {"dataframe_split": json.loads(rows.to_json(orient="split", date_format="iso", index=False))}
+    ).encode(),
     headers={"Content-Type": "application/json"},
 )
 with urllib.request.urlopen(request, timeout=60) as answer:

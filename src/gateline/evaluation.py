@@ -101,15 +101,24 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
         plots = {figure.name: _as_data_url(draft.path / "plots" / f"{figure.name}.png") for figure in figures}
         _render("evaluation.html.jinja", draft.path / "report.html", page | {"figures": figures, "plots": plots})
         _render("model_card.md.jinja", draft.path / "model_card.md", page)
-        draft.facts |= {"verdict": verdict.as_json(), "metrics": without_nan(dict(scores.metrics))}
+        draft.facts |= {
+            "verdict": verdict.as_json(),
+            "metric": gates.metric,
+            "metrics": without_nan(dict(scores.metrics)),
+        }
     return open_artifact(folder, "evaluation")
 
 
 def summary(evaluation: Artifact) -> str:
-    """Say in one sentence what came out: the verdict, and what speaks for or against it."""
+    """Say in one sentence what came out: the metric beside the best baseline's, or what speaks against the model."""
     verdict = evaluation.facts["verdict"]
-    word = "Passed the gates" if verdict["passed"] else "Did not pass the gates"
-    return f"{word}: {'; '.join(verdict['reasons'])}."
+    if not verdict["passed"]:
+        return f"Did not pass the gates: {'; '.join(verdict['reasons'])}."
+    metric, scores = evaluation.facts["metric"], evaluation.read_json("metrics.json")
+    name, theirs = min(
+        ((name, values[metric]) for name, values in scores["baselines"].items()), key=lambda pair: pair[1]
+    )
+    return f"Passed the gates: {metric} {scores['test'][metric]:.4g}, best baseline {name} {theirs:.4g}."
 
 
 def without_nan(value: Any) -> Any:

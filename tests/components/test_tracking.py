@@ -125,9 +125,7 @@ def settings_of(made: Path, epochs: int) -> dict[str, Any]:
 
 
 def interrupted(made: Path, prepared: Artifact, records: list[Mapping[str, Any]]) -> None:
-    with live_curves(
-        workload_of(made, 8).name, prepared, settings_of_weights(workload_of(made, 8), RunSettings(7))
-    ) as log_epoch:
+    with tracking.training("tiny", prepared, settings_of(made, 8)) as log_epoch:
         for record in records:
             log_epoch(record)
         assert [step for step, _ in history(runs()[0], "train_loss")] == [record["epoch"] for record in records]
@@ -142,9 +140,7 @@ def test_curves_are_live_and_not_doubled_by_a_resumed_run(made: Path, here: Here
     with pytest.raises(PreemptedError):
         interrupted(made, f["prepared"], records[:3])
     assert runs()[0].info.status == "KILLED"
-    with live_curves(
-        workload_of(made, 8).name, f["prepared"], settings_of_weights(workload_of(made, 8), RunSettings(7))
-    ) as log_epoch:
+    with tracking.training("tiny", f["prepared"], settings_of(made, 8)) as log_epoch:
         for record in records[:6]:
             log_epoch(record)
     tracking.log_training("tiny", f["prepared"], f["model"])
@@ -224,9 +220,7 @@ def test_training_goes_on_without_a_server(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     prepared = open_artifact(made / "prepared", "prepared")
-    with live_curves(
-        workload_of(made, 8).name, prepared, settings_of_weights(workload_of(made, 8), RunSettings(7))
-    ) as log_epoch:
+    with tracking.training("tiny", prepared, settings_of(made, 8)) as log_epoch:
         log_epoch({"epoch": 1, "train_loss": 1.0})
     assert "without curves" in caplog.text
 

@@ -180,9 +180,10 @@ def _lines(found: Mapping[str, Found]) -> list[tuple[str, str, str]]:
 
 def _verdict(artifact: Found) -> tuple[str, str]:
     verdict = artifact.facts.get("verdict", {})
-    reasons = "; ".join(str(reason) for reason in verdict.get("reasons", ()))
-    word, style = ("passed", "green") if verdict.get("passed") else ("refused", "red")
-    return (f"{word}: {reasons}" if reasons else word), style
+    reasons = [str(reason) for reason in verdict.get("reasons", ())]
+    if verdict.get("passed"):
+        return ("passed" + (f" all {len(reasons)} checks" if reasons else "")), "green"
+    return f"refused: {'; '.join(reasons)}", "red"
 
 
 def _scores(scores: Json) -> Any:

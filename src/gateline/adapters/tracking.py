@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 PENDING = "none yet"
 """Identity of a run that validate opened: which settings will be trained is not known then; the first training adopts it."""
-SETTINGS = ("model", "training", "seed", "device", "precision")
-"""Facts of a model that shape its weights, beside the data."""
+SETTINGS = ("task", "model", "training", "seed", "device", "precision")
+"""Facts of a model that shape its weights, beside the data; the keys of `gateline.training.settings_of_weights`."""
 MAX_DIGEST = 36
 MAX_PARAMETERS = 100
 MAX_METRICS = 1000
