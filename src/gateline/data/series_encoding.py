@@ -204,6 +204,14 @@ def regular_table(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
             found=f"{table[time].isna().sum()} without",
             do="Add them",
         )
+    for key in schema.keys:
+        if table[key].isna().any():
+            raise DataError(
+                f"column {key}",
+                expected="a name in every row, since it tells the series apart",
+                found=f"{table[key].isna().sum()} rows without",
+                do="Add them",
+            )
     step = np.int64(schema.time.frequency.total_seconds())
     if step < 1:
         raise DataError(
