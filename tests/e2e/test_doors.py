@@ -17,7 +17,7 @@ from tests.tiny import write_tiny
 pytestmark = pytest.mark.slow
 
 
-def call(folder: Path, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def call(folder: Path, *argv: str, check: bool = True, uri: str | None = None) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     result = subprocess.run(
         [sys.executable, "-m", *argv],
@@ -26,7 +26,7 @@ def call(folder: Path, *argv: str, check: bool = True) -> subprocess.CompletedPr
             **os.environ,
             "PATH": path,
             "PYTHONPATH": str(folder / "src"),
-            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+            "MLFLOW_TRACKING_URI": uri or f"sqlite:///{folder}/mlflow.db",
         },
         capture_output=True,
         text=True,
@@ -116,3 +116,18 @@ def test_one_run_in_mlflow_whichever_door_and_the_outer_run_points_at_it(tmp_pat
     epochs = [metric.step for metric in client.get_metric_history(run.info.run_id, "validation_mae")]
     assert epochs == sorted(set(epochs))
     assert len(client.search_model_versions("name = 'tiny'")) == 1
+
+
+def test_a_server_that_was_away_gets_the_training_later_without_training_again(tmp_path: Path) -> None:
+    folder = project(tmp_path / "project")
+    call(folder, "dvc", "repro", "preprocess")
+    away = call(folder, "dvc", "repro", "train", check=False, uri="http://127.0.0.1:9")  # nobody listens there
+    assert "exited with 75" in away.stdout + away.stderr
+    assert "epoch 3/3" in away.stderr
+    weights = (folder / "artifacts" / "tiny" / "model" / "weights.pt").read_bytes()
+
+    back = call(folder, "dvc", "repro", "train")
+
+    assert back.stderr.count("(from the checkpoint)") == 3, back.stderr
+    assert (folder / "artifacts" / "tiny" / "model" / "weights.pt").read_bytes() == weights
+    assert not (folder / "artifacts" / "tiny" / "model.checkpoint").exists()

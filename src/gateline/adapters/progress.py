@@ -24,9 +24,11 @@ class TrainingProgress:
         self._bar, self._epochs, self._epoch = bar, epochs, 1
         self._task = bar.add_task("epoch 1", total=None, loss="")
         self._began = time.monotonic()
+        self._stepped = False
 
     def on_step(self, step: int, steps: int, loss: float) -> None:
         """Move the bar."""
+        self._stepped = True
         self._bar.update(
             self._task,
             description=f"epoch {self._epoch}/{self._epochs}",
@@ -36,14 +38,15 @@ class TrainingProgress:
         )
 
     def on_epoch(self, record: Mapping[str, Any]) -> None:
-        """Print a line about a finished epoch."""
+        """Print a line about a finished epoch, or one that a resumed run found finished."""
         numbers = ", ".join(
             f"{name.replace('_', ' ')} {value:.4g}"
             for name, value in record.items()
             if name not in ("epoch", "learning_rate")
         )
-        seconds = time.monotonic() - self._began
-        self._bar.console.print(f"epoch {record['epoch']}/{self._epochs}: {numbers} ({seconds:.0f} s)", highlight=False)
+        when = f"{time.monotonic() - self._began:.0f} s" if self._stepped else "from the checkpoint"
+        self._stepped = False
+        self._bar.console.print(f"epoch {record['epoch']}/{self._epochs}: {numbers} ({when})", highlight=False)
         self._epoch = int(record["epoch"]) + 1
 
 

@@ -1,0 +1,149 @@
+"""The served model answers a request made of rows of the table with the very numbers that were evaluated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gateline.errors import DataError
+from gateline.evaluation import evaluate
+from gateline.manifest import Artifact, open_artifact, write_artifact
+from gateline.table import TABLE, read_table
+from gateline.tasks.forecasting import TASK, Forecaster, ForecastingPreprocess
+from gateline.training import RunSettings, train
+from gateline.workload import Workload
+from gateline.workload.schema import Schema
+from tests.tiny import tiny_table, tiny_workload
+
+LOOKBACK, HORIZON = 24, 6
+
+
+def make(folder: Path, **changes: Any) -> tuple[Forecaster, Artifact, Artifact]:
+    content = tiny_workload(training__epochs=1, **changes)
+    with write_artifact(folder / "raw", "raw"):
+        pass
+    raw = open_artifact(folder / "raw", "raw")
+    with write_artifact(folder / "prepared", "prepared", {"raw": raw}) as draft:
+        TASK.prepare(
+            tiny_table(),
+            Schema.model_validate(content["schema"]),
+            ForecastingPreprocess.model_validate(content["preprocess"]),
+            draft,
+        )
+    prepared = open_artifact(folder / "prepared", "prepared")
+    whole = Workload("tiny", "forecasting", "", "test", content)
+    model = train(whole, prepared, folder / "model", RunSettings(seed=1))
+    evaluation = evaluate(whole, prepared, model, folder / "evaluation")
+    return TASK.load_predictor(model.path), prepared, evaluation
+
+
+@pytest.fixture(scope="module")
+def with_known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Forecaster, Artifact, Artifact]:
+    return make(tmp_path_factory.mktemp("known"))
+
+
+@pytest.fixture(scope="module")
+def without_known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Forecaster, Artifact, Artifact]:
+    return make(tmp_path_factory.mktemp("unknown"), preprocess__known=[], preprocess__past=["footfall", "price"])
+
+
+def request(origin: pd.Timestamp, ahead: int) -> pd.DataFrame:
+    """Rows around an origin, as they stand in the file that a user has."""
+    table = tiny_table()
+    time = pd.to_datetime(table["time"])
+    inside = (time >= origin - pd.Timedelta(hours=LOOKBACK)) & (time < origin + pd.Timedelta(hours=ahead))
+    rows = table[inside].copy()
+    future = pd.to_datetime(rows["time"]) >= origin
+    return rows.assign(sales=rows["sales"].mask(future), footfall=rows["footfall"].astype(float).mask(future))
+
+
+def evaluated(evaluation: Artifact, origin: pd.Timestamp) -> pd.DataFrame:
+    table = read_table(evaluation.path / "predictions.parquet")
+    return table[table["origin"] == origin].sort_values(["shop", "time"], ignore_index=True)
+
+
+@pytest.mark.parametrize("place", [0, 17, 100, -1])
+def test_an_answer_equals_the_evaluated_forecast(place: int, with_known: tuple[Forecaster, Artifact, Artifact]) -> None:
+    forecaster, _, evaluation = with_known
+    origins = read_table(evaluation.path / "predictions.parquet")["origin"].drop_duplicates().sort_values()
+    origin = origins.iloc[place]
+
+    answer = forecaster.predict(request(origin, HORIZON))
+
+    expected = evaluated(evaluation, origin)
+    assert answer["shop"].tolist() == expected["shop"].tolist()
+    assert answer["time"].tolist() == expected["time"].tolist()
+    np.testing.assert_allclose(answer["sales"], expected["forecast"], rtol=1e-5)
+
+
+def test_without_columns_known_ahead_the_past_is_enough(without_known: tuple[Forecaster, Artifact, Artifact]) -> None:
+    forecaster, _, evaluation = without_known
+    origin = read_table(evaluation.path / "predictions.parquet")["origin"].iloc[60]
+
+    answer = forecaster.predict(request(origin, 0))
+
+    np.testing.assert_allclose(answer["sales"], evaluated(evaluation, origin)["forecast"], rtol=1e-5)
+
+
+def test_the_champions_way_of_scoring_gives_the_same_forecasts(
+    with_known: tuple[Forecaster, Artifact, Artifact],
+) -> None:
+    forecaster, prepared, evaluation = with_known
+    windows = forecaster.forecast_test_windows(prepared)
+    table = read_table(evaluation.path / "predictions.parquet")
+
+    np.testing.assert_allclose(windows["forecast"].ravel(), table["forecast"], rtol=1e-5)
+    np.testing.assert_array_equal(windows["target"].ravel(), table["target"])
+
+
+def test_order_of_rows_and_columns_and_more_of_the_past_change_nothing(
+    with_known: tuple[Forecaster, Artifact, Artifact],
+) -> None:
+    forecaster, prepared, _ = with_known
+    plain = forecaster.example(read_table(prepared.path / TABLE))
+    answer = forecaster.predict(plain)
+
+    shuffled = plain.sample(frac=1, random_state=0)[list(reversed(plain.columns))]
+    pd.testing.assert_frame_equal(forecaster.predict(shuffled), answer)
+    one = plain[plain["shop"] == "west"]
+    only = forecaster.predict(one)
+    np.testing.assert_allclose(only["sales"], answer.loc[answer["shop"] == "west", "sales"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda r: r.iloc[:0], "found none"),
+        (lambda r: r.drop(columns="price"), "no price"),
+        (lambda r: r.assign(shop="north"), "found north"),
+        (lambda r: r.groupby("shop").tail(20), "30 rows from"),
+        (lambda r: r.assign(price="cheap"), "expected numbers"),
+        (lambda r: r.assign(price=-1.0), "from 0 to 100"),
+        (lambda r: r.assign(time="soon"), "ISO 8601"),
+        (lambda r: r.assign(shop=None), "column shop"),
+        (lambda r: pd.concat([r, r.head(1)]), "twice"),
+    ],
+    ids=[
+        "nothing",
+        "no column",
+        "unknown series",
+        "too short",
+        "text",
+        "out of range",
+        "no time",
+        "no name",
+        "a row twice",
+    ],
+)
+def test_a_request_that_cannot_be_answered_says_why(
+    spoil: Any, words: str, with_known: tuple[Forecaster, Artifact, Artifact]
+) -> None:
+    forecaster, _, evaluation = with_known
+    origin = read_table(evaluation.path / "predictions.parquet")["origin"].iloc[0]
+
+    with pytest.raises(DataError, match=words):
+        forecaster.predict(spoil(request(origin, HORIZON)))

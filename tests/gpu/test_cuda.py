@@ -1,0 +1,47 @@
+"""What only a CUDA device shows: training on it works in every precision, twice the same, and close to the CPU's result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateline.manifest import Artifact, open_artifact, write_artifact
+from gateline.tasks.forecasting import TASK, ForecastingPreprocess
+from gateline.training import RunSettings, train
+from gateline.workload import Workload
+from gateline.workload.schema import Schema
+from tests.tiny import tiny_table, tiny_workload
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    folder = tmp_path_factory.mktemp("gpu") / "prepared"
+    content = tiny_workload()
+    with write_artifact(folder, "prepared") as draft:
+        TASK.prepare(
+            tiny_table(),
+            Schema.model_validate(content["schema"]),
+            ForecastingPreprocess.model_validate(content["preprocess"]),
+            draft,
+        )
+    return open_artifact(folder, "prepared")
+
+
+def best(model: Artifact) -> float:
+    history = model.read_json("history.json")
+    return float(history[model.facts["best_epoch"] - 1]["validation_mae"])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_gpu_learns_what_a_cpu_learns(precision: str, prepared: Artifact, tmp_path: Path) -> None:
+    workload = Workload("tiny", "forecasting", "", "test", tiny_workload())
+    on_cpu = train(workload, prepared, tmp_path / "cpu", RunSettings(1))
+    on_gpu = train(workload, prepared, tmp_path / "gpu", RunSettings(1, "cuda", precision))
+    again = train(workload, prepared, tmp_path / "again", RunSettings(1, "cuda", precision))
+
+    assert on_gpu.facts["device"] == "cuda"
+    assert best(on_gpu) == pytest.approx(best(on_cpu), rel=0.1)
+    assert best(again) == pytest.approx(best(on_gpu), rel=0.02)
