@@ -46,7 +46,9 @@ class TrainingProgress:
         )
         when = f"{time.monotonic() - self._began:.0f} s" if self._stepped else "from the checkpoint"
         self._stepped = False
-        self._bar.console.print(f"epoch {record['epoch']}/{self._epochs}: {numbers} ({when})", highlight=False)
+        self._bar.console.print(
+            f"epoch {record['epoch']}/{self._epochs}: {numbers} ({when})", highlight=False, soft_wrap=True
+        )
         self._epoch = int(record["epoch"]) + 1
 
 
