@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import importlib.metadata
 import shutil
+import time
 from pathlib import Path
 
-from gateline.errors import DataError, GatelineError, UnreachableError, did_you_mean
+from gateline.errors import DataError, UnreachableError, did_you_mean
 from gateline.manifest import file_digest
 from gateline.workload.source import File
 
@@ -105,25 +106,43 @@ def _download(url: str, target: Path, place: str) -> None:
         try:
             with fsspec.open(url, "rb") as source, target.open("wb") as copy:
                 shutil.copyfileobj(source, copy, length=1 << 20)
-            return
-        except GatelineError:
-            raise
-        except FileNotFoundError as error:
-            raise DataError(place, expected=f"a file at {url}", found="none there", do="Correct the address") from error
         except (ImportError, ValueError) as error:
             raise DataError(
                 place,
                 expected="an address that fsspec can open",
-                found=f"{url} ({' '.join(str(error).split())[:120]})",
+                found=f"{url} ({_in_short(error)})",
                 do="Correct the address, or install the fsspec package for its protocol",
             ) from error
         except Exception as error:  # every file system raises its own kinds
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise
+            if _is_an_answer(error):
+                raise DataError(
+                    place,
+                    expected=f"a file at {url}",
+                    found=_in_short(error.__cause__ or error),
+                    do="Correct the address, or see to it that you may read it",
+                ) from error
             if attempt == MAX_TRIES:
                 raise UnreachableError(
                     place,
                     expected=f"an answer from {url}",
-                    found=f"{type(error).__name__}: {' '.join(str(error).split())[:120]}, {MAX_TRIES} times",
+                    found=f"{_in_short(error.__cause__ or error)}, {MAX_TRIES} times",
                     do="Run again when it answers, or point GATELINE_MIRROR at a folder that holds the file",
                 ) from error
+            time.sleep(attempt)
+        else:
+            return
+
+
+def _is_an_answer(error: Exception) -> bool:
+    """Tell "there is no such file, or not for you" from "nobody answers": fsspec calls both FileNotFoundError over http."""
+    cause = error.__cause__
+    status = getattr(cause, "status", None)
+    if isinstance(error, FileNotFoundError) and cause is None:
+        return True
+    return isinstance(error, PermissionError) or (isinstance(status, int) and 400 <= status < 500)
+
+
+def _in_short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"

@@ -21,7 +21,7 @@ def git_state() -> dict[str, str]:
                 timeout=10,
                 check=True,
             ).stdout.strip()
-            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", ".", ":(exclude)dvc.lock"))
         ]
     except (OSError, subprocess.SubprocessError):
         return {}

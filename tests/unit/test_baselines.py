@@ -1,0 +1,150 @@
+"""Baselines against loops that anyone can read, and against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import Ridge
+
+from gateline.baselines import forecasting as baselines
+from gateline.baselines.forecasting import BASELINES, Problem
+from gateline.data.calendar import Calendar
+from gateline.data.series_encoding import Encoding, regular_table
+from gateline.data.splits import TimeSplit, window_origins
+from gateline.metrics import forecast_metrics
+from gateline.workload.schema import Schema
+from tests.tiny import tiny_table, tiny_workload
+
+SEASON, CYCLE, LOOKBACK, HORIZON = 24, 168, 30, 36
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    schema = Schema.model_validate(tiny_workload()["schema"])
+    table = regular_table(tiny_table(), schema)
+    split = TimeSplit(pd.Timestamp("2024-02-15T00:00:00Z"), pd.Timestamp("2024-02-28T00:00:00Z"))
+    times = table["time"].dt.as_unit("s").astype("int64").to_numpy()
+    encoding = Encoding.fit(
+        table, split.rows("train", times), schema=schema, target="sales", past=("footfall",), known=("price",),
+        calendar=Calendar(hour_of_day=1), transforms={},
+    )  # fmt: skip
+    store = encoding.encode(table)
+    origins = window_origins(
+        times, store.offsets, np.isfinite(store.arrays["target"]), split, lookback=LOOKBACK, horizon=HORIZON
+    )
+    return Problem(store, encoding, origins, LOOKBACK, HORIZON, SEASON, CYCLE)
+
+
+def raw(problem: Problem) -> np.ndarray:
+    return np.asarray(problem.store.arrays["raw_target"])
+
+
+def last_observed_before(problem: Problem, origin: int) -> float:
+    row = origin - 1
+    while not np.isfinite(raw(problem)[row]):
+        row -= 1
+    return float(raw(problem)[row])
+
+
+def test_last_value_is_the_last_observed_before_the_origin(problem: Problem) -> None:
+    answer = BASELINES["last_value"](problem, "test")
+
+    for place in range(0, len(answer), 37):
+        assert answer[place].tolist() == [last_observed_before(problem, problem.origins["test"][place])] * HORIZON
+
+
+def test_seasonal_naive_repeats_the_newest_season_that_is_past(problem: Problem) -> None:
+    answer = BASELINES["seasonal_naive"](problem, "test")
+
+    for place in range(0, len(answer), 37):
+        origin = problem.origins["test"][place]
+        for step in range(HORIZON):
+            row = origin + step - SEASON
+            while row >= origin:
+                row -= SEASON
+            value = raw(problem)[row]
+            assert answer[place, step] == (value if np.isfinite(value) else last_observed_before(problem, origin))
+
+
+def test_seasonal_median_is_that_of_the_training_part_at_the_same_hour_of_the_week(problem: Problem) -> None:
+    answer = BASELINES["seasonal_median"](problem, "test")
+    table = pd.DataFrame(
+        {
+            "time": pd.to_datetime(problem.store.arrays["time"], unit="s", utc=True),
+            "series": problem.store.arrays["series"],
+            "value": raw(problem),
+        }
+    )
+    seen = table[table["time"] < "2024-02-15"]
+
+    for place in range(0, len(answer), 91):
+        for step in (0, 13, 35):
+            asked = table.iloc[problem.origins["test"][place] + step]
+            same = seen[
+                (seen["series"] == asked["series"])
+                & (seen["time"].dt.day_of_week == asked["time"].day_of_week)
+                & (seen["time"].dt.hour == asked["time"].hour)
+            ]
+            assert answer[place, step] == pytest.approx(same["value"].median())
+
+
+def test_the_position_in_a_cycle_follows_the_local_clock(problem: Problem) -> None:
+    local = pd.to_datetime(problem.store.arrays["time"], unit="s", utc=True)
+
+    hours = problem.position(SEASON)
+
+    assert (hours == local.hour).all()
+
+
+def test_ridge_equals_scikit_learns_with_the_penalty_chosen_on_validation(problem: Problem) -> None:
+    scaler = problem.encoding.scalers["sales"]
+    validation, errors, answers = problem.target("validation"), [], []
+    for alpha in baselines.ALPHAS:
+        error, answer = 0.0, []
+        for step in range(HORIZON):
+            inputs = {part: baselines._ridge_inputs(problem, part)(step) for part in ("train", "validation", "test")}
+            target = problem.target("train")[:, step]
+            there = np.isfinite(target)
+            mean, deviation = inputs["train"][there].mean(axis=0), inputs["train"][there].std(axis=0) + 1e-8
+            scaled = {part: (values - mean) / deviation for part, values in inputs.items()}
+            model = Ridge(alpha=alpha).fit(scaled["train"][there], target[there])
+            error += float(np.nansum(np.abs(model.predict(scaled["validation"]) - validation[:, step])))
+            answer.append(model.predict(scaled["test"]))
+        errors.append(error)
+        answers.append(np.stack(answer, axis=1))
+
+    expected = scaler.inverse(answers[int(np.argmin(errors))])
+
+    np.testing.assert_allclose(BASELINES["ridge"](problem, "test"), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_what_happens_after_the_origin_changes_no_forecast(name: str, problem: Problem) -> None:
+    """The test part is rewritten from the origin of the last test window on; that window's forecast stays as it was."""
+    last = problem.origins["test"].max()
+    arrays = {key: np.array(value) for key, value in problem.store.arrays.items()}
+    arrays["target"][last:] += 3
+    arrays["raw_target"][last:] += 30
+    width = len(problem.encoding.decoder_names())
+    arrays["encoder"][last:, :-width] += 5
+    other = Problem(
+        type(problem.store)(arrays, problem.store.offsets),
+        problem.encoding,
+        problem.origins,
+        LOOKBACK,
+        HORIZON,
+        SEASON,
+        CYCLE,
+    )
+    place = int(np.flatnonzero(problem.origins["test"] == last)[0])
+
+    np.testing.assert_array_equal(BASELINES[name](problem, "test")[place], BASELINES[name](other, "test")[place])
+
+
+def test_gradient_boosting_learns(problem: Problem) -> None:
+    target = raw(problem)[problem.steps("test")]
+    mae = {name: forecast_metrics(BASELINES[name](problem, "test"), target)["mae"] for name in BASELINES}
+
+    assert mae["gradient_boosting"] < 0.8 * mae["seasonal_naive"] < mae["last_value"]
+    assert mae["ridge"] < 0.8 * mae["seasonal_naive"]

@@ -1,0 +1,161 @@
+"""Reading workloads: unknown keys get a suggestion, mistakes are named where they stand, steps see only their part."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateline.errors import GatelineError, WorkloadError, did_you_mean, examples
+from gateline.tasks.forecasting import TASK
+from gateline.workload import SECTIONS, SECTIONS_OF_STEP, Workload
+from gateline.workload.gates import Gates
+from gateline.workload.schema import Schema
+from gateline.workload.section import format_span, parse_span
+from gateline.workload.source import Source
+from gateline.workload.training import Training
+from tests.tiny import tiny_workload
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_file_and_its_json_text_read_the_same(tmp_path: Path) -> None:
+    content = tiny_workload()
+    from_file = Workload.read(write(tmp_path, yaml.safe_dump(content)))
+    from_text = Workload.read(json.dumps(content))
+
+    for name, kind in (("schema", Schema), ("training", Training), ("preprocess", TASK.Preprocess)):
+        assert from_file.section(name, kind) == from_text.section(name, kind)
+
+
+@pytest.mark.parametrize("step", SECTIONS_OF_STEP)
+def test_a_step_sees_only_its_sections(step: str) -> None:
+    workload = Workload.read(json.dumps(tiny_workload()), step=step)
+
+    assert set(workload.sections) == set(SECTIONS_OF_STEP[step])
+    hidden = next(name for name in SECTIONS if name not in SECTIONS_OF_STEP[step])
+    with pytest.raises(WorkloadError, match=f"a section `{hidden}`"):
+        workload.section(hidden, Training)
+
+
+def test_every_section_is_read_by_some_step() -> None:
+    assert {name for names in SECTIONS_OF_STEP.values() for name in names} == set(SECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: tiny\n\ttask: x\n", "found while scanning"),
+        ("name: tiny\nname: other\n", "stands twice"),
+        ("- a\n- b\n", "found list"),
+        ("", "found NoneType"),
+        ("name: Tiny Workload\ntask: forecasting\n", "lower-case letters"),
+        ("name: ../../etc\ntask: forecasting\n", "lower-case letters"),
+        ("name: tiny\n", "the name of a task"),
+        ("name: tiny\ntask: forecasting\ngate: {}\n", "Did you mean 'gates'"),
+        ("name: !!python/object/apply:os.system [ls]\ntask: x\n", "python/object"),
+    ],
+)
+def test_a_file_that_is_no_workload_says_why(text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(WorkloadError, match=words):
+        Workload.read(write(tmp_path, text))
+
+
+def test_a_missing_file_suggests_a_neighbour(tmp_path: Path) -> None:
+    write(tmp_path, "name: tiny\n")
+
+    with pytest.raises(WorkloadError, match="Did you mean 'tiny'"):
+        Workload.read(tmp_path / "tniy.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "kind", "words"),
+    [
+        (
+            {"training__epochs": 0},
+            "training",
+            Training,
+            "training.epochs: expected greater than or equal to 1; found 0",
+        ),
+        ({"training__learning_rate": float("inf")}, "training", Training, "training.learning_rate"),
+        ({"schema__time": {"column": "when", "frequency": "1h"}}, "schema", Schema, "time.column"),
+        (
+            {"schema__time": {"column": "time", "frequency": "hourly"}},
+            "schema",
+            Schema,
+            "schema.time.frequency.*span of time",
+        ),
+        (
+            {"schema__time": {"column": "time", "frequency": "1h", "timezone": "Mars/Base"}},
+            "schema",
+            Schema,
+            "Europe/Berlin",
+        ),
+        ({"schema__keys": ["store"]}, "schema", Schema, "keys.*store"),
+        (
+            {"schema__columns__price": {"type": "float", "min": 3, "max": 1}},
+            "schema",
+            Schema,
+            "columns.price.*min <= max",
+        ),
+        ({"schema__columns__price": {"type": "flaot"}}, "schema", Schema, "columns.price.type.*flaot"),
+        ({"schema__columns__price": {"type": "float", "maximum": 1}}, "schema", Schema, "Did you mean 'max'"),
+        ({"schema__columns__price": {"type": "float", "max_violations": 3}}, "schema", Schema, "violation: missing"),
+        ({"gates__baselines": {}}, "gates", Gates, "gates.baselines"),
+        ({"gates__champion": {"confidence": 1.0}}, "gates", Gates, "gates.champion.confidence"),
+        ({"source__files": []}, "source", Source, "source.files"),
+        ({"source__files": [{"name": "a", "path": "a", "sha256": "123"}]}, "source", Source, "sha256"),
+        ({"source__files": [{"name": "a b", "path": "a", "sha256": "0" * 64}]}, "source", Source, r"files\.0\.name"),
+        ({"source__files": [{"name": "a", "sha256": "0" * 64}]}, "source", Source, "one of `url` and `path`"),
+        ({"evaluation__baselines": ["last_vaue"]}, "evaluation", TASK.Evaluation, "last_vaue"),
+    ],
+)
+def test_a_mistake_is_named_where_it_stands(changes: dict[str, Any], name: str, kind: Any, words: str) -> None:
+    text = yaml.safe_dump(tiny_workload(**changes))
+    workload = Workload("tiny", "forecasting", "", "tiny.yaml", yaml.safe_load(text))
+
+    with pytest.raises(WorkloadError, match=words) as refusal:
+        workload.section(name, kind)
+    assert str(refusal.value).startswith(f"tiny.yaml: {name}")
+    assert "\n" not in str(refusal.value)
+
+
+def test_sections_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Training().epochs = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("1h", timedelta(hours=1)),
+        ("15min", timedelta(minutes=15)),
+        ("2d", timedelta(days=2)),
+        ("1.5h", timedelta(minutes=90)),
+    ],
+)
+def test_spans_of_time_are_read_and_written(text: str, span: timedelta) -> None:
+    assert parse_span(text) == span
+    assert parse_span(format_span(span)) == span
+
+
+@pytest.mark.parametrize("text", ["", "h", "-1h", "0h", "1 fortnight", "1h30"])
+def test_what_is_no_span_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="span of time"):
+        parse_span(text)
+
+
+def test_an_error_has_four_parts_and_five_examples() -> None:
+    error = GatelineError("here", expected="this", found="that", do="Do so")
+
+    assert str(error) == "here: expected this; found that. Do so."
+    assert examples(list(range(10))) == "0, 1, 2, 3, 4 and 5 more"
+    assert did_you_mean("lokback", ["lookback", "horizon"]) == "Did you mean 'lookback'?"
