@@ -87,7 +87,9 @@ class Sources:
         for word in words_of(self.root / file):
             if word in self._file_of:
                 found.add(self._file_of[word])
-            elif word.endswith(".") and word[:-1] in self._file_of:  # f"gateline.scoring.{task}"
+            elif (
+                word.endswith(".") and word.count(".") > 1 and word[:-1] in self._file_of
+            ):  # f"gateline.scoring.{task}"
                 found |= {self._file_of[each] for each in self._inside(word[:-1])}
             else:
                 found |= self._by_name.get(PurePosixPath(word).name if len(word) < LONGEST_NAME else "", set())

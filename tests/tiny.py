@@ -69,8 +69,15 @@ TINY: Mapping[str, Any] = {
         "windows": {"lookback": 24, "horizon": 6, "stride": 2},
         "split": {"validate_from": "2024-02-15T00:00:00Z", "test_from": "2024-02-28T00:00:00Z", "embargo": "6h"},
     },
-    "model": {"hidden_size": 12},
-    "training": {"learning_rate": 0.02, "batch_size": 64, "epochs": 3, "patience": 3, "monitor": "mae"},
+    "model": {"hidden_size": 12, "dropout": 0.1, "attention": "dot", "linear_path": True},
+    "training": {
+        "learning_rate": 0.02,
+        "batch_size": 64,
+        "epochs": 3,
+        "patience": 3,
+        "monitor": "mae",
+        "weight_average": 0.9,
+    },
     "evaluation": {
         "season": 24,
         "cycle": 24,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import urllib.request
 
 import pandas as pd
@@ -21,6 +22,13 @@ future = rows.groupby("airport").cumcount() >= PAST
 unknown = [name for name in rows.columns if name not in KNOWN]
 truth = rows.loc[future, ["airport", "hour", "delay"]]
 rows.loc[future, unknown] = None
+
+for _ in range(60):  # the server takes some seconds to load the model
+    try:
+        urllib.request.urlopen(sys.argv[1].replace("/invocations", "/ping"), timeout=5)
+        break
+    except OSError:
+        time.sleep(1)
 
 request = urllib.request.Request(
     sys.argv[1],

@@ -67,8 +67,11 @@ class UnreachableError(TryAgainError):
     """A server did not answer after several tries."""
 
 
-class PreemptedError(TryAgainError):
-    """The process was told to stop; what was finished is kept."""
+class Preempted(KeyboardInterrupt):
+    """The process was told to stop; what was finished is kept.
+
+    No `Exception`: a library that catches those must not take a signal for a fault of the data.
+    """
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from gateline.device import configure_process
 from gateline.manifest import Artifact, check_made_from, open_artifact, write_artifact
 from gateline.promotion import judge
 from gateline.table import write_table
@@ -75,6 +76,8 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
     scoring = importlib.import_module(f"gateline.scoring.{workload.task}")
     settings = workload.section("evaluation", task.Evaluation)
     gates = workload.section("gates", Gates)
+    task.check_scoring(prepared, settings, gates)
+    configure_process("cpu", "float32")  # as the served model computes, and the same bytes on any number of cores
     scores: Scores = scoring.score(task, settings, prepared, model)
     verdict = judge(scores.metrics, scores.baselines, scores.num_windows, gates)
     with write_artifact(folder, "evaluation", {"prepared": prepared, "model": model}) as draft:
@@ -118,7 +121,8 @@ def summary(evaluation: Artifact) -> str:
     name, theirs = min(
         ((name, values[metric]) for name, values in scores["baselines"].items()), key=lambda pair: pair[1]
     )
-    return f"Passed the gates: {metric} {scores['test'][metric]:.4g}, best baseline {name} {theirs:.4g}."
+    behind = " (better than the model, and no gate asks for it)" if theirs < scores["test"][metric] else ""
+    return f"Passed the gates: {metric} {scores['test'][metric]:.4g}, best baseline {name} {theirs:.4g}{behind}."
 
 
 def without_nan(value: Any) -> Any:

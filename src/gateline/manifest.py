@@ -94,7 +94,7 @@ def write_artifact(folder: Path, kind: str, inputs: Mapping[str, Artifact] | Non
     Raises:
         ArtifactError: `folder` is a file, or a folder that no step wrote (it would be destroyed).
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()  # behind a link, so that the link stays one
     if folder.exists() and not folder.is_dir():
         raise ArtifactError(folder, expected="a folder to write", found="a file", do="Name another folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
@@ -105,6 +105,8 @@ def write_artifact(folder: Path, kind: str, inputs: Mapping[str, Artifact] | Non
             do="Name another folder, or empty this one",
         )
     draft_path, old_path = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
+    if (old_path / MANIFEST).exists() and not folder.exists():
+        old_path.rename(folder)  # a kill came between the two renames below: what was there is still what is there
     for left_by_a_kill in (draft_path, old_path):
         shutil.rmtree(left_by_a_kill, ignore_errors=True)
     draft_path.mkdir(parents=True)
@@ -147,9 +149,10 @@ def open_artifact(folder: Path, kind: str) -> Artifact:
     text = path.read_bytes()
     try:
         manifest = json.loads(text)
-        version, actual_kind, files = manifest["format"], manifest["kind"], manifest["files"]
-        inputs, facts = manifest["inputs"], manifest["facts"]
-    except (ValueError, KeyError, TypeError) as error:
+        version, actual_kind = manifest["format"], manifest["kind"]
+        files = {str(name): str(entry["sha256"]) for name, entry in manifest["files"].items()}
+        inputs, facts = dict(manifest["inputs"]), dict(manifest["facts"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(path, expected="a manifest", found=f"text that is none ({error})", do=again) from error
     if version != FORMAT_VERSION:
         raise ArtifactError(path, expected=f"format version {FORMAT_VERSION}", found=f"version {version}", do=again)
@@ -160,7 +163,7 @@ def open_artifact(folder: Path, kind: str) -> Artifact:
     present = {file.relative_to(folder).as_posix() for file in _files(folder)} - {MANIFEST}
     _refuse_if(folder, sorted(set(files) - present), "every file of its manifest", "missing", again)
     _refuse_if(folder, sorted(present - set(files)), "only files of its manifest", "not in the manifest", again)
-    changed = [name for name, entry in files.items() if file_digest(folder / name) != entry["sha256"]]
+    changed = [name for name, sha256 in files.items() if file_digest(folder / name) != sha256]
     _refuse_if(folder, sorted(changed), "the files as their step wrote them", "changed since", again)
     return Artifact(folder, kind, hashlib.sha256(text).hexdigest(), inputs, facts)
 

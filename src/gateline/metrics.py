@@ -6,6 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+FORECAST_METRICS = ("mae", "rmse", "bias", "wape", "median_ae")
+
+WINDOW_METRICS = ("mae", "rmse")
+"""Metrics that follow from sums over windows, so that windows can be resampled; lower is better."""
+
 
 def forecast_metrics(forecast: np.ndarray, target: np.ndarray) -> dict[str, float]:
     """Compare forecasts with what happened.
@@ -21,7 +26,7 @@ def forecast_metrics(forecast: np.ndarray, target: np.ndarray) -> dict[str, floa
     observed = np.isfinite(target)
     error = forecast[observed] - target[observed]
     if len(error) == 0:
-        return dict.fromkeys(("mae", "rmse", "bias", "wape", "median_ae"), float("nan"))
+        return dict.fromkeys(FORECAST_METRICS, float("nan"))
     absolute = np.abs(error)
     scale = np.abs(target[observed]).sum()
     return {
@@ -31,20 +36,6 @@ def forecast_metrics(forecast: np.ndarray, target: np.ndarray) -> dict[str, floa
         "wape": float(absolute.sum() / scale) if scale > 0 else float("nan"),
         "median_ae": float(np.median(absolute)),
     }
-
-
-def window_errors(forecast: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum absolute errors per window and count its observed steps, for paired comparisons.
-
-    Args:
-        forecast: (W, U) in raw units.
-        target: (W, U) in raw units, NaN where not observed.
-
-    Returns:
-        Sums (W,) and counts (W,); sums.sum() / counts.sum() is the mean absolute error.
-    """
-    observed = np.isfinite(target)
-    return np.where(observed, np.abs(forecast - np.nan_to_num(target)), 0.0).sum(axis=1), observed.sum(axis=1)
 
 
 def by_step(forecast: np.ndarray, target: np.ndarray) -> list[float]:

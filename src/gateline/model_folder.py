@@ -9,6 +9,7 @@ model/
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from pathlib import Path
@@ -32,6 +33,17 @@ def read_model_json(folder: Path, name: str) -> Any:
         return json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArtifactError(folder / name, expected="JSON text", found=str(error)[:160], do="Train again") from error
+
+
+def save_tensors(value: Any, path: Path) -> None:
+    """Write tensors and plain values; a full disk shows as one, which `torch.save` to a path would hide."""
+    content = io.BytesIO()
+    torch.save(value, content)
+    try:
+        path.write_bytes(content.getbuffer())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def load_network(network: nn.Module, folder: Path) -> None:

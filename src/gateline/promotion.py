@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 
 from gateline.errors import WorkloadError, did_you_mean
+from gateline.metrics import WINDOW_METRICS
 from gateline.workload.gates import Baseline, Gates, Limit
 
 MIN_BLOCKS = 8
 """Blocks of test time below which a bootstrap interval would be far too narrow, so nothing is decided by it."""
 
 RESAMPLES_AT_ONCE = 256
-
-WINDOW_METRICS = ("mae", "mse", "rmse")
-"""Metrics that are a mean over windows, so that windows can be resampled."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class WindowErrors:
 
     Args:
         metric: one of WINDOW_METRICS.
-        total: (W,) sum of the absolute (mae) or squared (mse, rmse) errors of a window's observed targets.
+        total: (W,) sum of the absolute (mae) or squared (rmse) errors of a window's observed targets.
         count: (W,) number of observed targets of a window.
         origin: (W,) time of the first step forecast, Unix seconds; windows of several series share it.
         rows: digest of the targets scored, so that two models are compared on the same rows only.
@@ -265,7 +263,7 @@ def _check_difference(
     mine, theirs = challenger.score(), champion.score()
     differences = bootstrap_differences(challenger, champion, block, rule.resamples, generator)
     bound = float(np.quantile(differences, rule.confidence))
-    allowed = rule.margin * theirs if rule.rule == "non_inferior" else -rule.margin * theirs
+    allowed = rule.margin * theirs * (1 if rule.rule == "non_inferior" else -1) + 0.0  # no -0
     passed = bound < allowed and (rule.rule == "non_inferior" or mine < theirs)
     reason = (
         f"{metric} {mine:.4g} against the champion's {theirs:.4g}: the difference {mine - theirs:+.3g} is at most "

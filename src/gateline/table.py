@@ -102,7 +102,7 @@ def clean(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
                 raise DataError(
                     f"column {name}",
                     expected=f"values {_range_in_words(column)}",
-                    found=examples(values[wrong].tolist()[:5], int(wrong.sum())),
+                    found=f"{examples(sorted(set(values[wrong])))} in {int(wrong.sum())} rows",
                     do="Correct the rows, or say `violation: missing` in the schema",
                 )
             values = values.mask(wrong)
@@ -120,7 +120,15 @@ def _as_numbers(name: str, values: pd.Series) -> pd.Series:
             found=str(error)[:120],
             do="Correct the column or its type in the schema",
         ) from error
-    return numbers.mask(~np.isfinite(numbers))
+    endless = np.isinf(numbers)
+    if endless.any():
+        raise DataError(
+            f"column {name}",
+            expected="finite numbers",
+            found=f"{int(endless.sum())} infinite",
+            do="Leave them empty, or correct them",
+        )
+    return numbers
 
 
 def _range_in_words(column: Column) -> str:

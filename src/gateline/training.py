@@ -22,7 +22,7 @@ from gateline.data.windows import ShuffledSampler, batches
 from gateline.device import configure_process
 from gateline.errors import TrainingError, WorkloadError, did_you_mean
 from gateline.manifest import Artifact, Json, digest_of, open_artifact, write_artifact
-from gateline.model_folder import WEIGHTS
+from gateline.model_folder import WEIGHTS, save_tensors
 from gateline.passport import code_version
 from gateline.tasks import Task, task_named
 from gateline.workload import Workload
@@ -52,6 +52,12 @@ class RunSettings:
     seed: int
     device: str = "cpu"
     precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise WorkloadError(
+                "seed", expected="a whole number from 0 to 2^63 - 1", found=str(self.seed), do="Correct params.yaml"
+            )
 
 
 def train(
@@ -88,7 +94,7 @@ def train(
         loop = TrainingLoop(task, network, training, prepared, run.seed, device, autocast_type)
         loop.run(checkpoint_folder(folder) / CHECKPOINT, key, on_epoch, on_step)
     with write_artifact(folder, "model", {"prepared": prepared}) as draft:
-        torch.save(loop.best_weights, draft.path / WEIGHTS)
+        save_tensors(loop.best_weights, draft.path / WEIGHTS)
         draft.write_json(
             "config.json", {"task": task.name, "model": model_settings.model_dump(mode="json"), "shapes": shapes}
         )
@@ -256,7 +262,7 @@ class TrainingLoop:
         """Write everything that the next epoch depends on, whole or not at all."""
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         draft = checkpoint.with_suffix(".tmp")
-        torch.save(
+        save_tensors(
             {
                 "key": key,
                 "network": self.network.state_dict(),

@@ -503,7 +503,7 @@ def _series_rules(schema: Schema, as_of: datetime) -> list[Rule]:
             Rule(
                 "newest",
                 time.column,
-                f"a newest row of {text} or later",
+                f"a newest row of {text} or later, in every series",
                 "Fetch newer data, or change `freshness`",
                 low=freshness.newest_at_least,
             )
@@ -513,7 +513,7 @@ def _series_rules(schema: Schema, as_of: datetime) -> list[Rule]:
             Rule(
                 "age",
                 time.column,
-                f"a newest row at most {format_span(freshness.max_age)} old when validated",
+                f"a newest row at most {format_span(freshness.max_age)} old when validated, in every series",
                 "Fetch newer data, or change `freshness`",
                 low=as_of - freshness.max_age,
             )
@@ -613,7 +613,7 @@ def _observed_in_words(observed: float | datetime | None, rule: Rule) -> str:
     if observed is None or pd.isna(observed):
         return "none"
     if isinstance(observed, datetime):
-        return f"{_instant(observed)} as the newest"
+        return f"{_instant(observed)} as the newest of a series"
     return f"{observed:,.0f}" if rule.kind == "rows" else _number(observed)
 
 

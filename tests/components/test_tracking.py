@@ -20,7 +20,7 @@ from mlflow.entities import Run
 from gateline.adapters import tracking
 from gateline.adapters.mlflow_server import shown, tracking_uri
 from gateline.adapters.provenance import dvc_md5
-from gateline.errors import GatelineError, PreemptedError, UnreachableError
+from gateline.errors import GatelineError, Preempted, UnreachableError
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.training import RunSettings, settings_of_weights
 from gateline.workload import Workload
@@ -130,14 +130,14 @@ def interrupted(made: Path, prepared: Artifact, records: list[Mapping[str, Any]]
             log_epoch(record)
         assert [step for step, _ in history(runs()[0], "train_loss")] == [record["epoch"] for record in records]
         assert runs()[0].info.status == "RUNNING"
-        raise PreemptedError("this process", expected="time", found="none", do="Run again")
+        raise Preempted("SIGTERM")
 
 
 def test_curves_are_live_and_not_doubled_by_a_resumed_run(made: Path, here: Here) -> None:
     here()
     f = folders(made, "strong")
     records: list[Mapping[str, Any]] = f["model"].read_json("history.json")
-    with pytest.raises(PreemptedError):
+    with pytest.raises(Preempted):
         interrupted(made, f["prepared"], records[:3])
     assert runs()[0].info.status == "KILLED"
     with tracking.training("tiny", f["prepared"], settings_of(made, 8)) as log_epoch:

@@ -184,7 +184,8 @@ FAULTS = [
     Fault("more gaps than allowed", lambda f: f.drop(index=[10, 120, 130]).reset_index(drop=True), "gaps", "at", 3, "expected at most 2 absent", (10, 119, 128), change={"time": {"max_missing": 2}}),
     Fault("time stamps off the grid", moved(7, 5, 6), "grid", "at", 2, "7min late (row 5, 2024-01-01T05:07:00Z, store=north)", (5, 6), alone=True),
     Fault("a time that daylight saving skips", lambda f: f.assign(at=f["at"].dt.tz_localize(None) + pd.Timedelta(days=88)), "local_time", "at", 2, "(row 50, store=north)", (50, 150), change={"time": {"timezone": "Europe/Berlin"}}),
-    Fault("stale data", lambda f: f, "newest", "at", None, "expected a newest row of 2024-01-06T00:00:00Z or later; found 2024-01-05T03:00:00Z", change={"freshness": {"newest_at_least": "2024-01-06T00:00:00Z"}}, alone=True),
+    Fault("one stale series", lambda f: f[(f["store"] != f["store"].iloc[0]) | (f["at"] < f["at"].min() + pd.Timedelta(hours=12))], "newest", "at", None, "in every series", change={"freshness": {"newest_at_least": "2024-01-05T03:00:00Z"}}),
+    Fault("stale data", lambda f: f, "newest", "at", None, "expected a newest row of 2024-01-06T00:00:00Z or later, in every series; found 2024-01-05T03:00:00Z", change={"freshness": {"newest_at_least": "2024-01-06T00:00:00Z"}}, alone=True),
     Fault("data too old on the day", lambda f: f, "age", "at", None, "at most 2d old", change={"freshness": {"max_age": "2d"}}),
 ]  # fmt: skip
 

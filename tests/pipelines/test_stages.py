@@ -24,6 +24,22 @@ def test_each_stage_lists_every_file_that_its_step_imports_and_no_other(root: Pa
     assert not wrong, "run `make stages`, which changes these lines of dvc.yaml:\n" + "\n".join(wrong)
 
 
+def test_what_a_step_has_nothing_to_do_with_does_not_run_it_again(root: Path) -> None:
+    """An independent look: names that anyone would call foreign to a step, not what the generator finds."""
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    foreign = {
+        "ingest": ("cli.py", "cells", "tracking.py", "expectations.py"),
+        "validate": ("cli.py", "cells", "models", "training.py", "ingestion.py", "registry.py"),
+        "preprocess": ("cli.py", "tracking.py", "expectations.py", "ingestion.py", "evaluation.py"),
+        "train": ("cli.py", "expectations.py", "ingestion.py", "registry.py", "evaluation.py", "baselines", "scoring"),
+        "evaluate": ("cli.py", "expectations.py", "ingestion.py", "registry.py", "training.py"),
+        "register": ("cli.py", "expectations.py", "ingestion.py", "scoring"),
+    }
+    for step, names in foreign.items():
+        listed = [dependency for dependency in stages[step]["deps"] if dependency.startswith("src/")]
+        assert [d for d in listed if set(d.split("/")) & set(names)] == [], step
+
+
 def test_every_data_file_is_named_by_some_step_or_by_the_command_line(root: Path) -> None:
     sources = Sources(root)
     of_steps = set().union(*(sources.of_step(step) for step in STEPS))

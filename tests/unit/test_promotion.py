@@ -153,7 +153,7 @@ def test_a_tie_promotes_nobody(rule: dict[str, Any]) -> None:
         errors(rows="b" * 64),
         errors(num=399),
         errors(origin=np.repeat(np.arange(400) * 1800, 2)),
-        errors(metric="mse"),
+        errors(metric="rmse"),
         errors(total=np.full(800, np.nan)),
         errors(slices={"JFK": float("nan"), "LGA": 5.0}),
         errors(slices={"JFK": 5.0}),

@@ -13,9 +13,20 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from gateline.errors import EXIT_DONE, EXIT_REFUSED, GatelineError, PreemptedError
+from gateline.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TRY_AGAIN, GatelineError, Preempted
 
-DISK_ERRORS = {errno.ENOSPC: "a full disk", errno.EDQUOT: "a used-up quota", errno.EROFS: "a read-only file system"}
+PATH_ERRORS = {
+    errno.ENOSPC: "a full disk",
+    errno.EDQUOT: "a used-up quota",
+    errno.EROFS: "a read-only file system",
+    errno.EACCES: "no leave to do so",
+    errno.EPERM: "no leave to do so",
+    errno.ENOTDIR: "a file where a folder should be",
+    errno.EISDIR: "a folder where a file should be",
+    errno.ENAMETOOLONG: "a name that is too long",
+    errno.ELOOP: "links that lead in a circle",
+}
+"""What a path or a disk can be blamed for; any other error of the system is a bug and shows its traceback."""
 
 
 def run_step(
@@ -34,17 +45,17 @@ def run_step(
         step(args)
     except GatelineError as error:
         return refuse(str(error), error.exit_code)
+    except (KeyboardInterrupt, BrokenPipeError) as stop:
+        return refuse(
+            f"this process: expected time to finish; found {str(stop) or 'an interrupt'}. Run the same command again; "
+            "nothing half-written is left, and training goes on from its last finished epoch.",
+            EXIT_TRY_AGAIN,
+        )
     except OSError as error:
-        if error.errno not in DISK_ERRORS:
+        if error.errno not in PATH_ERRORS:
             raise
-        found = DISK_ERRORS[error.errno]
-        return refuse(
-            f"{error.filename or 'output'}: expected room to write; found {found}. Free some and run again.", 2
-        )
-    except (KeyboardInterrupt, BrokenPipeError):
-        return refuse(
-            "interrupted; nothing half-written is left. Run the same command again.", PreemptedError.exit_code
-        )
+        place, found = error.filename or "output", PATH_ERRORS[error.errno]
+        return refuse(f"{place}: expected a place to read or write; found {found}. Correct the path or its rights.")
     finally:
         signal.signal(signal.SIGTERM, before)
     return EXIT_DONE
@@ -62,9 +73,4 @@ def tell(line: str) -> None:
 
 
 def _stop(signal_number: int, _frame: FrameType | None) -> NoReturn:
-    raise PreemptedError(
-        "this process",
-        expected="time to finish",
-        found=f"signal {signal.Signals(signal_number).name}",
-        do="Run the same command again; it goes on from the last checkpoint",
-    )
+    raise Preempted(signal.Signals(signal_number).name)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from gateline.adapters.project import DVC, PARAMS, Project
+from gateline.adapters.registry import is_registered
 from gateline.errors import (
     EXIT_DONE,
     EXIT_REFUSED,
@@ -26,6 +27,7 @@ from gateline.errors import (
     WorkloadError,
     did_you_mean,
 )
+from gateline.manifest import open_artifact
 from gateline.workload import Workload
 
 EXIT_BUG: Final = 1
@@ -69,7 +71,13 @@ def run_workload(project: Project, reference: str, say: Callable[[str], None]) -
             do=f"Add the line `- {name}`" + (f". {did_you_mean(name, names)}" if names else ""),
         )
     _check_runnable(project)
-    return _repro(project.root, name, say)
+    code, why = _repro(project.root, name, say)
+    release = project.artifacts(name) / "release"
+    if code == EXIT_DONE and not is_registered(name, open_artifact(release, "release")):
+        # DVC cannot see the registry: what it skips as up to date may be gone there.
+        say(f"{LAST_STEP}: the registry does not hold this release any more; once again")
+        return _repro(project.root, name, say, "--force", "--single-item")
+    return code, why
 
 
 def _check_runnable(project: Project) -> None:
@@ -81,8 +89,8 @@ def _check_runnable(project: Project) -> None:
             raise WorkloadError(project.root, expected=f"{needed} in it", found="none", do=do)
 
 
-def _repro(root: Path, name: str, say: Callable[[str], None]) -> tuple[int, str]:
-    command = [sys.executable, "-m", "dvc", "repro", f"{LAST_STEP}@{name}"]
+def _repro(root: Path, name: str, say: Callable[[str], None], *flags: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "dvc", "repro", *flags, f"{LAST_STEP}@{name}"]
     process = subprocess.Popen(  # noqa: S603  (this interpreter, and a name that was checked)
         command,
         cwd=root,
@@ -91,6 +99,7 @@ def _repro(root: Path, name: str, say: Callable[[str], None]) -> tuple[int, str]
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         process_group=0,  # so that a signal reaches the step too, wherever it comes from
+        preexec_fn=_listen_to_interrupts,  # noqa: PLW1509  no thread runs yet
     )
     progress, problems = _Progress(say), _Problems(say)
     readers = [
@@ -112,6 +121,11 @@ def _repro(root: Path, name: str, say: Callable[[str], None]) -> tuple[int, str]
     for reader in readers:
         reader.join()
     return (EXIT_DONE, "") if code == EXIT_DONE else problems.conclude()
+
+
+def _listen_to_interrupts() -> None:
+    """Undo what a shell does to a command in the background: it starts it deaf to SIGINT, and so would be the steps."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _environment(inherited: Mapping[str, str]) -> dict[str, str]:

@@ -145,7 +145,7 @@ def expectation(rule: Rule, schema: Schema) -> gxe.Expectation:  # noqa: C901  (
         case "gaps":
             return gxe.ExpectColumnSumToBeBetween(column=column, min_value=0, max_value=rule.allowed, **common)
         case "newest" | "age":
-            return gxe.ExpectColumnMaxToBeBetween(column=column, min_value=rule.low, **common)
+            return gxe.ExpectColumnMinToBeBetween(column=column, min_value=rule.low, **common)
 
 
 def _frames(
@@ -167,6 +167,10 @@ def _frames(
             frame = readout.steps
         elif name == "series":
             frame = readout.typed[[*schema.keys, schema.time.column]]
+        elif name == "newest":  # of each series: one that stopped long ago hides behind the others otherwise
+            rows = readout.typed[[*schema.keys, schema.time.column]]
+            frame = rows.groupby(list(schema.keys), dropna=False).max() if schema.keys else rows.max().to_frame().T
+            frame = frame.astype({schema.time.column: rows[schema.time.column].dtype}).reset_index(drop=True)
         elif name.startswith("read"):
             frame = pd.DataFrame({column: readout.as_read(column) for column in columns})
         else:
@@ -179,8 +183,10 @@ def _frame_of(rule: Rule, place: Mapping[str, int]) -> str:
         return "arrived"
     if rule.kind in COLUMN_OF_STEPS:
         return "steps"
-    if rule.kind in ("duplicate", "newest", "age"):
+    if rule.kind == "duplicate":
         return "series"
+    if rule.kind in ("newest", "age"):
+        return "newest"
     return f"{'read' if rule.kind in ('type', 'missing') else 'typed'} {place[rule.column]}"
 
 

@@ -15,13 +15,10 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gateline.adapters.ingestion import ingest
 from gateline.adapters.project import WORKLOADS, Project
-from gateline.errors import ArtifactError, WorkloadError, did_you_mean, examples
+from gateline.errors import ArtifactError, WorkloadError, examples
 from gateline.manifest import Artifact, open_artifact, write_artifact
-from gateline.metrics import forecast_metrics
 from gateline.table import TABLE, read_table
 from gateline.tasks import Task, task_named
 from gateline.validation import read_out, rules
@@ -146,7 +143,7 @@ def _read(workload: Workload, task: Task) -> _Sections:
 
 
 def _check_together(workload: Workload, task: Task, sections: _Sections) -> None:
-    """Refuse sections that do not fit together: what the task knows of that, and the metrics that gates name."""
+    """Refuse sections that do not fit together: what the task knows of that, and what DVC cannot keep."""
     for key in _unquoted_times(dict(workload.sections)):
         raise WorkloadError(
             f"{workload.place}: {key}",
@@ -155,15 +152,6 @@ def _check_together(workload: Workload, task: Task, sections: _Sections) -> None
             do="Put it in quotes",
         )
     task.check(sections.schema, sections.preprocess, sections.evaluation, sections.gates)
-    metrics = list(forecast_metrics(np.zeros((1, 1)), np.ones((1, 1))))
-    for key, name in [("metric", sections.gates.metric), *((f"limits.{name}", name) for name in sections.gates.limits)]:
-        if name not in metrics:
-            raise WorkloadError(
-                f"{workload.place}: gates.{key}",
-                expected="a metric that evaluate computes",
-                found=repr(name),
-                do=did_you_mean(name, metrics),
-            )
 
 
 def _unquoted_times(value: Any, place: str = "") -> Iterator[str]:

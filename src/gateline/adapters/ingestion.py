@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 import duckdb
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gateline.adapters.object_store import fetch
-from gateline.errors import DataError, did_you_mean
+from gateline.errors import DataError, did_you_mean, examples
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.table import TABLE
 from gateline.workload.source import File, Source
@@ -37,7 +38,7 @@ def ingest(source: Source, folder: Path, *, mirror: Path | None = None) -> Artif
     with write_artifact(folder, "raw") as draft:
         paths = {}
         for file in source.files:
-            target = draft.path / "files" / file.name / PurePosixPath(file.path or str(file.url)).name
+            target = draft.path / "files" / file.name / file.file_name
             target.parent.mkdir(parents=True)
             fetch(file, target, mirror)
             paths[file.name] = target
@@ -57,8 +58,10 @@ def make_table(source: Source, paths: dict[str, Path], target: Path) -> tuple[in
     Returns:
         Number of rows, and the names of the columns.
     """
-    # One thread: with more, sums of floats depend on which thread came first, and so would the bytes of the table.
+    # One thread: with more, sums of floats depend on which thread came first, and so would the bytes of the table. And one
+    # clock: DuckDB would take the machine's, and with it dates, and the type of time stamps, would differ by place.
     with duckdb.connect(":memory:", config={"threads": 1}) as database:
+        database.execute("SET TimeZone = 'UTC'")
         for file in source.files:
             _load(database, file, paths[file.name])
         # From here on the query sees the files of the workload and nothing else: no other file, no address, no extension.
@@ -112,9 +115,17 @@ def _unpack(file: File, path: Path, place: str) -> Path:
             target.parent.mkdir()
             with archive.open(str(file.member)) as packed, target.open("wb") as copy:
                 shutil.copyfileobj(packed, copy, length=1 << 20)
-    except zipfile.BadZipFile as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:  # encrypted, or packed otherwise
         raise DataError(
-            place, expected="a zip archive", found=str(error), do="Drop `member`, or correct the file"
+            place,
+            expected="a zip archive that can be unpacked",
+            found=_first_line(error),
+            do="Drop `member`, or correct the file",
         ) from error
     return target
 
@@ -132,8 +143,16 @@ def _run(database: duckdb.DuckDBPyConnection, query: str, names: list[str]) -> p
         return database.sql(query).to_arrow_table()
     except duckdb.Error as error:
         raise DataError(
-            "source.query", expected=f"SQL over {', '.join(names)}", found=_first_line(error), do="Correct the query"
+            "source.query",
+            expected="SQL over " + ", ".join(f"{name} ({_columns(database, name)})" for name in names),
+            found=_first_line(error),
+            do="Correct the query",
         ) from error
+
+
+def _columns(database: duckdb.DuckDBPyConnection, name: str) -> str:
+    """Name the columns as they were read, which is where a query that was right for another file goes wrong."""
+    return examples([row[0] for row in database.execute(f'DESCRIBE "{name}"').fetchall()])
 
 
 def _first_line(error: Exception) -> str:

@@ -73,7 +73,7 @@ def tracking_uri() -> str:
 
 def shown(text: object) -> str:
     """Take user names and passwords out of the addresses in a text."""
-    return re.sub(r"(\w://)[^/@\s]*@", r"\1", str(text))
+    return re.sub(r"(\w://)[^/\s]*@", r"\1", str(text))
 
 
 @contextmanager
@@ -174,6 +174,10 @@ def _refusal(uri: str, error: Any) -> GatelineError | None:
     if status in (401, 403):
         return GatelineError(
             where, expected="to be let in", found=message, do="Check the credentials in MLFLOW_TRACKING_*"
+        )
+    if "unsupported" in message.lower() or "unregistered" in message.lower():
+        return GatelineError(
+            where, expected="an address that MLflow knows", found=message, do="Correct MLFLOW_TRACKING_URI"
         )
     if "database schema" in message or "file store" in message.lower() or "filesystem" in message.lower():
         return GatelineError(

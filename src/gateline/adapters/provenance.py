@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def git_state() -> dict[str, str]:
             for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", ".", ":(exclude)dvc.lock"))
         ]
     except (OSError, subprocess.SubprocessError):
-        return {}
+        commit = os.environ.get("GATELINE_COMMIT", "unknown")  # which an image carries in place of git
+        return {} if commit == "unknown" else {"commit": commit, "dirty": "false"}
     return {"commit": answers[0], "dirty": str(bool(answers[1])).lower()}
 
 

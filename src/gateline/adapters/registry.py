@@ -28,7 +28,7 @@ from gateline.adapters.provenance import dvc_md5, git_state
 from gateline.errors import ArtifactError, RegistryError
 from gateline.manifest import Artifact, check_made_from, open_artifact, write_artifact
 from gateline.passport import make_passport, versions
-from gateline.promotion import Decision, Verdict, WindowErrors, decide, judge, reduce_windows
+from gateline.promotion import Check, Decision, Verdict, WindowErrors, decide, judge, reduce_windows
 from gateline.table import TABLE, read_table
 from gateline.workload import Workload
 from gateline.workload.gates import Gates
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from gateline.tasks import Predictor
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+DECISION_TAG = "gateline.decision"
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml")
 SERVED_FOLDER = "model_folder"  # as in served_model.py, which imports MLflow
 SERVED_TYPES: Mapping[str, str] = {
@@ -118,26 +119,26 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
         tracking.write_evaluation(to, run, inputs.evaluation)
         champion = _version_by_alias(to, workload.name, CHAMPION)
         if champion is not None and champion.tags.get("gateline.model_digest") == inputs.model.digest:
-            decision = Decision(True, (*verdict.checks,), {})
-            version, lines = (
-                champion,
-                [f"{workload.name} version {champion.version} is this very model, and champion already"],
-            )
+            version, decided = champion, _recorded(champion, verdict)
+            lines = [f"{workload.name} version {champion.version} is this very model, and champion already"]
         else:
             version, decision = _register_and_decide(to, run, workload, inputs, gates, verdict, champion)
+            decided = {
+                "promoted": decision.promote,
+                "reasons": decision.reasons,
+                "checks": [vars(check) for check in decision.checks],
+                "comparison": dict(decision.comparison),
+                "champion_before": None if champion is None else int(champion.version),
+                "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            # Before the alias: whoever comes after a kill finds why this version became champion.
+            to.client.set_model_version_tag(workload.name, version.version, DECISION_TAG, json.dumps(decided))
             _set_alias(to, workload.name, version, champion, decision)
             lines = _lines(workload.name, version, champion, decision)
-        alias = CHAMPION if decision.promote else CHALLENGER
-        decided = {
+        decided |= {
             "name": workload.name,
             "version": int(version.version),
-            "alias": alias,
-            "promoted": decision.promote,
-            "reasons": decision.reasons,
-            "checks": [vars(check) for check in decision.checks],
-            "comparison": dict(decision.comparison),
-            "champion_before": None if champion is None else int(champion.version),
-            "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "alias": CHAMPION if decided["promoted"] else CHALLENGER,
             "mlflow_run_id": run.info.run_id,
         }
         passport = make_passport(
@@ -155,6 +156,42 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
         release = open_artifact(folder, "release")
         tracking.write_release(to, run, release)
     return Outcome(release, tuple(lines))
+
+
+def is_registered(name: str, release: Artifact) -> bool:
+    """Say whether the registry still holds what a release says: its version, and an alias of a champion if it got that.
+
+    Another champion since then is right: a release says what was decided, not what is.
+    """
+    from mlflow.exceptions import MlflowException
+
+    with connected(name) as to:
+        try:
+            to.client.get_model_version(name, str(release.facts["version"]))
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+        return not release.facts["promoted"] or _version_by_alias(to, name, CHAMPION) is not None
+
+
+def _recorded(champion: ModelVersion, verdict: Verdict) -> dict[str, Any]:
+    """Read back the decision that made a version champion; without one it was made champion by hand."""
+    try:
+        decided: dict[str, Any] = json.loads(champion.tags[DECISION_TAG])
+        if decided["promoted"]:
+            return decided
+    except (KeyError, TypeError, ValueError):
+        pass
+    by_hand = Check("champion", True, "it was made champion by other means than register")
+    return {
+        "promoted": True,
+        "reasons": [*verdict.reasons, by_hand.reason],
+        "checks": [vars(check) for check in (*verdict.checks, by_hand)],
+        "comparison": {},
+        "champion_before": None,
+        "decided_at": None,
+    }
 
 
 def _accepted(inputs: Inputs, gates: Gates) -> Verdict:
@@ -208,7 +245,7 @@ def _register_and_decide(
             challenger,
             theirs,
             gates,
-            horizon=_horizon(predictor),
+            horizon=predictor.horizon,
             generator=np.random.default_rng(int(inputs.model.facts.get("seed", 0))),
         )
         expected = json.loads(_as_request(predictor.predict(_frame(request))))["dataframe_split"]
@@ -408,10 +445,6 @@ def _in_slice(name: str, keys: list[str], series: np.ndarray) -> np.ndarray:
     key, _, value = name.partition("=")
     place = keys.index(key)
     return np.array([one.split("/", len(keys) - 1)[place] == value for one in series])
-
-
-def _horizon(predictor: Predictor) -> int:
-    return int(getattr(predictor, "horizon", 1))
 
 
 @contextmanager

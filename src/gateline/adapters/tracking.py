@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateline.adapters.mlflow_server import Connection, connected, shown, tracking_uri
 from gateline.adapters.provenance import dvc_md5, git_state
-from gateline.errors import PreemptedError, UnreachableError
+from gateline.errors import UnreachableError
 from gateline.manifest import Artifact, digest_of
 from gateline.passport import code_version
 
@@ -89,7 +89,7 @@ def training(workload_name: str, prepared: Artifact, settings: Mapping[str, Any]
     try:
         yield live
         status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit, PreemptedError):
+    except (KeyboardInterrupt, SystemExit):
         status = "KILLED"
         raise
     finally:

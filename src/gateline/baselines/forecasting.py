@@ -59,6 +59,13 @@ class Problem:
         """What happened, scaled: (W, U), NaN where not observed."""
         return np.asarray(self.store.arrays["target"])[self.steps(part)]
 
+    def training_rows(self) -> np.ndarray:
+        """Mark the rows that a training window reads or forecasts: bool (N,)."""
+        marked = np.zeros(len(self.store.arrays["target"]), dtype=bool)
+        for shift in range(-self.lookback, self.horizon):
+            marked[self.origins["train"] + shift] = True
+        return marked
+
     def position(self, period: int) -> np.ndarray:
         """Place of every row within a period, by the clock of `preprocess.calendar.timezone`: int64 (N,)."""
         times = pd.to_datetime(pd.Series(self.store.arrays["time"]), unit="s", utc=True)
@@ -91,11 +98,7 @@ def seasonal_median(problem: Problem, part: str) -> np.ndarray:
             "value": np.asarray(problem.store.arrays["raw_target"]),
         }
     )
-    # Rows of the training part are those that a training window forecasts or reads.
-    seen = np.zeros(len(fitted), dtype=bool)
-    for shift in range(-problem.lookback, problem.horizon):
-        seen[problem.origins["train"] + shift] = True
-    train = fitted[seen]
+    train = fitted[problem.training_rows()]
     by_position = train.groupby(["series", "position"])["value"].median()
     by_series = train.groupby("series")["value"].median()
     asked = fitted.iloc[problem.steps(part).ravel()]
@@ -133,8 +136,7 @@ def gradient_boosting(problem: Problem, part: str) -> np.ndarray:
     """Histogram gradient boosting with an absolute loss, all steps in one model; the number of trees chosen on validation."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    inputs, target = _usable_rows(_boosting_inputs(problem, "train"), problem.target("train").ravel())
-    held_out, validation = _usable_rows(_boosting_inputs(problem, "validation"), problem.target("validation").ravel())
+    train, validation = _thinned(problem.target("train")), _thinned(problem.target("validation"))
     model = HistGradientBoostingRegressor(
         loss="absolute_error",
         learning_rate=BOOSTING_LEARNING_RATE,
@@ -142,8 +144,19 @@ def gradient_boosting(problem: Problem, part: str) -> np.ndarray:
         early_stopping=True,
         n_iter_no_change=BOOSTING_PATIENCE,
         random_state=0,
-    ).fit(inputs, target, X_val=held_out, y_val=validation)
-    answer = model.predict(_boosting_inputs(problem, part))
+    ).fit(
+        _boosting_inputs(problem, "train", train),
+        problem.target("train").ravel()[train],
+        X_val=_boosting_inputs(problem, "validation", validation),
+        y_val=problem.target("validation").ravel()[validation],
+    )
+    everything = np.arange(len(problem.origins[part]) * problem.horizon)
+    answer = np.concatenate(
+        [
+            model.predict(_boosting_inputs(problem, part, some))
+            for some in np.array_split(everything, 1 + len(everything) // MAX_BOOSTING_ROWS)
+        ]
+    )
     return problem.encoding.scalers[problem.encoding.target].inverse(answer).reshape(-1, problem.horizon)
 
 
@@ -158,22 +171,20 @@ BASELINES: Mapping[str, Callable[[Problem, str], np.ndarray]] = {
 
 
 def _carried_forward(problem: Problem) -> np.ndarray:
-    """Last observed raw target up to each row: (N,); a series' first value where nothing came before."""
-    series = pd.Series(np.asarray(problem.store.arrays["raw_target"])).groupby(
-        np.asarray(problem.store.arrays["series"])
-    )
-    return series.ffill().fillna(series.transform("first")).to_numpy()
+    """Last observed raw target up to each row: (N,); the median of the training part where nothing came before."""
+    target = pd.Series(np.asarray(problem.store.arrays["raw_target"]))
+    carried = target.groupby(np.asarray(problem.store.arrays["series"])).ffill()
+    return carried.fillna(target[problem.training_rows()].median()).to_numpy()
 
 
 def _one_hot(values: np.ndarray, size: int) -> np.ndarray:
     return (values[:, None] == np.arange(size)).astype(np.float64)
 
 
-def _usable_rows(inputs: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keep rows with a target, thinned evenly to at most MAX_BOOSTING_ROWS."""
+def _thinned(target: np.ndarray) -> np.ndarray:
+    """Choose places in a flattened target (W, U) that hold a value, evenly, at most MAX_BOOSTING_ROWS of them."""
     usable = np.flatnonzero(np.isfinite(target))
-    usable = usable[:: max(1, -(-len(usable) // MAX_BOOSTING_ROWS))]
-    return inputs[usable], target[usable]
+    return usable[:: max(1, -(-len(usable) // MAX_BOOSTING_ROWS))]
 
 
 def _ridge_inputs(problem: Problem, part: str) -> Callable[[int], np.ndarray]:
@@ -191,26 +202,18 @@ def _ridge_inputs(problem: Problem, part: str) -> Callable[[int], np.ndarray]:
     )
 
 
-def _boosting_inputs(problem: Problem, part: str) -> np.ndarray:
-    """Features of every window and step: float32 (W * U, ...); trees read missing targets as such."""
+def _boosting_inputs(problem: Problem, part: str, places: np.ndarray) -> np.ndarray:
+    """Features of single steps of windows: float32 (n, ...), for n places in the flattened (W, U); trees read NaN as such."""
     encoder, decoder = problem.store.arrays["encoder"], problem.store.arrays["decoder"]
-    origins, ahead = problem.origins[part], np.arange(problem.horizon)
+    window, ahead = np.divmod(places, problem.horizon)
+    origins = problem.origins[part][window]
     lags = np.asarray(problem.store.arrays["target"])[
         origins[:, None] - 1 - np.arange(min(BOOSTING_LAGS, problem.lookback))
     ]
     scaler = problem.encoding.scalers[problem.encoding.target]
     last = scaler.forward(_carried_forward(problem)[origins - 1])
-    per_window = np.column_stack(
-        [lags, last, encoder[origins - 1, 2:], np.asarray(problem.store.arrays["series"])[origins]]
-    )
-    rows = problem.steps(part)
-    per_step = np.concatenate(
-        [
-            decoder[rows],
-            problem.position(problem.cycle)[rows][:, :, None],
-            np.broadcast_to(ahead[None, :, None], (*rows.shape, 1)),
-        ],
-        axis=2,
-    )
-    repeated = np.repeat(per_window, problem.horizon, axis=0)
-    return np.column_stack([repeated, per_step.reshape(len(repeated), -1)]).astype(np.float32)
+    series = np.asarray(problem.store.arrays["series"])[origins]
+    rows = origins + ahead
+    position = problem.position(problem.cycle)[rows]
+    columns = [lags, last, encoder[origins - 1, 2:], series, decoder[rows], position, ahead]
+    return np.column_stack(columns).astype(np.float32)

@@ -10,6 +10,9 @@ from pydantic import Field
 
 from gateline.workload.section import Section
 
+CONSTANT_BELOW = 1e-9
+"""Deviation, relative to the mean, below which values count as one and the same."""
+
 
 class Transform(Section):
     """What is applied to a column before it is standardised."""
@@ -57,8 +60,10 @@ class Scaler:
         transformed = transformed[np.isfinite(transformed)]
         if len(transformed) == 0:
             return cls(transform, 0.0, 1.0)
-        deviation = float(transformed.std())
-        return cls(transform, float(transformed.mean()), deviation if deviation > 1e-12 else 1.0)
+        mean, deviation = float(transformed.mean()), float(transformed.std())
+        # Relative: the deviation of a large constant is rounding, not zero, and dividing by it would blow up.
+        varies = deviation > CONSTANT_BELOW * max(1.0, abs(mean))
+        return cls(transform, mean, deviation if varies else 1.0)
 
     def forward(self, values: np.ndarray) -> np.ndarray:
         """Raw units to scaled, float64."""

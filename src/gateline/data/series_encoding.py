@@ -19,6 +19,7 @@ from gateline.data.store import SequenceStore
 from gateline.errors import DataError, examples
 from gateline.table import clean
 from gateline.workload.schema import Schema
+from gateline.workload.section import format_span
 
 SINGLE_SERIES = "all"
 
@@ -97,7 +98,7 @@ class Encoding:
             calendar=calendar,
             scalers={name: Scaler.fit(rows[name].to_numpy(), transforms.get(name, Transform())) for name in columns},
             may_be_missing=tuple(name for name in (*past, *known) if rows[name].isna().any()),
-            series=tuple(sorted(set(series_names(table, schema)))),
+            series=tuple(sorted(set(series_names(rows, schema)))),
         )
 
     def encoder_names(self) -> list[str]:
@@ -213,10 +214,6 @@ def regular_table(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
                 do="Add them",
             )
     step = np.int64(schema.time.frequency.total_seconds())
-    if step < 1:
-        raise DataError(
-            "schema.time.frequency", expected="at least 1s", found=f"{schema.time.frequency}", do="Resample"
-        )
     pieces = []
     for name, group in table.groupby(series_names(table, schema), sort=True):
         rows = group
@@ -226,7 +223,10 @@ def regular_table(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
         if off_grid.any():
             stamps = examples(rows[time][off_grid > 0].astype(str).tolist())
             raise DataError(
-                where, expected=f"steps of {schema.time.frequency}", found=f"off the grid: {stamps}", do="Resample"
+                where,
+                expected=f"steps of {format_span(schema.time.frequency)}",
+                found=f"off the grid: {stamps}",
+                do="Resample",
             )
         twice = np.flatnonzero(np.diff(place) == 0)
         if len(twice):
@@ -249,6 +249,15 @@ def series_names(table: pd.DataFrame, schema: Schema) -> np.ndarray:
     if not schema.keys:
         return np.full(len(table), SINGLE_SERIES, dtype=object)
     columns = [_key_text(table[key]) for key in schema.keys]
+    if len(columns) > 1:
+        for key, column in zip(schema.keys, columns, strict=True):
+            if (with_slash := column[column.str.contains("/", regex=False)]).any():
+                raise DataError(
+                    f"column {key}",
+                    expected="names without a /, which stands between the keys of a series",
+                    found=examples(sorted(set(with_slash))),
+                    do="Replace it in the query",
+                )
     names = columns[0]
     for column in columns[1:]:
         names = names + "/" + column

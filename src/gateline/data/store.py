@@ -17,6 +17,13 @@ ARRAYS = "arrays"
 OFFSETS = "offsets"
 
 
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write one .npy file; a full disk shows as one, which `np.save` to a path would not say."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+
+
 @dataclass(frozen=True)
 class SequenceStore:
     """Sequences laid end to end.
@@ -47,7 +54,7 @@ class SequenceStore:
         """Write one .npy file per array into ``folder/arrays``."""
         (folder / ARRAYS).mkdir()
         for name, array in {**self.arrays, OFFSETS: self.offsets}.items():
-            np.save(folder / ARRAYS / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
+            save_array(folder / ARRAYS / f"{name}.npy", array)
 
     @classmethod
     def load(cls, folder: Path) -> SequenceStore:

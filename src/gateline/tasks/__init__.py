@@ -27,6 +27,9 @@ from gateline.workload.section import Section
 class Predictor(Protocol):
     """A trained model with its preprocessing inside: raw units in, raw units out."""
 
+    horizon: int
+    """Steps that one window forecasts; neighbouring windows share targets for as long."""
+
     @property
     def input_columns(self) -> list[tuple[str, str, bool]]:
         """Name, type and whether it must be there, of each column of a request."""
@@ -56,6 +59,9 @@ class Task(Protocol):
 
     def check(self, schema: Schema, preprocess: Any, evaluation: Any, gates: Gates | None) -> None:
         """Refuse sections that do not fit together."""
+
+    def check_scoring(self, prepared: Artifact, evaluation: Any, gates: Gates) -> None:
+        """Refuse an evaluation that cannot be made of these data, before it begins."""
 
     def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: Any, draft: Draft) -> None:
         """Write arrays, windows and fitted state into the folder `prepared`."""

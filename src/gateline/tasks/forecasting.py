@@ -20,12 +20,12 @@ from gateline.data.calendar import Calendar
 from gateline.data.scaling import Transform
 from gateline.data.series_encoding import Encoding, regular_table, series_names, unix_seconds
 from gateline.data.splits import PARTS, TimeSplit, window_origins
-from gateline.data.store import SequenceStore
+from gateline.data.store import SequenceStore, save_array
 from gateline.data.windows import WindowDataset, batches
 from gateline.errors import ArtifactError, DataError, WorkloadError, did_you_mean, examples
 from gateline.losses import summed_loss
 from gateline.manifest import Artifact, Draft
-from gateline.metrics import forecast_metrics
+from gateline.metrics import FORECAST_METRICS, WINDOW_METRICS, forecast_metrics
 from gateline.models.forecaster import EncoderDecoder, EncoderDecoderSettings
 from gateline.table import TABLE, read_table, write_table
 from gateline.workload.gates import Gates
@@ -167,6 +167,8 @@ class Forecaster:
         schema = self.encoding.schema
         needed = {name for name, _, _ in self.input_columns}
         asked = schema.model_copy(update={"columns": {n: c for n, c in schema.columns.items() if n in needed}})
+        if origin is not None and pd.isna(origin):
+            raise DataError("origin", expected="a time stamp", found="none", do="Leave it out, or send ISO 8601")
         if len(frame) == 0:
             raise DataError(
                 "request", expected="rows of the table", found="none", do="Send the past steps of each series"
@@ -251,13 +253,15 @@ class Forecaster:
     def _origin(self, table: pd.DataFrame, origin: pd.Timestamp | None) -> pd.Timestamp:
         times = table[self.encoding.schema.time.column]
         if origin is not None:
-            return pd.Timestamp(origin).tz_localize("UTC") if origin.tzinfo is None else origin.tz_convert("UTC")
+            if origin.tzinfo is None:  # as time stamps of the table without an offset are read
+                origin = origin.tz_localize(self.encoding.schema.time.timezone)
+            return origin.tz_convert("UTC")
         if not self.encoding.known:
             return times.iloc[-1] + self.encoding.schema.time.frequency
         return times.iloc[-1] - (self.horizon - 1) * pd.Timedelta(self.encoding.schema.time.frequency)
 
     def _window(self, name: str, table: pd.DataFrame, origin: pd.Timestamp) -> pd.DataFrame:
-        """Cut the steps origin - lookback .. origin + horizon - 1 of one series; blank what is not known ahead."""
+        """Cut the steps origin - lookback .. origin + horizon - 1 of one series; steps that are not there are missing."""
         time, step = self.encoding.schema.time.column, pd.Timedelta(self.encoding.schema.time.frequency)
         grid = pd.date_range(origin - self.lookback * step, periods=self.lookback + self.horizon, freq=step, unit="us")
         there = grid.isin(table[time])
@@ -272,7 +276,6 @@ class Forecaster:
             )
         keys = {key: table[key].iloc[0] for key in self.encoding.schema.keys}
         window = table.set_index(time).reindex(grid).rename_axis(time).reset_index().assign(**keys)
-        window.loc[self.lookback :, [self.encoding.target, *self.encoding.past]] = np.nan
         return window[list(table.columns)]
 
 
@@ -323,12 +326,16 @@ class Forecasting:
             )
         for name in preprocess.transforms:
             _known_name("preprocess.transforms", name, names)
-        if evaluation is not None:
-            for name in evaluation.slices:
-                _known_name("evaluation.slices", name, schema.keys)
-        if gates is not None and evaluation is not None:
-            for name in gates.baselines:
-                _known_name("gates.baselines", name, evaluation.baselines)
+        if evaluation is not None and gates is not None:
+            _check_gates(schema, evaluation, gates)
+
+    def check_scoring(self, prepared: Artifact, evaluation: ForecastingEvaluation, gates: Gates) -> None:
+        """Refuse an evaluation that cannot be made of these data.
+
+        Raises:
+            WorkloadError: a slice is no key, or a gate names what is not computed.
+        """
+        _check_gates(Encoding.from_json(prepared.read_json(STATE)["encoding"]).schema, evaluation, gates)
 
     def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: ForecastingPreprocess, draft: Draft) -> None:
         """Write the folder `prepared`.
@@ -368,7 +375,7 @@ class Forecasting:
         store.save(draft.path)
         (draft.path / WINDOWS).mkdir()
         for part, rows in origins.items():
-            np.save(draft.path / WINDOWS / f"{part}.npy", rows, allow_pickle=False)
+            save_array(draft.path / WINDOWS / f"{part}.npy", rows)
         write_table(table, draft.path / TABLE)
         windows = preprocess.windows.model_dump(mode="json")
         split_as_json = preprocess.split.model_dump(mode="json")
@@ -460,6 +467,17 @@ def read_windows(prepared: Artifact, part: str) -> np.ndarray:
     if part not in PARTS:
         raise ValueError(f"a part is one of {PARTS}, got {part!r}")
     return np.load(prepared.path / WINDOWS / f"{part}.npy", allow_pickle=False)
+
+
+def _check_gates(schema: Schema, evaluation: ForecastingEvaluation, gates: Gates) -> None:
+    for name in evaluation.slices:
+        _known_name("evaluation.slices", name, schema.keys)
+    for name in gates.baselines:
+        _known_name("gates.baselines", name, evaluation.baselines)
+    for name in gates.limits:
+        _known_name("gates.limits", name, FORECAST_METRICS)
+    # The champion is compared by resampling windows, which needs a mean over windows.
+    _known_name("gates.metric", gates.metric, WINDOW_METRICS)
 
 
 def _known_name(where: str, name: str, known: Any) -> None:

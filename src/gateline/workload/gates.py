@@ -15,7 +15,8 @@ class Baseline(Section):
     """How the model must compare with one baseline, by the metric of the gates."""
 
     rule: Literal["superior", "non_inferior"] = "superior"
-    """superior: better by more than `margin`; non_inferior: not worse by more than `margin`."""
+    """superior: better by more than `margin`; non_inferior: not worse by more than `margin`. Compares the metrics as measured,
+    without an interval: chance is judged where models compete, against the champion."""
     margin: Share = 0.0
     """Relative to the baseline's metric, e.g. 0.02 is 2 %."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -12,6 +12,12 @@ from gateline.workload.section import Section, Span, TimeZone
 
 def _in_utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _whole_seconds(value: timedelta) -> timedelta:
+    if value.total_seconds() % 1:
+        raise ValueError(f"whole seconds, got {value.total_seconds()} s")
+    return value
 
 
 Instant = Annotated[datetime, AfterValidator(_in_utc)]
@@ -61,7 +67,7 @@ class Time(Section):
     """The column that orders the rows, and its grid."""
 
     column: str
-    frequency: Span
+    frequency: Annotated[Span, AfterValidator(_whole_seconds)]
     """From one row of a series to the next, e.g. ``1h``."""
     timezone: TimeZone = "UTC"
     """What time stamps without an offset mean (an IANA name)."""
@@ -70,7 +76,11 @@ class Time(Section):
 
 
 class Freshness(Section):
-    """How new the newest row must be. `newest_at_least` is absolute; `max_age` is measured when validate runs."""
+    """How new the newest row of every series must be.
+
+    `newest_at_least` is absolute; `max_age` is measured when validate runs, so it says whether the data were fresh when
+    they came, not whether they still are.
+    """
 
     newest_at_least: Instant | None = None
     max_age: Span | None = None
@@ -86,6 +96,16 @@ class Schema(Section):
     freshness: Freshness = Freshness()
     columns: Annotated[dict[str, Column], Field(min_length=1)]
     """Every column of the table, in its order."""
+
+    @model_validator(mode="after")
+    def _dates_have_no_clock(self) -> Schema:
+        if self.time.frequency >= timedelta(days=1) and self.time.timezone != "UTC":
+            # A day of local time has 23 or 25 hours twice a year, so midnights there are no regular grid.
+            raise ValueError(
+                f"`time.timezone: UTC` for steps of a day or more, got {self.time.timezone}; "
+                "give the date, or midnight without an offset, in the query"
+            )
+        return self
 
     @model_validator(mode="after")
     def _columns_exist(self) -> Schema:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -33,10 +35,20 @@ class File(Section):
     missing: tuple[str, ...] = ("", "NA", "NaN", "nan", "null")
     """Texts that mean "no value" in a csv."""
 
+    @property
+    def file_name(self) -> str:
+        """Name of the file where it comes from."""
+        return PurePosixPath(urlsplit(self.url).path if self.url else str(self.path)).name or self.name
+
     @model_validator(mode="after")
     def _has_one_place(self) -> File:
         if self.url is not None and (self.path is not None or self.package is not None):
             raise ValueError("either `url`, or `path` (with `package` for a file of an installed distribution)")
+        if self.url is not None and (urlsplit(self.url).password or urlsplit(self.url).query):
+            raise ValueError(
+                "an address without a password or a query, which would be written into artifacts; "
+                "give credentials in the environment, as fsspec's file system reads them"
+            )
         if self.url is None and self.path is None:
             raise ValueError("one of `url` and `path`")
         return self

@@ -314,7 +314,7 @@ def _model() -> str:
 model:
   # The encoder reads the past, the decoder writes all steps of the horizon.
   kind: encoder_decoder
-  # A file in gateline/cells, e.g. lstm or gru.
+  # A file in gateline/cells, so far: lstm.
   cell: lstm
   # Numbers that a cell remembers; twice as many are four times as slow, and need more data.
   hidden_size: 64
