@@ -264,6 +264,13 @@ def test_own_data_go_through_all_steps_without_editing_and_a_second_run_does_not
     ):
         assert words in first.stdout
 
+    for store in clone.glob("mlflow.db*"):
+        store.unlink()
+    third = gateline_process(clone, "run", "load")
+    assert third.returncode == 0, third.stderr
+    assert "the registry does not hold this release any more" in third.stderr
+    assert "load version 1, alias champion" in third.stdout
+
 
 @pytest.mark.slow  # trains until it is interrupted
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -147,3 +148,23 @@ def test_the_same_files_and_query_give_the_same_bytes(tmp_path: Path) -> None:
     made = source("SELECT time, y, avg(y) OVER () AS mean FROM data ORDER BY time", path=str(tmp_path / "data.csv"))
 
     assert ingest(made, tmp_path / "one").digest == ingest(made, tmp_path / "two").digest
+
+
+def test_the_clock_of_the_machine_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data.csv").write_bytes(CSV)
+    query = "SELECT time, CAST(time AS DATE) AS day, y FROM data ORDER BY time"
+    digests = set()
+    for zone in ("UTC", "America/New_York", "Asia/Tokyo"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        digests.add(ingest(source(query, path=str(tmp_path / "data.csv")), tmp_path / zone.replace("/", "-")).digest)
+    monkeypatch.undo()
+    time.tzset()
+
+    assert len(digests) == 1
+
+
+def test_credentials_in_an_address_are_refused_before_they_are_written_anywhere() -> None:
+    for url in ("https://user:secret@host/a.csv", "https://host/a.csv?token=secret"):
+        with pytest.raises(ValueError, match="credentials in the environment"):
+            source(url=url)

@@ -88,6 +88,32 @@ def test_the_better_model_is_champion_in_the_end_whatever_the_order(
     assert [(entry["version"], entry["promoted"]) for entry in ledger] == [(1, True), (2, True), (1, False)]
 
 
+def test_registering_again_keeps_the_decision(made: Path, here: Here) -> None:
+    folder = here()
+    assert register(made, "weak", folder) == 0
+    assert register(made, "strong", folder) == 0
+    first = decision(folder, "strong")
+    assert first["champion_before"] == 1
+    assert first["comparison"]["difference"] < 0
+
+    assert register(made, "strong", folder) == 0
+
+    assert decision(folder, "strong") == first
+
+
+def test_what_the_registry_lost_is_noticed(made: Path, here: Here) -> None:
+    folder = here()
+    assert register(made, "weak", folder) == 0
+    release = open_artifact(folder / "weak" / "release", "release")
+    assert registry.is_registered("tiny", release)
+
+    client().delete_registered_model_alias("tiny", "champion")
+    assert not registry.is_registered("tiny", release)
+    client().set_registered_model_alias("tiny", "champion", "1")
+    client().delete_model_version("tiny", "1")
+    assert not registry.is_registered("tiny", release)
+
+
 def test_the_release_says_what_the_model_came_from(made: Path, here: Here) -> None:
     folder = here()
     assert register(made, "strong", folder) == 0
