@@ -43,11 +43,11 @@ run: $(READY) ## set up and run the main job: data to registered model (WORKLOAD
 
 .PHONY: test
 test: $(READY) ## set up and run every test that this machine can run
-	@pytest $(PYTEST_ARGS)
+	@pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-fast
 test-fast: $(READY) ## the tests without those marked slow
-	@pytest -m "not slow" $(PYTEST_ARGS)
+	@pytest -n auto --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(READY) ## style, types, who imports whom, deps of dvc.yaml

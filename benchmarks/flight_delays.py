@@ -12,12 +12,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.machine import ROOT, where
 from gateline.adapters.expectations import validate
 from gateline.adapters.ingestion import ingest
 from gateline.evaluation import evaluate
 from gateline.manifest import Artifact, open_artifact
 from gateline.preprocessing import preprocess
+from gateline.promotion import bootstrap_differences, reduce_windows
+from gateline.table import read_table
 from gateline.training import RunSettings, train
 from gateline.workload import Workload
 from gateline.workload.source import Source
@@ -42,6 +46,7 @@ def measure(prepared: Artifact, folder: Path, seed: int) -> dict[str, Any]:
     trained = time.monotonic()
     evaluation = evaluate(Workload.read(WORKLOAD, "evaluate"), prepared, model, folder / f"evaluation-{seed}")
     metrics = evaluation.read_json("metrics.json")
+    bound, better = against(evaluation, "gradient_boosting")
     return {
         "seed": seed,
         "test_mae": metrics["test"]["mae"],
@@ -49,8 +54,29 @@ def measure(prepared: Artifact, folder: Path, seed: int) -> dict[str, Any]:
         "baselines_test_mae": {name: values["mae"] for name, values in metrics["baselines"].items()},
         "train_seconds": round(trained - began, 1),
         "evaluate_seconds": round(time.monotonic() - trained, 1),
+        "boosting_upper_bound": round(bound, 3),
+        "boosting_share_of_resamples_better": round(better, 3),
         "passed": evaluation.facts["verdict"]["passed"],
     }
+
+
+def against(evaluation: Artifact, baseline: str) -> tuple[float, float]:
+    """Resample the difference of the mean absolute errors, model minus baseline, as champions are compared.
+
+    Returns:
+        The one-sided 95 % bound in minutes, and the share of resamples in which the model is better.
+    """
+    table = read_table(evaluation.path / "predictions.parquet")
+    horizon = int(table["step"].max())
+    target = table["target"].to_numpy().reshape(-1, horizon)
+    origin = table["origin"].dt.as_unit("s").astype("int64").to_numpy()[::horizon]
+    errors = [
+        reduce_windows("mae", table[column].to_numpy().reshape(-1, horizon), target, origin, rows="the same")
+        for column in ("forecast", f"baseline_{baseline}")
+    ]
+    block = max(2 * horizon, round(len(np.unique(origin)) ** (1 / 3)))
+    differences = bootstrap_differences(errors[0], errors[1], block, 2000, np.random.default_rng(0))
+    return float(np.quantile(differences, 0.95)), float((differences < 0).mean())
 
 
 def main() -> None:
@@ -66,7 +92,9 @@ def main() -> None:
             shown = {name: round(value, 3) for name, value in runs[-1]["baselines_test_mae"].items()}
             print(
                 f"seed {seed}: test MAE {runs[-1]['test_mae']:.3f} min, validation {runs[-1]['validation_mae']:.3f}, "
-                f"trained in {runs[-1]['train_seconds']} s; baselines {shown}",
+                f"trained in {runs[-1]['train_seconds']} s; against gradient boosting at most "
+                f"{runs[-1]['boosting_upper_bound']:+.3f} at 95 %, better in "
+                f"{runs[-1]['boosting_share_of_resamples_better']:.0%} of the resamples; baselines {shown}",
                 flush=True,
             )
     RESULT.write_text(json.dumps({"where": where(), "unit": "minutes", "runs": runs}, indent=2) + "\n")

@@ -12,6 +12,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from gateline.manifest import Artifact, open_artifact, write_artifact
+from gateline.tasks.forecasting import TASK, ForecastingPreprocess
+from gateline.workload.schema import Schema
+
 HOURS = 24 * 70
 BEGIN = pd.Timestamp("2024-01-01T00:00:00Z")
 
@@ -109,3 +113,16 @@ def write_tiny(folder: Path, table: pd.DataFrame | None = None, **changes: Any) 
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(workload, sort_keys=False), encoding="utf-8")
     return path
+
+
+def prepare_tiny(folder: Path, **changes: Any) -> Artifact:
+    """Write the folder `prepared` of the tiny problem without the steps before it."""
+    content = tiny_workload(**changes)
+    with write_artifact(folder, "prepared") as draft:
+        TASK.prepare(
+            tiny_table(),
+            Schema.model_validate(content["schema"]),
+            ForecastingPreprocess.model_validate(content["preprocess"]),
+            draft,
+        )
+    return open_artifact(folder, "prepared")

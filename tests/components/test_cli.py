@@ -264,8 +264,7 @@ def test_own_data_go_through_all_steps_without_editing_and_a_second_run_does_not
     ):
         assert words in first.stdout
 
-    for store in clone.glob("mlflow.db*"):
-        store.unlink()
+    Path(os.environ["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///")).unlink()
     third = gateline_process(clone, "run", "load")
     assert third.returncode == 0, third.stderr
     assert "the registry does not hold this release any more" in third.stderr

@@ -6,28 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from gateline.manifest import Artifact, open_artifact, write_artifact
-from gateline.tasks.forecasting import TASK, ForecastingPreprocess
+from gateline.manifest import Artifact
 from gateline.training import RunSettings, train
 from gateline.workload import Workload
-from gateline.workload.schema import Schema
-from tests.tiny import tiny_table, tiny_workload
+from tests.tiny import prepare_tiny, tiny_workload
 
 pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    folder = tmp_path_factory.mktemp("gpu") / "prepared"
-    content = tiny_workload()
-    with write_artifact(folder, "prepared") as draft:
-        TASK.prepare(
-            tiny_table(),
-            Schema.model_validate(content["schema"]),
-            ForecastingPreprocess.model_validate(content["preprocess"]),
-            draft,
-        )
-    return open_artifact(folder, "prepared")
+    return prepare_tiny(tmp_path_factory.mktemp("gpu") / "prepared")
 
 
 def best(model: Artifact) -> float:

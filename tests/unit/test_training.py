@@ -10,27 +10,17 @@ import pytest
 import torch
 
 from gateline.errors import Preempted, TrainingError, WorkloadError
-from gateline.manifest import Artifact, open_artifact, write_artifact
-from gateline.tasks.forecasting import TASK, ForecastingPreprocess
+from gateline.manifest import Artifact
+from gateline.tasks.forecasting import TASK
 from gateline.training import RunSettings, checkpoint_folder, forget_checkpoint, learning_rate_factor, train
 from gateline.workload import Workload
-from gateline.workload.schema import Schema
 from gateline.workload.training import Training
-from tests.tiny import tiny_table, tiny_workload
+from tests.tiny import prepare_tiny, tiny_workload
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    folder = tmp_path_factory.mktemp("tiny") / "prepared"
-    workload = tiny_workload()
-    with write_artifact(folder, "prepared") as draft:
-        TASK.prepare(
-            tiny_table(),
-            Schema.model_validate(workload["schema"]),
-            ForecastingPreprocess.model_validate(workload["preprocess"]),
-            draft,
-        )
-    return open_artifact(folder, "prepared")
+    return prepare_tiny(tmp_path_factory.mktemp("tiny") / "prepared")
 
 
 def workload(**changes: Any) -> Workload:

@@ -15,29 +15,20 @@ from torch import nn
 from gateline.data.series_encoding import Encoding
 from gateline.data.splits import TimeSplit, window_origins
 from gateline.errors import TrainingError
-from gateline.manifest import Artifact, open_artifact, write_artifact
+from gateline.manifest import Artifact
 from gateline.metrics import forecast_metrics
 from gateline.tasks import Task
-from gateline.tasks.forecasting import TASK, ForecastingPreprocess, open_store, read_windows
+from gateline.tasks.forecasting import TASK, open_store, read_windows
 from gateline.training import RunSettings, TrainingLoop, learning_rate_factor, make_average, make_optimiser, train
 from gateline.workload import Workload
 from gateline.workload.schema import Schema
 from gateline.workload.training import Training
-from tests.tiny import tiny_table, tiny_workload
+from tests.tiny import prepare_tiny, tiny_workload
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    folder = tmp_path_factory.mktemp("tiny") / "prepared"
-    content = tiny_workload()
-    with write_artifact(folder, "prepared") as draft:
-        TASK.prepare(
-            tiny_table(),
-            Schema.model_validate(content["schema"]),
-            ForecastingPreprocess.model_validate(content["preprocess"]),
-            draft,
-        )
-    return open_artifact(folder, "prepared")
+    return prepare_tiny(tmp_path_factory.mktemp("tiny") / "prepared")
 
 
 def loop(prepared: Artifact, **settings: Any) -> TrainingLoop:
