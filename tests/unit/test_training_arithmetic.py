@@ -23,7 +23,7 @@ from gateline.training import RunSettings, TrainingLoop, learning_rate_factor, m
 from gateline.workload import Workload
 from gateline.workload.schema import Schema
 from gateline.workload.training import Training
-from tests.tiny import prepare_tiny, tiny_workload
+from tests.tiny import prepare_tiny, tiny_table, tiny_workload
 
 
 @pytest.fixture(scope="module")
