@@ -1,8 +1,7 @@
 """Judge a table against its schema: which rules follow from a schema, what was found, and the verdict.
 
 The rules are run by an adapter (Great Expectations), which hands back one `Finding` per rule: how many rows break it and
-which. Everything that decides stands here and is pure: how the columns are read, the derived time steps, what a finding
-means, the verdict. Nothing here knows who ran the rules, and no success flag of theirs is believed.
+which. Everything that decides stands here and is pure: which rules there are, what a finding means, the verdict. Nothing here knows who ran the rules, and no success flag of theirs is believed.
 
 Rows are counted from 0. Time stamps are in UTC.
 """
@@ -18,8 +17,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from gateline.column_statistics import instant_text, plain
 from gateline.errors import MAX_EXAMPLES, examples
-from gateline.table import as_utc, violations
+from gateline.readout import Readout
 from gateline.workload.schema import Column, ColumnType, Schema
 from gateline.workload.section import format_span
 
@@ -31,12 +31,6 @@ Kind = Literal[
 ]  # fmt: skip
 
 NAMED_ROWS = 100  # rows that the report names one by one where a schema lets a violation pass as a missing value
-FREQUENT_VALUES = 50
-HISTOGRAM_BINS = 20
-HISTOGRAM_TAIL = (
-    0.005  # share of values below and above the equal bins: one wild value must not squeeze all others into one
-)
-QUANTILES = tuple(step / 100 for step in range(101))
 TYPES_IN_WORDS: Mapping[ColumnType, str] = {
     "float": "finite numbers",
     "integer": "whole numbers",
@@ -44,36 +38,6 @@ TYPES_IN_WORDS: Mapping[ColumnType, str] = {
     "text": "texts",
     "time": "ISO 8601 time stamps",
 }
-
-
-@dataclass(frozen=True)
-class Readout:
-    """A table as the schema reads it.
-
-    Args:
-        arrived: the columns as they came, the row number as index.
-        typed: the columns of the schema that are there: numbers and booleans as float64, texts as str, time stamps in
-            UTC; what cannot be read is missing.
-        unreadable: for each of these columns, the rows whose value is of another type.
-        steps: one row per row of the table, see `time_steps`; None where the time column or a key is absent.
-    """
-
-    arrived: pd.DataFrame
-    typed: pd.DataFrame
-    unreadable: Mapping[str, pd.Series]
-    steps: pd.DataFrame | None
-
-    def as_read(self, name: str) -> pd.Series:
-        """One column with what could not be read left in it, so that a check of types finds it row by row."""
-        values, wrong = self.typed[name], self.unreadable[name]
-        if not wrong.any():
-            return values
-        mixed = values.astype("object")
-        original = self.arrived.loc[wrong, name]
-        mixed[wrong] = (
-            original if pd.api.types.is_string_dtype(values.dtype) else original.astype("str").astype("object")
-        )
-        return mixed
 
 
 @dataclass(frozen=True)
@@ -242,70 +206,6 @@ class Report:
         return "; ".join([f"data accepted ({shape})", *notes]).removesuffix(".") + "."
 
 
-def read_out(frame: pd.DataFrame, schema: Schema) -> Readout:
-    """Read every column of the schema that the table has, and keep apart what cannot be read.
-
-    Args:
-        frame: the table as it arrived.
-        schema: what its columns should be.
-    """
-    arrived = frame.reset_index(drop=True)
-    arrived.columns = _distinct([str(name) for name in frame.columns])
-    typed, unreadable = {}, {}
-    for name, column in schema.columns.items():
-        if name in arrived.columns:
-            typed[name], unreadable[name] = _read(arrived[name], column.type, schema.time.timezone)
-    table = pd.DataFrame(typed, index=arrived.index)
-    located = all(name in table.columns for name in (schema.time.column, *schema.keys))
-    return Readout(arrived, table, unreadable, time_steps(table, arrived, unreadable, schema) if located else None)
-
-
-def time_steps(
-    typed: pd.DataFrame, arrived: pd.DataFrame, unreadable: Mapping[str, pd.Series], schema: Schema
-) -> pd.DataFrame:
-    """Derive, for each row, how it stands to the other rows of its series.
-
-    Returns:
-        One row per row of the table, with the columns ``step_seconds`` (since the row before it in the same series, as
-        the rows stand), ``missing_before`` (time stamps absent between it and the next older one, in order of time),
-        ``off_grid_seconds`` (from the nearest point of the series' grid, which most of its rows agree on) and
-        ``unclear`` (1 where a local time does not exist, or exists twice, on that day); NaN where there is nothing to
-        compare with.
-    """
-    time = typed[schema.time.column]
-    present = arrived[schema.time.column].notna() & ~unreadable[schema.time.column]
-    steps = pd.DataFrame(
-        {
-            "step_seconds": np.nan,
-            "missing_before": np.nan,
-            "off_grid_seconds": np.nan,
-            "unclear": (present & time.isna()).astype("float64"),
-        },
-        index=typed.index,
-    )
-    usable = np.flatnonzero(typed[[schema.time.column, *schema.keys]].notna().all(axis=1).to_numpy())
-    if not usable.size:
-        return steps
-    frequency = round(schema.time.frequency.total_seconds() * 1_000_000)
-    stamps = time.iloc[usable].astype("int64").to_numpy()  # microseconds, (rows,)
-    series = _series_numbers(typed.iloc[usable], schema.keys)  # (rows,)
-
-    order = np.argsort(series, kind="stable")
-    later, earlier = _neighbours(order, series)
-    steps.iloc[usable[later], 0] = (stamps[later] - stamps[earlier]) / 1e6
-
-    order = np.lexsort((stamps, series))
-    later, earlier = _neighbours(order, series)
-    # An off-grid row stands for the nearest point, so it is reported once and does not make a gap beside it.
-    points = (stamps[later] - stamps[earlier] + frequency // 2) // frequency
-    steps.iloc[usable[later], 1] = np.maximum(points - 1, 0)
-
-    phase = stamps % frequency
-    off = (phase - _usual_phase(series, phase) + frequency // 2) % frequency - frequency // 2
-    steps.iloc[usable, 2] = off / 1e6
-    return steps
-
-
 def rules(readout: Readout, schema: Schema, as_of: datetime) -> list[Rule]:
     """List what a schema demands of a table, the coarsest first.
 
@@ -379,39 +279,6 @@ def judge(checks: Sequence[Check]) -> Verdict:
         return Verdict(False, ("expected at least one check; found none. Look at the schema.",))
     reasons = tuple(check.reason for check in checks if check.severity == "critical" and not check.passed)
     return Verdict(not reasons, reasons)
-
-
-def statistics(frame: pd.DataFrame, schema: Schema) -> dict[str, dict[str, Json]]:
-    """Describe every column of the schema, so that later data can be compared with these.
-
-    Values that the schema takes as missing are counted as missing. Numbers have quantiles in steps of one per cent (for
-    a Kolmogorov-Smirnov distance) and a histogram (for a population stability index): `counts` has one entry more at
-    each end than there are bins between the `edges`, for what lies below the first and above the last.
-
-    Args:
-        frame: the table as `read_out` typed it, or as `gateline.table.clean` left it.
-        schema: what its columns mean.
-
-    Returns:
-        By column: ``type``, ``unit``, ``count`` (rows with a value), ``missing``, ``taken_as_missing``, and what its type
-        has.
-    """
-    described = {}
-    for name, column in schema.columns.items():
-        if name not in frame.columns:
-            continue
-        values = frame[name]
-        taken = violations(values, column) if column.violation == "missing" else pd.Series(False, index=values.index)
-        values = values[~taken].dropna()
-        described[name] = {
-            "type": column.type,
-            "unit": column.unit,
-            "count": len(values),
-            "missing": len(frame) - len(values),
-            "taken_as_missing": int(taken.sum()),
-            **_describe(values, column.type),
-        }
-    return described
 
 
 def _column_rules(name: str, column: Column, rows: int, located: bool, is_time: bool) -> list[Rule]:
@@ -498,7 +365,7 @@ def _series_rules(schema: Schema, as_of: datetime) -> list[Rule]:
         ),
     ]
     if freshness.newest_at_least is not None:
-        text = _instant(freshness.newest_at_least)
+        text = instant_text(freshness.newest_at_least)
         made.append(
             Rule(
                 "newest",
@@ -521,87 +388,6 @@ def _series_rules(schema: Schema, as_of: datetime) -> list[Rule]:
     return made
 
 
-def _read(values: pd.Series, kind: ColumnType, timezone: str) -> tuple[pd.Series, pd.Series]:
-    """Read a column as a type; returns the values, missing where unreadable, and where that is."""
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.astype(values.cat.categories.dtype)
-    found = pd.api.types.infer_dtype(values, skipna=True)
-    if kind == "text":
-        if found in ("string", "empty"):
-            return values.astype("str").where(values.notna(), None), pd.Series(False, index=values.index)
-        wrong = values.notna() & ~values.map(lambda value: isinstance(value, str)).astype(bool)
-        return values.mask(wrong).astype("str").where(values.notna() & ~wrong, None), wrong
-    if kind == "time":
-        return _read_times(values, found, timezone)
-    return _read_numbers(values, found, kind)
-
-
-def _read_times(values: pd.Series, found: str, timezone: str) -> tuple[pd.Series, pd.Series]:
-    if found not in ("datetime64", "datetime", "date", "string", "mixed"):
-        times = pd.Series(pd.NaT, index=values.index, dtype="datetime64[us]", name=values.name)
-    elif found == "datetime64":
-        times = values
-    else:
-        try:
-            times = pd.to_datetime(values, format="ISO8601", errors="coerce")
-        except ValueError:  # a column has one offset, as `as_utc` demands: the one that most of its values have
-            offsets = (
-                values.astype("str").str.extract(r"\d\d:\d\d.*?(Z|[+-]\d\d(?::?\d\d)?)?$", expand=False).fillna("")
-            )
-            usual = offsets[values.notna()].mode().iloc[0]
-            times = pd.to_datetime(values.where(offsets == usual), format="ISO8601", errors="coerce")
-    wrong = values.notna() & times.isna()
-    return as_utc(times, timezone), wrong
-
-
-def _read_numbers(values: pd.Series, found: str, kind: ColumnType) -> tuple[pd.Series, pd.Series]:
-    is_number = found in ("integer", "floating", "mixed-integer-float", "decimal", "string", "mixed", "mixed-integer")
-    if not (is_number or found == "empty" or (found == "boolean" and kind == "boolean")):
-        return pd.Series(np.nan, index=values.index, name=values.name), values.notna()
-    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
-    numbers = numbers.mask(~np.isfinite(numbers))
-    blank = values.astype("str").str.strip().eq("") if found in ("string", "mixed") else False
-    wrong = values.notna() & numbers.isna() & ~pd.Series(blank, index=values.index)
-    if kind == "integer":
-        wrong |= numbers.notna() & (numbers % 1 != 0)
-    elif kind == "boolean":
-        wrong |= numbers.notna() & ~numbers.isin((0, 1))
-    return numbers.mask(wrong), wrong
-
-
-def _distinct(names: list[str]) -> list[str]:
-    """Give a column whose name stands twice another name, under which it counts as extra."""
-    distinct: list[str] = []
-    for name in names:
-        distinct.append(name)
-        while distinct[-1] in distinct[:-1]:
-            distinct[-1] += " (again)"
-    return distinct
-
-
-def _series_numbers(table: pd.DataFrame, keys: Sequence[str]) -> np.ndarray:
-    if not keys:
-        return np.zeros(len(table), dtype=np.int64)
-    return table.groupby(list(keys), sort=False, dropna=False).ngroup().to_numpy()
-
-
-def _neighbours(order: np.ndarray, series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pair each position in an order with the one before it, within a series."""
-    same = series[order[1:]] == series[order[:-1]]
-    return order[1:][same], order[:-1][same]
-
-
-def _usual_phase(series: np.ndarray, phase: np.ndarray) -> np.ndarray:
-    """Find the phase that most rows of each series have; the smallest of equals. Returns it for every row."""
-    order = np.lexsort((phase, series))
-    sorted_series, sorted_phase = series[order], phase[order]
-    starts = np.flatnonzero(np.r_[True, (np.diff(sorted_series) != 0) | (np.diff(sorted_phase) != 0)])
-    lengths = np.diff(np.r_[starts, len(order)])
-    ranked = np.lexsort((sorted_phase[starts], -lengths, sorted_series[starts]))
-    numbers, first = np.unique(sorted_series[starts][ranked], return_index=True)
-    return sorted_phase[starts][ranked][first][np.searchsorted(numbers, series)]
-
-
 def _within(observed: float | datetime | None, rule: Rule) -> bool:
     if observed is None or pd.isna(observed):
         return False
@@ -613,7 +399,7 @@ def _observed_in_words(observed: float | datetime | None, rule: Rule) -> str:
     if observed is None or pd.isna(observed):
         return "none"
     if isinstance(observed, datetime):
-        return f"{_instant(observed)} as the newest of a series"
+        return f"{instant_text(observed)} as the newest of a series"
     return f"{observed:,.0f}" if rule.kind == "rows" else _number(observed)
 
 
@@ -662,88 +448,8 @@ def _example(row: int, rule: Rule, readout: Readout, schema: Schema) -> Example:
                 f"{format_span(timedelta(seconds=abs(step['off_grid_seconds'])))} {'late' if step['off_grid_seconds'] > 0 else 'early'}"
             ),
         }[rule.kind]()
-    return Example(row, None if pd.isna(time) else _instant(time), key, value)
-
-
-def plain(value: Any) -> Json:
-    """Turn one cell into what JSON can say; a long text is cut."""
-    if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        return _rounded(value) if math.isfinite(value) else str(value)
-    if isinstance(value, datetime):
-        return value.isoformat()
-    text = str(value)
-    return text if len(text) <= 80 else text[:79] + "…"
-
-
-def _describe(values: pd.Series, kind: ColumnType) -> dict[str, Json]:
-    if kind == "time":
-        return (
-            {"min": _instant(values.min()), "max": _instant(values.max())}
-            if len(values)
-            else {"min": None, "max": None}
-        )
-    if kind in ("text", "boolean"):
-        counts = values.value_counts()
-        # Equal counts in order of the value: value_counts leaves their order open.
-        ranked = sorted(
-            ((str(plain(value)), int(count)) for value, count in counts.items()), key=lambda pair: (-pair[1], pair[0])
-        )
-        frequent = ranked[:FREQUENT_VALUES]
-        rest = sum(count for _, count in ranked[FREQUENT_VALUES:])
-        return {
-            "distinct": len(ranked),
-            "values": [{"value": value, "count": count} for value, count in frequent],
-            "other": rest,
-        }
-    if not len(values):
-        return {
-            "mean": None,
-            "std": None,
-            "min": None,
-            "max": None,
-            "quantiles": {},
-            "histogram": {"edges": [], "counts": []},
-        }
-    numbers = values.to_numpy()
-    quantiles = np.quantile(numbers, QUANTILES)
-    return {
-        "mean": _rounded(numbers.mean()),
-        "std": _rounded(numbers.std()),
-        "min": _rounded(numbers.min()),
-        "max": _rounded(numbers.max()),
-        "quantiles": {f"{share:.2f}": _rounded(value) for share, value in zip(QUANTILES, quantiles, strict=True)},
-        "histogram": _histogram(numbers),
-    }
-
-
-def _histogram(numbers: np.ndarray) -> dict[str, list[Json]]:
-    low, high = np.quantile(numbers, (HISTOGRAM_TAIL, 1 - HISTOGRAM_TAIL))
-    if low == high:
-        low, high = numbers.min(), numbers.max()
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    edges = np.array([_rounded(edge) for edge in np.linspace(low, high, HISTOGRAM_BINS + 1)])
-    inner, _ = np.histogram(numbers, edges)
-    counts = [int((numbers < edges[0]).sum()), *inner.tolist(), int((numbers > edges[-1]).sum())]
-    return {"edges": edges.tolist(), "counts": counts}
-
-
-def _rounded(value: float) -> float:
-    """Keep 12 significant digits: the last ones of a sum differ between processors."""
-    return float(f"{value:.12g}")
+    return Example(row, None if pd.isna(time) else instant_text(time), key, value)
 
 
 def _number(value: float) -> str:
     return f"{value:.12g}"
-
-
-def _instant(value: datetime) -> str:
-    stamp = pd.Timestamp(value)
-    stamp = stamp.tz_convert("UTC") if stamp.tzinfo else stamp.tz_localize("UTC")
-    return stamp.isoformat().replace("+00:00", "Z")

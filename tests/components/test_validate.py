@@ -20,8 +20,9 @@ import pandas as pd
 import pytest
 
 from gateline.manifest import open_artifact, write_artifact
+from gateline.readout import Readout, read_out
 from gateline.table import TABLE, clean, write_table
-from gateline.validation import Check, Readout, Report, read_out, rules
+from gateline.validation import Check, Report, rules
 from gateline.workload.schema import Schema
 from gateline.workload.section import read_section
 
@@ -452,7 +453,7 @@ def test_a_changed_raw_folder_is_refused_before_anything_is_written(
 def page(adapter: ModuleType) -> Callable[..., str]:
     """The page of a table."""
     from gateline.adapters.validation_page import render
-    from gateline.validation import statistics
+    from gateline.column_statistics import statistics
 
     def rendered(frame: pd.DataFrame, change: Change | None = None) -> str:
         schema = schema_with(change)

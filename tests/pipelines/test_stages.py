@@ -72,7 +72,7 @@ def up_to_date(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sections = {section: {"setting": 1} for section in SECTIONS}
     (folder / "workloads").mkdir()
     write_yaml(
-        folder / "workloads" / "tiny.yaml", {"name": "tiny", "task": "forecasting", "description": "", **sections}
+        folder / "workloads" / "tiny.yaml", {"name": "tiny", "task": "forecasting", "description": "Sales.", **sections}
     )
     for out in OUTS:
         (folder / "artifacts" / "tiny" / out).mkdir(parents=True)
@@ -98,7 +98,7 @@ def test_nothing_runs_again_when_nothing_changed(up_to_date: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "key", "runs_again"),
     [
-        ("workloads/tiny.yaml", "description", []),
+        ("workloads/tiny.yaml", "description", ["evaluate"]),
         ("workloads/tiny.yaml", "gates", ["evaluate", "register"]),
         ("workloads/tiny.yaml", "evaluation", ["evaluate"]),
         ("workloads/tiny.yaml", "training", ["train"]),

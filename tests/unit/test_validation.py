@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gateline.column_statistics import plain, statistics
 from gateline.manifest import dump_json
-from gateline.validation import Check, Finding, Report, Rule, conclude, judge, plain, read_out, rules, statistics
+from gateline.readout import read_out
+from gateline.validation import Check, Finding, Report, Rule, conclude, judge, rules
 from gateline.workload.schema import Schema
 from gateline.workload.section import read_section
 

@@ -60,6 +60,7 @@ def test_every_section_is_read_by_some_step() -> None:
         ("name: Tiny Workload\ntask: forecasting\n", "lower-case letters"),
         ("name: ../../etc\ntask: forecasting\n", "lower-case letters"),
         ("name: tiny\n", "the name of a task"),
+        ("name: tiny\ntask: forecasting\n", "a sentence that says what is solved"),
         ("name: tiny\ntask: forecasting\ngate: {}\n", "Did you mean 'gates'"),
         ("name: !!python/object/apply:os.system [ls]\ntask: x\n", "python/object"),
     ],

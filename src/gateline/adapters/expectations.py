@@ -23,10 +23,12 @@ import pandas as pd
 from great_expectations.data_context.types.base import ProgressBarsConfig
 
 from gateline.adapters.validation_page import render
+from gateline.column_statistics import statistics
 from gateline.errors import MAX_EXAMPLES
 from gateline.manifest import open_artifact, write_artifact
+from gateline.readout import Readout, read_out
 from gateline.table import TABLE, read_table
-from gateline.validation import NAMED_ROWS, Finding, Readout, Report, Rule, conclude, judge, read_out, rules, statistics
+from gateline.validation import NAMED_ROWS, Finding, Report, Rule, conclude, judge, rules
 from gateline.workload import Workload
 from gateline.workload.schema import ColumnType, Schema
 

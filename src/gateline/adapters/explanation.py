@@ -19,9 +19,10 @@ from gateline.adapters.ingestion import ingest
 from gateline.adapters.project import WORKLOADS, Project
 from gateline.errors import ArtifactError, WorkloadError, examples
 from gateline.manifest import Artifact, open_artifact, write_artifact
+from gateline.readout import read_out
 from gateline.table import TABLE, read_table
 from gateline.tasks import Task, task_named
-from gateline.validation import read_out, rules
+from gateline.validation import rules
 from gateline.workload import SECTIONS, Workload
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema

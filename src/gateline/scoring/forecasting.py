@@ -87,7 +87,6 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
             "axes.edgecolor": SOFT,
             "axes.titlelocation": "left",
             "axes.titleweight": "bold",
-            "svg.hashsalt": "gateline",
             "figure.dpi": 110,
             "legend.frameon": False,
         }
@@ -158,11 +157,7 @@ def _draw_forecasts(plt: Any, scores: Scores, encoding: Encoding) -> tuple[Any, 
     series = _series_column(table, encoding)
     table = table.assign(series=series, local=table["time"].dt.tz_convert(encoding.calendar.timezone))
     shown = list(dict.fromkeys(sorted(series)))[:SHOWN_SERIES]
-    day = (
-        table["local"].dt.floor("D")
-        if table["local"].dt.tz is None
-        else table["local"].dt.tz_localize(None).dt.floor("D")
-    )
+    day = table["local"].dt.tz_localize(None).dt.floor("D")
     spread = table["target"].groupby(day).std().fillna(0).rolling(SHOWN_DAYS, min_periods=1).mean()
     last_day = spread.index[int(np.argmax(spread.to_numpy()))]
     inside = (day > last_day - pd.Timedelta(days=SHOWN_DAYS)) & (day <= last_day)
@@ -203,15 +198,15 @@ def _draw_error_by_step(plt: Any, scores: Scores) -> tuple[Any, str]:
 def _draw_error_by_position(plt: Any, scores: Scores, encoding: Encoding) -> tuple[Any, str]:
     table = scores.predictions
     local = table["time"].dt.tz_convert(encoding.calendar.timezone).dt
-    daily = encoding.schema.time.frequency.total_seconds() < 86_400
-    position = local.hour if daily else local.day_of_week
+    within_days = encoding.schema.time.frequency.total_seconds() < 86_400
+    position = local.hour if within_days else local.day_of_week
     error = (table["forecast"] - table["target"]).abs().groupby(position).mean()
     count = table["target"].notna().groupby(position).mean()
     figure, axis = plt.subplots(figsize=(8, 3.4))
     axis.bar(error.index, error.where(count > 0), color=MODEL, width=0.75)
     axis.set_ylabel(f"mean absolute error [{scores.details['unit'] or '-'}]")
-    axis.set_xlabel(f"hour of the day ({encoding.calendar.timezone})" if daily else "day of the week")
-    if daily:
+    axis.set_xlabel(f"hour of the day ({encoding.calendar.timezone})" if within_days else "day of the week")
+    if within_days:
         axis.set_xticks(range(0, 24, 3))
     else:
         axis.set_xticks(range(7), [months.day_abbr[day] for day in range(7)])

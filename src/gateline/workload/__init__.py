@@ -96,9 +96,17 @@ class Workload:
             raise WorkloadError(
                 f"{place}: task", expected="the name of a task", found=repr(task), do="Add e.g. `task: forecasting`"
             )
+        description = content.get("description")
+        if step in (None, "evaluate") and not (isinstance(description, str) and description.strip()):
+            raise WorkloadError(
+                f"{place}: description",
+                expected="a sentence that says what is solved, for the report and the model card",
+                found=repr(description),
+                do="Add it",
+            )
         wanted = SECTIONS if step is None else SECTIONS_OF_STEP[step]
         sections = {key: content[key] for key in SECTIONS if key in content and key in wanted}
-        return cls(name, task, str(content.get("description", "")).strip(), place, sections)
+        return cls(name, task, str(description or "").strip(), place, sections)
 
     def section(self, name: str, kind: type[S]) -> S:
         """Check one section and return it.
