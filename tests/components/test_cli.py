@@ -25,7 +25,7 @@ from gateline.manifest import open_artifact, write_artifact
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = "# what runs\nworkloads:\n  - other\nseed: 7\ndevice: cpu\nprecision: float32\n"
-OTHER = "name: other\ntask: forecasting\n"
+OTHER = "name: other\ntask: forecasting\ndescription: Another.\n"
 
 
 @pytest.fixture
