@@ -10,13 +10,12 @@ import torch
 from sklearn.metrics import mean_absolute_error, root_mean_squared_error
 
 from gateline.batch import ForecastBatch
-from gateline.cells import build_cell, cell_names
 from gateline.data.store import SequenceStore
 from gateline.data.windows import ShuffledSampler, WindowDataset, batches
-from gateline.errors import ArtifactError, WorkloadError
+from gateline.errors import ArtifactError
 from gateline.losses import summed_loss
 from gateline.metrics import by_step, forecast_metrics
-from gateline.models.forecaster import EncoderDecoder, EncoderDecoderSettings, ScaledDotAttention, last_observed
+from gateline.models.forecaster import EncoderDecoder, EncoderDecoderSettings, last_observed
 
 
 def store(rng: np.random.Generator, rows: int = 120) -> SequenceStore:
@@ -133,45 +132,11 @@ def test_a_forecast_that_is_no_number_shows_in_the_metric() -> None:
     assert np.isnan(forecast_metrics(np.zeros((0, 3)), np.zeros((0, 3)))["mae"])
 
 
-def test_attention_is_a_weighted_mean_of_the_keys() -> None:
-    attention = ScaledDotAttention(4).double()
-    queries, keys = torch.randn(2, 3, 4, dtype=torch.float64), torch.randn(2, 5, 4, dtype=torch.float64)
-    context, weights = attention(queries, keys)
-
-    assert torch.allclose(weights.sum(dim=2), torch.ones(2, 3, dtype=torch.float64))
-    expected = torch.nn.functional.scaled_dot_product_attention(attention.query(queries), attention.key(keys), keys)
-    assert torch.allclose(context, expected)
-
-
 def test_the_last_observed_value_is_found() -> None:
     values = torch.tensor([[1.0, 2.0, 0.0], [3.0, 0.0, 0.0], [0.0, 0.0, 0.0], [4.0, 5.0, 6.0]])
     observed = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
 
     assert last_observed(values, observed).tolist() == [2, 3, 0, 6]
-
-
-@pytest.mark.parametrize("name", cell_names())
-def test_every_cell_carries_its_state_over_a_split(name: str) -> None:
-    torch.manual_seed(0)
-    cell = build_cell(name, input_size=3, hidden_size=4, num_layers=2, dropout=0.0).double()
-    x = torch.randn(2, 7, 3, dtype=torch.float64)
-    whole, _ = cell(x, None)
-    first, state = cell(x[:, :4], None)
-    second, _ = cell(x[:, 4:], state)
-
-    assert torch.allclose(torch.cat([first, second], dim=1), whole)
-    assert torch.allclose(cell(x[1:], None)[0], whole[1:])
-
-
-def test_the_lstm_equals_torchs_under_copied_weights() -> None:
-    ours = build_cell("lstm", input_size=3, hidden_size=4, num_layers=2, dropout=0.1).eval()
-    theirs = torch.nn.LSTM(3, 4, 2, batch_first=True)
-    theirs.load_state_dict(ours.state_dict())
-    x = torch.randn(2, 5, 3)
-
-    assert torch.equal(ours(x, None)[0], theirs(x)[0])
-    forget = ours.state_dict()["bias_ih_l0"][4:8] + ours.state_dict()["bias_hh_l0"][4:8]
-    assert forget.tolist() == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -197,8 +162,3 @@ def test_a_row_does_not_depend_on_its_batch_and_gradients_are_right(
     past[:, :, 1] = 1.0  # the mask of the target is no number to differentiate by
     inputs = (past.requires_grad_(), known.requires_grad_())
     assert torch.autograd.gradcheck(forecast, inputs, eps=1e-6, atol=1e-5)
-
-
-def test_an_unknown_cell_is_refused() -> None:
-    with pytest.raises(WorkloadError, match="Did you mean 'lstm'"):
-        build_cell("lsmt", input_size=1, hidden_size=1, num_layers=1, dropout=0.0)

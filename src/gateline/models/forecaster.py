@@ -9,8 +9,6 @@ with the scale of Vaswani et al. (2017); linear path: Lai et al. (2018), arXiv 1
 
 from __future__ import annotations
 
-import math
-from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -18,7 +16,8 @@ from pydantic import Field
 from torch import nn
 
 from gateline.batch import ForecastBatch
-from gateline.cells import build_cell
+from gateline.models.attention import ScaledDotAttention
+from gateline.models.stack import Stack, StackSettings
 from gateline.workload.section import Section
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -65,17 +64,13 @@ class EncoderDecoder(nn.Module):
         super().__init__()
         hidden, self.horizon = settings.hidden_size, horizon
         self.num_series = num_series if num_series > 1 else 0
-        build = partial(
-            build_cell,
-            settings.cell,
-            hidden_size=hidden,
-            num_layers=settings.num_layers,
-            dropout=settings.dropout,
+        stacked = StackSettings(
+            cell=settings.cell, hidden_size=hidden, num_layers=settings.num_layers, dropout=settings.dropout
         )
-        self.encoder = build(input_size=encoder_features + self.num_series)
+        self.encoder = Stack(input_size=encoder_features + self.num_series, settings=stacked)
         # Beside what is known ahead, a decoder step reads how far ahead it is and the last observed target.
-        self.decoder = build(input_size=decoder_features + self.num_series + 2)
-        self.attention = ScaledDotAttention(hidden) if settings.attention == "dot" else None
+        self.decoder = Stack(input_size=decoder_features + self.num_series + 2, settings=stacked)
+        self.attention = ScaledDotAttention(hidden, hidden) if settings.attention == "dot" else None
         self.dropout = nn.Dropout(settings.dropout)
         self.head = nn.Linear(hidden * (2 if self.attention else 1), 1)
         self.linear_path = nn.Linear(2 * lookback, horizon) if settings.linear_path else None
@@ -92,7 +87,7 @@ class EncoderDecoder(nn.Module):
             which = nn.functional.one_hot(batch.series, self.num_series).to(past.dtype)[:, None]  # (B, 1, S)
             past = torch.cat([past, which.expand(-1, past.shape[1], -1)], dim=2)
             known = torch.cat([known, which.expand(-1, self.horizon, -1)], dim=2)
-        encoded, state = self.encoder(past, None)  # (B, T, H)
+        encoded, state = self.encoder(past)  # (B, T, H)
         last = last_observed(batch.past[:, :, 0], batch.past[:, :, 1])  # (B,)
         steps = [known, self.position.expand(len(past), -1, -1), last[:, None, None].expand(-1, self.horizon, 1)]
         decoded, _ = self.decoder(torch.cat(steps, dim=2), state)  # (B, U, H)
@@ -104,25 +99,6 @@ class EncoderDecoder(nn.Module):
         if self.linear_path is not None:
             forecast = forecast + self.linear_path(batch.past[:, :, :2].flatten(1))
         return forecast
-
-
-class ScaledDotAttention(nn.Module):
-    """Let every query step take a weighted mean of all key steps.
-
-    Args:
-        hidden_size: number of features H of queries and keys.
-    """
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.query = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.key = nn.Linear(hidden_size, hidden_size, bias=False)
-
-    def forward(self, queries: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Attend: queries (B, U, H), keys (B, T, H) -> context (B, U, H), weights (B, U, T) that sum to 1 over T."""
-        scores = self.query(queries) @ self.key(keys).transpose(1, 2) / math.sqrt(keys.shape[2])
-        weights = torch.softmax(scores, dim=2)
-        return weights @ keys, weights
 
 
 def last_observed(values: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,127 @@
+"""Layers and directions of cells. B batch, T time, F features, H hidden, L layers, D directions."""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from gateline.cells import Cell, State, build_cell
+from gateline.cells._padding import is_padding, last_real, reversed_in_time, without_padding
+from gateline.randomness import Dropout, locked_dropout
+from gateline.workload.section import Section
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Size = Annotated[int, Field(ge=1)]
+
+StackState = tuple[State, ...]
+"""States of the cells: L * D of them, layer by layer, and in a layer first the one that reads forwards."""
+
+
+class StackSettings(Section):
+    """Which cells, and how they are stacked."""
+
+    cell: str = "lstm"
+    """A file of `gateline.cells`."""
+    cell_options: dict[str, int | float | bool] = {}
+    """What the cell has of its own, e.g. `kernel_size` of `conv_lstm`."""
+    hidden_size: Size
+    num_layers: Size = 1
+    bidirectional: bool = False
+    """A second cell in each layer reads from the last real step to the first; both are read side by side."""
+    dropout: Probability = 0.0
+    """Of what a layer reads from the layer below it."""
+    variational_dropout: bool = False
+    """Drop the same features at all steps of a sequence (Gal and Ghahramani, 2016, arXiv 1512.05287)."""
+    weight_drop: Probability = 0.0
+    """Of hidden-to-hidden weights (Merity, Keskar and Socher, 2017, arXiv 1708.02182)."""
+    residual: bool = False
+    """Add to the output of a layer what it read, before dropout, wherever both have the same size."""
+
+
+class Stack(nn.Module):
+    """Layers of cells, each reading what the one below wrote.
+
+    Args:
+        input_size: number of features F of a step.
+        settings: cells, layers, directions, dropout.
+
+    Raises:
+        WorkloadError: there is no such cell, or it has no such option.
+    """
+
+    def __init__(self, *, input_size: int, settings: StackSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.directions = 2 if settings.bidirectional else 1
+        self.input_size, self.output_size = input_size, settings.hidden_size * self.directions
+        sizes = [input_size] + [self.output_size] * (settings.num_layers - 1)
+        self.layers = nn.ModuleList(
+            nn.ModuleList(
+                build_cell(
+                    settings.cell,
+                    input_size=size,
+                    hidden_size=settings.hidden_size,
+                    weight_drop=settings.weight_drop,
+                    **settings.cell_options,
+                )
+                for _ in range(self.directions)
+            )
+            for size in sizes
+        )
+        self.dropout = Dropout(settings.dropout)
+
+    def forward(
+        self, x: torch.Tensor, state: StackState | None = None, lengths: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, StackState]:
+        """Read sequences.
+
+        Args:
+            x: (B, T, F), or (B, T, F, Y, X) where the cell reads pictures.
+            state: where to go on; None starts afresh. A backward cell goes on from the right.
+            lengths: int64 (B,), 1 to T: how many steps of each row are real. What stands past them changes nothing.
+
+        Returns:
+            y (B, T, H * D), 0 past the length, and the state after the last step that each cell read.
+        """
+        if lengths is not None and self.settings.residual:
+            x = without_padding(x, is_padding(x, lengths))
+        states: list[State] = []
+        for place, cells in enumerate(self.cells()):
+            read = self.drop(x) if place else x
+            before = [None] * len(cells) if state is None else state[len(states) : len(states) + len(cells)]
+            y, after = cells[0](read, before[0], lengths)
+            states.append(after)
+            if len(cells) == 2:
+                back, after = cells[1](reversed_in_time(read, lengths), before[1], lengths)
+                y = torch.cat([y, reversed_in_time(back, lengths)], dim=2)  # (B, T, H * 2)
+                states.append(after)
+            x = x + y if self.settings.residual and x.shape[2] == y.shape[2] else y
+        return x, tuple(states)
+
+    def drop(self, x: torch.Tensor) -> torch.Tensor:
+        """Drop features of what the layer below wrote."""
+        if self.settings.variational_dropout:
+            return locked_dropout(x, self.settings.dropout, self.training)
+        return cast(torch.Tensor, self.dropout(x))
+
+    def cells(self) -> list[list[Cell]]:
+        """List the cells of each layer, first the one that reads forwards."""
+        return [cast(list[Cell], list(cast(nn.ModuleList, layer))) for layer in self.layers]
+
+    def last_step(self, y: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Take from an output y (B, T, H * D) what each direction wrote at the end of its way: (B, H * D).
+
+        That is the last real step of the forward half and the first step of the backward half.
+        """
+        end = y[:, -1] if lengths is None else last_real(y, lengths)
+        if self.directions == 1:
+            return end
+        return torch.cat([end[:, : self.settings.hidden_size], y[:, 0, self.settings.hidden_size :]], dim=1)
+
+
+def detach_state(state: StackState) -> StackState:
+    """Cut a state off from how it was computed, for truncated backpropagation."""
+    return tuple(tuple(carried.detach() for carried in cell) for cell in state)
