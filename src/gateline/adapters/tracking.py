@@ -46,13 +46,13 @@ OnEpoch = Callable[[Mapping[str, Any]], None]
 def log_report(workload_name: str, raw: Artifact, report: Artifact) -> None:
     """Log what validate found; a report that rejects the data leaves a failed run."""
     with connected(workload_name) as to:
-        run = _find(to, report=report.digest)
+        run = find_run(to, report=report.digest)
         if run is None:
             tags = {"identity": PENDING, "raw": raw.digest, "report": report.digest}
-            run = _create(to, f"{workload_name}-{report.digest[:8]}", tags)
+            run = create_run(to, f"{workload_name}-{report.digest[:8]}", tags)
         write_report(to, run, workload_name, raw, report)
         _point_outer_run(to, run)
-        _finish(to, run, "FINISHED" if report.facts["verdict"]["passed"] else "FAILED")
+        finish_run(to, run, "FINISHED" if report.facts["verdict"]["passed"] else "FAILED")
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def training(workload_name: str, prepared: Artifact, settings: Mapping[str, Any]
             run = _run_of_training(to, workload_name, prepared, settings)
             to.client.update_run(run.info.run_id, status="RUNNING")
             _point_outer_run(to, run)
-            _log_parameters(to, run, settings)
+            log_parameters(to, run, settings)
             live = _LiveCurves(to.client, run.info.run_id)
     except UnreachableError as error:
         log.warning("%s Training goes on without curves in MLflow.", error)
@@ -106,7 +106,7 @@ def log_training(workload_name: str, prepared: Artifact, model: Artifact) -> Non
         run = run_of_model(to, workload_name, prepared, model)
         write_training(to, run, workload_name, prepared, model)
         _point_outer_run(to, run)
-        _finish(to, run)
+        finish_run(to, run)
 
 
 def log_evaluation(workload_name: str, prepared: Artifact, model: Artifact, evaluation: Artifact) -> None:
@@ -116,15 +116,15 @@ def log_evaluation(workload_name: str, prepared: Artifact, model: Artifact, eval
         write_training(to, run, workload_name, prepared, model)
         write_evaluation(to, run, evaluation)
         _point_outer_run(to, run)
-        _finish(to, run)
+        finish_run(to, run)
 
 
 def run_of_model(to: Connection, workload_name: str, prepared: Artifact, model: Artifact) -> Run:
     """Find the run that made a model, whatever the code is now; or open the one that would have made it."""
     settings = settings_of(model)
     return (
-        _find(to, identity=identity_of(workload_name, prepared, settings), model=model.digest)
-        or _find(to, model=model.digest)
+        find_run(to, identity=identity_of(workload_name, prepared, settings), model=model.digest)
+        or find_run(to, model=model.digest)
         or _run_of_training(to, workload_name, prepared, settings)
     )
 
@@ -151,7 +151,7 @@ def write_report(to: Connection, run: Run, workload_name: str, raw: Artifact, re
     """Log a report and the raw data it is about, unless this run has it."""
     with _once(to, run, report) as needed:
         if needed:
-            _log_input(to, run, f"{workload_name}/raw", raw, "raw", rows=raw.facts.get("rows"))
+            log_input(to, run, f"{workload_name}/raw", raw, "raw", rows=raw.facts.get("rows"))
             to.client.log_artifacts(run.info.run_id, str(report.path), "report")
             to.client.set_tag(run.info.run_id, "gateline.data_accepted", str(report.facts["verdict"]["passed"]).lower())
 
@@ -161,9 +161,9 @@ def write_training(to: Connection, run: Run, workload_name: str, prepared: Artif
     with _once(to, run, model) as needed:
         if needed:
             run_id = run.info.run_id
-            _log_parameters(to, run, settings_of(model))
-            _log_curves(to.client, run_id, model.read_json("history.json"), _steps_logged(to.client, run_id))
-            _log_input(to, run, f"{workload_name}/prepared", prepared, "training")
+            log_parameters(to, run, settings_of(model))
+            log_curves(to.client, run_id, model.read_json("history.json"), steps_logged(to.client, run_id))
+            log_input(to, run, f"{workload_name}/prepared", prepared, "training")
             for name in ("config.json", "preprocessing.json", "history.json", "manifest.json"):
                 to.client.log_artifact(run_id, str(model.path / name), "training")
             to.client.set_tag(run_id, "gateline.model", model.digest)
@@ -176,7 +176,7 @@ def write_evaluation(to: Connection, run: Run, evaluation: Artifact) -> None:
             metrics = evaluation.read_json("metrics.json")
             groups = {"test": "test", "baselines": "baseline", "slices": "slice", "details": "details"}
             numbers = (point for key, prefix in groups.items() for point in _numbers(prefix, metrics.get(key)))
-            _log_metrics(to.client, run.info.run_id, numbers)
+            log_metrics(to.client, run.info.run_id, numbers)
             to.client.log_artifacts(run.info.run_id, str(evaluation.path), "evaluation")
             verdict = "passed" if evaluation.facts["verdict"]["passed"] else "rejected"
             to.client.set_tag(run.info.run_id, "gateline.verdict", verdict)
@@ -188,25 +188,28 @@ def write_release(to: Connection, run: Run, release: Artifact) -> None:
         if needed:
             to.client.log_artifacts(run.info.run_id, str(release.path), "release")
     _point_outer_run(to, run)
-    _finish(to, run)
+    finish_run(to, run)
 
 
 # --- runs
 
 
-def _find(to: Connection, **tags: str) -> Run | None:
+def find_run(to: Connection, **tags: str) -> Run | None:
     """The oldest run with these tags, so that two processes that ask find the same."""
     conditions = " and ".join(f"tags.`gateline.{name}` = '{value}'" for name, value in tags.items())
     found = to.client.search_runs([to.experiment_id], conditions, max_results=1, order_by=["attributes.start_time ASC"])
     return found[0] if found else None
 
 
-def _create(to: Connection, name: str, tags: Mapping[str, str]) -> Run:
+def create_run(to: Connection, name: str, tags: Mapping[str, str], parent: Run | None = None) -> Run:
+    """Open a run that says which code it belongs to; nested in another if there is a `parent`."""
     git = git_state()
     all_tags = {f"gateline.{key}": value for key, value in tags.items()} | {"gateline.code": code_version()}
     all_tags |= {f"gateline.git_{key}": value for key, value in git.items()}
     if git:
         all_tags["mlflow.source.git.commit"] = git["commit"]  # the key that MLflow's pages show
+    if parent is not None:
+        all_tags["mlflow.parentRunId"] = parent.info.run_id
     return to.client.create_run(to.experiment_id, tags=all_tags, run_name=name)
 
 
@@ -214,11 +217,11 @@ def _run_of_training(to: Connection, workload_name: str, prepared: Artifact, set
     """Find the run of an identity, adopt the one that validate opened for its data, or open one."""
     identity = identity_of(workload_name, prepared, settings)
     name = f"{workload_name}-{identity[:8]}"
-    found = _find(to, identity=identity)
+    found = find_run(to, identity=identity)
     if found is not None:
         return found
     made_from = {"raw": prepared.inputs["raw"], "report": prepared.inputs["report"]}
-    validated = _find(to, **made_from, identity=PENDING)
+    validated = find_run(to, **made_from, identity=PENDING)
     if validated is not None:
         run_id = validated.info.run_id
         for key, value in {"identity": identity, "code": code_version(), "prepared": prepared.digest}.items():
@@ -227,7 +230,7 @@ def _run_of_training(to: Connection, workload_name: str, prepared: Artifact, set
         adopted = to.client.get_run(run_id)
         if adopted.data.tags["gateline.identity"] == identity:  # else another training took it in the meantime
             return adopted
-    return _create(to, name, {"identity": identity, "prepared": prepared.digest, **made_from})
+    return create_run(to, name, {"identity": identity, "prepared": prepared.digest, **made_from})
 
 
 @contextmanager
@@ -240,7 +243,8 @@ def _once(to: Connection, run: Run, artifact: Artifact) -> Iterator[bool]:
         to.client.set_tag(run.info.run_id, key, artifact.digest)
 
 
-def _finish(to: Connection, run: Run, status: str = "FINISHED") -> None:
+def finish_run(to: Connection, run: Run, status: str = "FINISHED") -> None:
+    """Say how a run ended."""
     to.client.set_terminated(run.info.run_id, status)
 
 
@@ -271,7 +275,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _log_parameters(to: Connection, run: Run, settings: Mapping[str, Any]) -> None:
+def log_parameters(to: Connection, run: Run, settings: Mapping[str, Any]) -> None:
     """Log the settings that the run does not have yet."""
     from mlflow.entities import Param
 
@@ -281,7 +285,8 @@ def _log_parameters(to: Connection, run: Run, settings: Mapping[str, Any]) -> No
         to.client.log_batch(run.info.run_id, params=new[first : first + MAX_PARAMETERS])
 
 
-def _log_metrics(client: MlflowClient, run_id: str, numbers: Iterable[tuple[str, int, float]]) -> None:
+def log_metrics(client: MlflowClient, run_id: str, numbers: Iterable[tuple[str, int, float]]) -> None:
+    """Log points of curves, each a name, a step and a value."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
@@ -290,7 +295,7 @@ def _log_metrics(client: MlflowClient, run_id: str, numbers: Iterable[tuple[str,
         client.log_batch(run_id, metrics=metrics[first : first + MAX_METRICS])
 
 
-def _log_curves(
+def log_curves(
     client: MlflowClient, run_id: str, records: Iterable[Mapping[str, Any]], logged: set[tuple[str, int]]
 ) -> None:
     """Log the epochs that are not in `logged`, and put them there."""
@@ -300,11 +305,11 @@ def _log_curves(
         for key, epoch, value in _numbers("", {k: v for k, v in record.items() if k != "epoch"}, int(record["epoch"]))
         if (key, epoch) not in logged
     ]
-    _log_metrics(client, run_id, points)
+    log_metrics(client, run_id, points)
     logged |= {(key, epoch) for key, epoch, _ in points}
 
 
-def _steps_logged(client: MlflowClient, run_id: str) -> set[tuple[str, int]]:
+def steps_logged(client: MlflowClient, run_id: str) -> set[tuple[str, int]]:
     """Say which curves have a value at which epoch."""
     keys = [key for key in client.get_run(run_id).data.metrics if "/" not in key]
     return {(key, point.step) for key in keys for point in client.get_metric_history(run_id, key)}
@@ -315,7 +320,7 @@ class _LiveCurves:
 
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self.client, self.run_id = client, run_id
-        self.logged = _steps_logged(client, run_id)
+        self.logged = steps_logged(client, run_id)
         self.lost = False
         self.monitor: Any = None
 
@@ -332,7 +337,7 @@ class _LiveCurves:
     def __call__(self, record: Mapping[str, Any]) -> None:
         """Log one epoch."""
         if not self.lost:
-            self._try(lambda: _log_curves(self.client, self.run_id, [record], self.logged))
+            self._try(lambda: log_curves(self.client, self.run_id, [record], self.logged))
 
     def stop(self, status: str) -> None:
         """Stop watching, and say how the training ended."""
@@ -369,7 +374,8 @@ def _key(text: str) -> str:
     return re.sub(r"[^\w\-. :/]", "_", text)[:250]
 
 
-def _log_input(to: Connection, run: Run, name: str, data: Artifact, context: str, rows: int | None = None) -> None:
+def log_input(to: Connection, run: Run, name: str, data: Artifact, context: str, rows: int | None = None) -> None:
+    """Say in a run which data it read."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     digest = dvc_md5(data.path) or data.digest[:MAX_DIGEST]
