@@ -16,6 +16,8 @@ from gateline.errors import DataError, examples
 from gateline.workload.schema import Column, Schema
 
 TABLE = "table.parquet"
+TEXT = pd.StringDtype(na_value=np.nan)
+"""What pandas calls `str`."""
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -48,25 +50,30 @@ def as_utc(times: pd.Series, timezone: str) -> pd.Series:
             raise DataError(
                 f"column {times.name}", expected="ISO 8601 time stamps", found=str(error)[:120], do="Correct the column"
             ) from error
-    if times.dt.tz is None:
-        times = times.dt.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
-    return times.dt.tz_convert("UTC").dt.as_unit("us")
+    stamps = pd.DatetimeIndex(times)  # its methods are those of `times.dt`, without a new series at every turn
+    if stamps.tz is None:
+        stamps = stamps.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
+    return pd.Series(stamps.tz_convert("UTC").as_unit("us"), index=times.index, name=times.name)
 
 
-def violations(values: pd.Series, column: Column) -> pd.Series:
+def violations(values: pd.Series, column: Column) -> np.ndarray:
     """Mark the values that a column's schema rules out; a missing value is none.
 
+    Args:
+        values: (N,) of the column's type, numbers as float64.
+        column: what it may hold.
+
     Returns:
-        A boolean series over the same index.
+        bool (N,).
     """
-    wrong = pd.Series(False, index=values.index)
+    wrong = np.zeros(len(values), dtype=bool)
     if column.min is not None:
-        wrong |= values < column.min
+        wrong |= values.to_numpy() < column.min
     if column.max is not None:
-        wrong |= values > column.max
+        wrong |= values.to_numpy() > column.max
     if column.values is not None:
-        wrong |= values.notna() & ~values.isin(column.values)
-    return wrong.fillna(False).astype(bool)
+        wrong |= (values.notna() & ~values.isin(column.values)).to_numpy()
+    return wrong
 
 
 def clean(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
@@ -87,43 +94,55 @@ def clean(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
         raise DataError(
             "table", expected=f"the columns {', '.join(schema.columns)}", found=f"no {examples(absent)}", do="Add them"
         )
-    cleaned = {}
-    for name, column in schema.columns.items():
-        values = frame[name]
-        if column.type == "time":
-            values = as_utc(values, schema.time.timezone)
-        elif column.type in ("float", "integer", "boolean"):
-            values = _as_numbers(name, values)
-        else:
-            values = values.astype("str").where(values.notna(), None)
-        wrong = violations(values, column)
-        if wrong.any():
-            if column.violation == "refuse":
-                raise DataError(
-                    f"column {name}",
-                    expected=f"values {_range_in_words(column)}",
-                    found=f"{examples(sorted(set(values[wrong])))} in {int(wrong.sum())} rows",
-                    do="Correct the rows, or say `violation: missing` in the schema",
-                )
-            values = values.mask(wrong)
-        cleaned[name] = values
-    return pd.DataFrame(cleaned).sort_values([*schema.keys, schema.time.column], kind="stable", ignore_index=True)
+    cleaned = {name: _clean_column(frame[name], column, schema) for name, column in schema.columns.items()}
+    # Arrays, not series: the index of the request means nothing, and pandas would align every column by it.
+    table = pd.DataFrame({name: values.array for name, values in cleaned.items()})
+    if _one_series_in_order(table, schema):
+        return table
+    return table.sort_values([*schema.keys, schema.time.column], kind="stable", ignore_index=True)
 
 
-def _as_numbers(name: str, values: pd.Series) -> pd.Series:
+def _clean_column(values: pd.Series, column: Column, schema: Schema) -> pd.Series:
+    if column.type == "time":
+        values = as_utc(values, schema.time.timezone)
+    elif column.type in ("float", "integer", "boolean"):
+        values = _as_numbers(values)
+    elif values.dtype != TEXT:
+        values = values.astype("str").where(values.notna(), None)
+    wrong = violations(values, column)
+    if wrong.any():
+        if column.violation == "refuse":
+            raise DataError(
+                f"column {values.name}",
+                expected=f"values {_range_in_words(column)}",
+                found=f"{examples(sorted(set(values[wrong])))} in {int(wrong.sum())} rows",
+                do="Correct the rows, or say `violation: missing` in the schema",
+            )
+        values = values.mask(wrong)
+    return values
+
+
+def _one_series_in_order(table: pd.DataFrame, schema: Schema) -> bool:
+    """Say whether the rows are of one series and already in order of time, as most requests are."""
+    if not len(table) or not table[schema.time.column].is_monotonic_increasing:  # never with a missing time stamp
+        return False
+    return all((keys == keys[0]).all() for keys in (table[key].to_numpy() for key in schema.keys))
+
+
+def _as_numbers(values: pd.Series) -> pd.Series:
     try:
-        numbers = pd.to_numeric(values).astype("float64")
+        numbers = values if values.dtype == np.float64 else pd.to_numeric(values).astype("float64")
     except (ValueError, TypeError) as error:
         raise DataError(
-            f"column {name}",
+            f"column {values.name}",
             expected="numbers",
             found=str(error)[:120],
             do="Correct the column or its type in the schema",
         ) from error
-    endless = np.isinf(numbers)
+    endless = np.isinf(numbers.to_numpy())
     if endless.any():
         raise DataError(
-            f"column {name}",
+            f"column {values.name}",
             expected="finite numbers",
             found=f"{int(endless.sum())} infinite",
             do="Leave them empty, or correct them",

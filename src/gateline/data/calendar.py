@@ -49,21 +49,27 @@ class Calendar(Section):
         Returns:
             float32 (N, len(names())), within -1..1.
         """
-        local = times.dt.tz_convert(self.timezone).dt
+        # Wall-clock time, as if it were UTC: whole days and seconds of the day are then plain arithmetic.
+        local = pd.DatetimeIndex(times).tz_convert(self.timezone).tz_localize(None).as_unit("s")
+        days, second = np.divmod(local.asi8, 86_400)  # (N,) since 1970-01-01, a Thursday
+        weekday = (days + 3) % 7  # 0 is Monday
         phase = {
-            "hour_of_day": (local.hour + local.minute / 60 + local.second / 3600) / 24,
-            "day_of_week": local.day_of_week / 7,
-            "day_of_month": (local.day - 1) / 31,
-            "day_of_year": (local.day_of_year - 1) / 365.25,
+            "hour_of_day": lambda: (second // 3600 + second // 60 % 60 / 60 + second % 60 / 3600) / 24,
+            "day_of_week": lambda: weekday / 7,
+            "day_of_month": lambda: (local.day.to_numpy() - 1) / 31,
+            "day_of_year": lambda: (local.day_of_year.to_numpy() - 1) / 365.25,
         }
-        columns = [
-            function(2 * np.pi * harmonic * phase[cycle].to_numpy())
-            for cycle in CYCLES
-            for harmonic in range(1, getattr(self, cycle) + 1)
-            for function in (np.sin, np.cos)
-        ]
+        columns: list[np.ndarray] = []
+        for cycle in CYCLES:
+            if harmonics := getattr(self, cycle):
+                angle = phase[cycle]()
+                columns += [
+                    function(2 * np.pi * harmonic * angle)
+                    for harmonic in range(1, harmonics + 1)
+                    for function in (np.sin, np.cos)
+                ]
         if self.weekend:
-            columns.append((local.day_of_week >= 5).to_numpy())
+            columns.append(weekday >= 5)
         if self.special_days:
-            columns.append(local.date.isin(self.special_days).to_numpy())
+            columns.append(np.isin(days, [day.toordinal() - date(1970, 1, 1).toordinal() for day in self.special_days]))
         return np.column_stack(columns).astype(np.float32) if columns else np.zeros((len(times), 0), np.float32)

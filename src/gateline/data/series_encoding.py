@@ -17,7 +17,7 @@ from gateline.data.calendar import Calendar
 from gateline.data.scaling import Scaler, Transform
 from gateline.data.store import SequenceStore
 from gateline.errors import DataError, examples
-from gateline.table import clean
+from gateline.table import TEXT, clean
 from gateline.workload.schema import Schema
 from gateline.workload.section import format_span
 
@@ -126,9 +126,10 @@ class Encoding:
             DataError: a series that training has not seen.
         """
         names = series_names(table, self.schema)
-        index = pd.Index(self.series).get_indexer(pd.Index(names))
-        if (index < 0).any():
-            unknown = sorted(set(names[index < 0]))
+        offsets = series_offsets(names)
+        places = {name: place for place, name in enumerate(self.series)}
+        there = names[offsets[:-1]]
+        if unknown := sorted({name for name in there if name not in places}):
             raise DataError(
                 f"columns {', '.join(self.schema.keys) or '-'}",
                 expected=f"series seen in training ({examples(self.series)})",
@@ -142,7 +143,7 @@ class Encoding:
         target = scaled[self.target]
         past = _filled(scaled, self.past, self.may_be_missing)
         history = np.column_stack([np.nan_to_num(target), np.isfinite(target), *past])
-        changes = np.flatnonzero(np.diff(index)) + 1
+        series = np.array([places[name] for name in there], dtype=np.int64)
         return SequenceStore(
             {
                 "encoder": np.column_stack([history.astype(np.float32), decoder]),
@@ -150,9 +151,9 @@ class Encoding:
                 "target": target.astype(np.float32),
                 "raw_target": table[self.target].to_numpy(np.float64),
                 "time": unix_seconds(times),
-                "series": index.astype(np.int64),
+                "series": np.repeat(series, np.diff(offsets)),
             },
-            np.concatenate([[0], changes, [len(table)]]).astype(np.int64),
+            offsets,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -214,8 +215,11 @@ def regular_table(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
                 do="Add them",
             )
     step = np.int64(schema.time.frequency.total_seconds())
+    names = series_names(table, schema)
+    if _is_regular(names, unix_seconds(table[time]), step):
+        return table
     pieces = []
-    for name, group in table.groupby(series_names(table, schema), sort=True):
+    for name, group in table.groupby(names, sort=True):
         rows = group
         seconds = unix_seconds(rows[time])
         place, off_grid = np.divmod(seconds - seconds[0], step)
@@ -264,16 +268,32 @@ def series_names(table: pd.DataFrame, schema: Schema) -> np.ndarray:
     return names.to_numpy(dtype=object)
 
 
+def series_offsets(names: np.ndarray) -> np.ndarray:
+    """Find where each run of one and the same name begins, and the end of the last: int64 (S + 1,) for names (N,)."""
+    begins = np.flatnonzero(names[1:] != names[:-1]) + 1
+    return np.array([*([0] if len(names) else []), *begins, len(names)], dtype=np.int64)
+
+
 def unix_seconds(times: pd.Series) -> np.ndarray:
     """Time stamps with a time zone as whole seconds since 1970: int64 (N,)."""
-    return times.dt.as_unit("s").astype("int64").to_numpy()
+    return pd.DatetimeIndex(times).as_unit("s").asi8
+
+
+def _is_regular(names: np.ndarray, seconds: np.ndarray, step: np.int64) -> bool:
+    """Say whether rows ordered by series and time are what `regular_table` makes: each next row is one step later."""
+    offsets = series_offsets(names)
+    within = np.delete(
+        np.diff(seconds), offsets[1:-1] - 1
+    )  # not from the last row of a series to the first of the next
+    series = names[offsets[:-1]].tolist()
+    return bool((within == step).all()) and series == sorted(set(series))
 
 
 def _key_text(values: pd.Series) -> pd.Series:
     # Whole numbers arrive as 7 or 7.0, depending on how the request was written; both name the same series.
     if pd.api.types.is_numeric_dtype(values) and (values.dropna() % 1 == 0).all():
         values = values.astype("Int64")
-    return values.astype("str").astype(object)
+    return values if values.dtype == TEXT else values.astype("str")
 
 
 def _filled(

@@ -40,7 +40,7 @@ class WindowDataset(Dataset[ForecastBatch]):
     def __getitem__(self, index: int) -> ForecastBatch:
         return self.__getitems__([index])
 
-    def __getitems__(self, indices: Sequence[int]) -> ForecastBatch:
+    def __getitems__(self, indices: Sequence[int] | np.ndarray) -> ForecastBatch:
         rows = self.origins[torch.as_tensor(indices)]
         target = self._target[rows]  # (B, U)
         return ForecastBatch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,10 +19,10 @@ from torch.utils.data import DataLoader
 from gateline.batch import ForecastBatch
 from gateline.data.calendar import Calendar
 from gateline.data.scaling import Transform
-from gateline.data.series_encoding import Encoding, regular_table, series_names, unix_seconds
+from gateline.data.series_encoding import Encoding, regular_table, series_names, series_offsets, unix_seconds
 from gateline.data.splits import PARTS, TimeSplit, window_origins
 from gateline.data.store import SequenceStore, save_array
-from gateline.data.windows import WindowDataset, batches
+from gateline.data.windows import WindowDataset
 from gateline.errors import ArtifactError, DataError, WorkloadError, did_you_mean, examples
 from gateline.losses import summed_loss
 from gateline.manifest import Artifact, Draft
@@ -134,6 +135,9 @@ class Forecaster:
         self.encoding = encoding
         self.lookback = lookback
         self.horizon = horizon
+        schema, needed = encoding.schema, {name for name, _, _ in self.input_columns}
+        columns = {name: column for name, column in schema.columns.items() if name in needed}
+        self._asked = schema.model_copy(update={"columns": columns})
 
     @property
     def input_columns(self) -> list[tuple[str, str, bool]]:
@@ -164,34 +168,37 @@ class Forecaster:
         Raises:
             DataError: a column, a series, or enough rows are not there, or a value is refused by the schema.
         """
-        schema = self.encoding.schema
-        needed = {name for name, _, _ in self.input_columns}
-        asked = schema.model_copy(update={"columns": {n: c for n, c in schema.columns.items() if n in needed}})
         if origin is not None and pd.isna(origin):
             raise DataError("origin", expected="a time stamp", found="none", do="Leave it out, or send ISO 8601")
         if len(frame) == 0:
             raise DataError(
                 "request", expected="rows of the table", found="none", do="Send the past steps of each series"
             )
-        regular = regular_table(frame, asked)
-        rows = [
-            self._window(str(name), table, self._origin(table, origin))
-            for name, table in regular.groupby(series_names(regular, asked), sort=True)
+        regular = regular_table(frame, self._asked)
+        names = series_names(regular, self._asked)
+        windows = [
+            self._window(str(names[first]), regular.iloc[first:end], origin)
+            for first, end in pairwise(series_offsets(names))
         ]
-        table = pd.concat(rows, ignore_index=True)
+        table = pd.concat(windows, ignore_index=True) if len(windows) > 1 else windows[0]
         store = self.encoding.encode(table)
         starts = store.offsets[:-1] + self.lookback
         forecast = self.forecast(store, starts)
-        steps = starts[:, None] + np.arange(self.horizon)
-        answer = table.loc[steps.ravel(), [*schema.keys, schema.time.column]].reset_index(drop=True)
-        answer[self.encoding.target] = forecast.ravel()
-        return answer
+        steps = (starts[:, None] + np.arange(self.horizon)).ravel()
+        place = (*self._asked.keys, self._asked.time.column)
+        return pd.DataFrame(
+            {**{name: table[name].array[steps] for name in place}, self.encoding.target: forecast.ravel()}
+        )
 
     def forecast(self, store: SequenceStore, origins: np.ndarray) -> np.ndarray:
         """Forecast windows of an encoded store: float64 (W, U) in raw units, for rows of first steps (W,)."""
         dataset = WindowDataset(store, origins, lookback=self.lookback, horizon=self.horizon)
+        # Without a DataLoader: to set one up takes longer than to forecast one window.
+        rows = [
+            np.arange(len(dataset))[first : first + SCORING_BATCH] for first in range(0, len(dataset), SCORING_BATCH)
+        ]
         with torch.inference_mode():
-            scaled = [self._network(batch).float() for batch in batches(dataset, SCORING_BATCH)]
+            scaled = [self._network(dataset.__getitems__(some)).float() for some in rows]
         return self.encoding.scalers[self.encoding.target].inverse(torch.cat(scaled).numpy())
 
     def forecast_test_windows(self, prepared: Artifact) -> Mapping[str, Any]:
@@ -260,23 +267,29 @@ class Forecaster:
             return times.iloc[-1] + self.encoding.schema.time.frequency
         return times.iloc[-1] - (self.horizon - 1) * pd.Timedelta(self.encoding.schema.time.frequency)
 
-    def _window(self, name: str, table: pd.DataFrame, origin: pd.Timestamp) -> pd.DataFrame:
+    def _window(self, name: str, table: pd.DataFrame, origin: pd.Timestamp | None) -> pd.DataFrame:
         """Cut the steps origin - lookback .. origin + horizon - 1 of one series; steps that are not there are missing."""
-        time, step = self.encoding.schema.time.column, pd.Timedelta(self.encoding.schema.time.frequency)
-        grid = pd.date_range(origin - self.lookback * step, periods=self.lookback + self.horizon, freq=step, unit="us")
-        there = grid.isin(table[time])
+        time, step = self.encoding.schema.time.column, np.timedelta64(self.encoding.schema.time.frequency)
+        first = self._origin(table, origin).to_datetime64().astype("M8[us]")
+        grid = first + step * np.arange(-self.lookback, self.horizon)
+        stamps = table[time].to_numpy("M8[us]")  # ascending
+        place = np.searchsorted(stamps, grid)
+        there = stamps[np.minimum(place, len(stamps) - 1)] == grid
         needed = there if self.encoding.known else there[: self.lookback]
         if not needed.all():
+            begin, end = (pd.Timestamp(moment, tz="UTC") for moment in grid[[0, len(needed) - 1]])
             raise DataError(
                 f"request, series {name}",
-                expected=f"{len(needed)} rows from {grid[0]} to {grid[len(needed) - 1]}",
+                expected=f"{len(needed)} rows from {begin} to {end}",
                 found=f"{int(needed.sum())} of them",
                 do=f"Send {self.lookback} past steps"
                 + (f" and {self.horizon} to forecast" if self.encoding.known else ""),
             )
+        if there.all():
+            return table.iloc[place[0] : place[-1] + 1]
+        window = table.reindex(np.where(there, table.index[0] + place, -1))
         keys = {key: table[key].iloc[0] for key in self.encoding.schema.keys}
-        window = table.set_index(time).reindex(grid).rename_axis(time).reset_index().assign(**keys)
-        return window[list(table.columns)]
+        return window.assign(**{time: pd.DatetimeIndex(grid, tz="UTC")}, **keys)
 
 
 class Forecasting:
