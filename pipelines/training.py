@@ -50,6 +50,8 @@ def training_pipeline(images: Mapping[str, str]) -> BaseComponent:
         seed: int,
         device: str,
         precision: str,
+        processes: int,
+        checkpoints: str,
         data_digest: str,
         code_version: str,
     ) -> None:
@@ -67,6 +69,8 @@ def training_pipeline(images: Mapping[str, str]) -> BaseComponent:
             seed=seed,
             device=device,
             precision=precision,
+            processes=processes,
+            checkpoints=checkpoints,
             **of("train"),
         ).outputs["model"]
         evaluation = make["evaluate"](

@@ -1,4 +1,4 @@
-"""Train the network: writes `model`. A run that was stopped goes on from its last finished epoch."""
+"""Train the network: writes `model`. A run that was stopped, at any step, goes on from its checkpoint to the same bytes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 from gateline.adapters import tracking
-from gateline.adapters.door import run_step
+from gateline.adapters.checkpoint_store import open_store
+from gateline.adapters.door import run_step, stop_between_steps
+from gateline.adapters.process_group import joined_processes, must_start, process_group, start_processes
 from gateline.adapters.progress import training_progress
 from gateline.manifest import open_artifact
-from gateline.training import RunSettings, forget_checkpoint, settings_of_weights, train
+from gateline.training import RunSettings, help_train, key_of, settings_of_weights, train
 from gateline.workload import Workload
 from gateline.workload.training import Training
 
@@ -20,26 +22,36 @@ def parser() -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(prog="python -m components.train", description=__doc__)
     flags.add_argument("--workload", required=True, help="workload file, or its JSON text")
     flags.add_argument("--prepared", required=True, type=Path, help="folder that preprocess wrote")
-    flags.add_argument("--model", required=True, type=Path, help="folder to write; checkpoints lie in MODEL.checkpoint")
+    flags.add_argument("--model", required=True, type=Path, help="folder to write")
     flags.add_argument("--seed", required=True, type=int, help="of initial weights, order of batches and dropout")
     flags.add_argument("--device", default="cpu", help="cpu, cuda or auto (default: cpu)")
     flags.add_argument("--precision", default="float32", help="float32, bfloat16, float16 or auto (default: float32)")
+    flags.add_argument("--processes", default=1, type=int, help="that share every batch (default: 1; torchrun says it)")
+    flags.add_argument("--checkpoints", default="beside", help="folder or address (default: beside the model folder)")
     return flags
 
 
 def step(args: argparse.Namespace) -> None:
     """Read the folder, train, write the folder; log curves while it goes on, and the rest when it is complete."""
     workload = Workload.read(args.workload, step="train")
-    prepared = open_artifact(args.prepared, "prepared")
-    run = RunSettings(args.seed, args.device, args.precision)
-    epochs = workload.section("training", Training).epochs
-    settings = settings_of_weights(workload, run)
-    with tracking.training(workload.name, prepared, settings) as log_epoch, training_progress(epochs) as progress:
-        told = (log_epoch, progress.on_epoch)
-        model = train(workload, prepared, args.model, run, on_epoch=told, on_step=progress.on_step)
+    run = RunSettings(args.seed, args.device, args.precision, joined_processes(args.processes))
+    prepared, settings = open_artifact(args.prepared, "prepared"), settings_of_weights(workload, run)
+    if must_start(args.processes):
+        argv = [word for flag, value in vars(args).items() for word in (f"--{flag}", str(value))]
+        sys.exit(start_processes("components.train", argv, args.processes))
+    with process_group(args.device) as processes, stop_between_steps() as stop:
+        if not processes.first:
+            help_train(workload, prepared, run, processes, stop)
+            return
+        store = open_store(args.checkpoints, args.model, key_of(prepared, settings))
+        epochs = workload.section("training", Training).epochs
+        with tracking.training(workload.name, prepared, settings) as log, training_progress(epochs) as shown:
+            told = {"on_epoch": (log, shown.on_epoch), "on_step": shown.on_step}
+            model = train(
+                workload, prepared, args.model, run, processes=processes, checkpoints=store, stop=stop, **told
+            )
     tracking.log_training(workload.name, prepared, model)
-    # Only now: if MLflow did not answer, the same command finds the finished training here and logs it.
-    forget_checkpoint(args.model)
+    store.clear()  # only now: if MLflow did not answer, the same command finds the finished training here and logs it
 
 
 if __name__ == "__main__":

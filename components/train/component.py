@@ -15,6 +15,8 @@ def train(image: str) -> BaseComponent:
         seed: int,
         device: str,
         precision: str,
+        processes: int,
+        checkpoints: str,
         data_digest: str,
         code_version: str,
         image_digest: str,
@@ -29,6 +31,8 @@ def train(image: str) -> BaseComponent:
                 *("--seed", seed),
                 *("--device", device),
                 *("--precision", precision),
+                *("--processes", processes),
+                *("--checkpoints", checkpoints),
             ],
         )
 

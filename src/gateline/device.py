@@ -16,7 +16,8 @@ def configure_process(device: str, precision: str) -> tuple[torch.device, torch.
 
     Args:
         device: ``cpu``, ``cuda`` or ``auto`` (cuda if there is one).
-        precision: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (bfloat16 on a GPU that has it, else float32).
+        precision: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (bfloat16 where the processor has
+            instructions for it, else float32).
 
     Returns:
         The device, and the type that autocast shall use (float32: no autocast).
@@ -38,7 +39,7 @@ def configure_process(device: str, precision: str) -> tuple[torch.device, torch.
     chosen = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if precision == "auto":
-        precision = "bfloat16" if chosen.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+        precision = "bfloat16" if computes_bfloat16(chosen) else "float32"
     if precision not in types:
         raise WorkloadError(
             "precision", expected="auto, " + ", ".join(types), found=repr(precision), do="Correct params.yaml"
@@ -46,3 +47,11 @@ def configure_process(device: str, precision: str) -> tuple[torch.device, torch.
     if precision == "float16" and chosen.type == "cpu":
         raise WorkloadError("precision", expected="float32 or bfloat16 on a CPU", found="float16", do="Use bfloat16")
     return chosen, types[precision]
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device multiplies bfloat16 matrices itself: a GPU since Ampere, a CPU with AMX or AVX512-BF16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    instructions = torch.cpu.get_capabilities()
+    return bool(instructions.get("amx_bf16") or instructions.get("avx512_bf16"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from gateline.adapters.ingestion import ingest
 from gateline.evaluation import evaluate
 from gateline.manifest import open_artifact
 from gateline.preprocessing import preprocess
-from gateline.training import RunSettings, forget_checkpoint, train
+from gateline.training import RunSettings, train
 from gateline.workload import Workload
 from gateline.workload.source import Source
 from tests.tiny import write_tiny
@@ -39,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sections = dict(workload.sections) | {"training": {**workload.sections["training"], "epochs": epochs}}
         trained = Workload(workload.name, workload.task, workload.description, workload.place, sections)
         model = train(trained, prepared, top / name / "model", RunSettings(seed=7))
-        forget_checkpoint(top / name / "model")
+        shutil.rmtree(top / name / "model.checkpoint")
         evaluate(workload, prepared, model, top / name / "evaluation")
     return top
 

@@ -24,7 +24,9 @@ from gateline.cli import app
 from gateline.manifest import open_artifact, write_artifact
 
 ROOT = Path(__file__).resolve().parents[2]
-PARAMS = "# what runs\nworkloads:\n  - other\nseed: 7\ndevice: cpu\nprecision: float32\n"
+PARAMS = (
+    "# what runs\nworkloads:\n  - other\nseed: 7\ndevice: cpu\nprecision: float32\nprocesses: 1\ncheckpoints: beside\n"
+)
 OTHER = "name: other\ntask: forecasting\ndescription: Another.\n"
 
 

@@ -123,7 +123,7 @@ def test_stage_reads_and_writes_the_folders_of_its_flags(step: str, stages: dict
 def test_stage_depends_on_the_sections_that_its_step_sees(step: str, stages: dict[str, Any]) -> None:
     described = ["description"] if step == "evaluate" else []  # its report and model card begin with it
     sections = {"workloads/${item.workload}.yaml": ["name", "task", *described, *SECTIONS_OF_STEP[step]]}
-    settings = ["seed", "device", "precision"] if step == "train" else []
+    settings = ["seed", "device", "precision", "processes"] if step == "train" else []
     assert stages[step]["params"] == [*settings, sections]
 
 

@@ -19,7 +19,9 @@ from gateline.manifest import Artifact
 from gateline.metrics import forecast_metrics
 from gateline.tasks import Task
 from gateline.tasks.forecasting import TASK, open_store, read_windows
-from gateline.training import RunSettings, TrainingLoop, learning_rate_factor, make_average, make_optimiser, train
+from gateline.training import RunSettings, train
+from gateline.training.loop import TrainingLoop
+from gateline.training.optimisation import WeightAverage, learning_rate, make_optimiser
 from gateline.workload import Workload
 from gateline.workload.schema import Schema
 from gateline.workload.training import Training
@@ -43,13 +45,11 @@ def by_hand(
 ) -> dict[str, torch.Tensor]:
     """One epoch of plain SGD with momentum, clipping and decay, from the formulas."""
     made = loop(prepared)
-    network, factor = (
-        made.network,
-        learning_rate_factor(Training(epochs=2, warm_up=warm_up), 2 * len(made.train_batches)),
-    )
+    network, steps = made.network, len(made.order)
     momentum = {name: torch.zeros_like(value) for name, value in network.named_parameters()}
-    for step, batch in enumerate(made.train_batches):
-        total, count = TASK.loss(network, batch, "absolute")
+    for step in range(steps):
+        batch = made.train_set.__getitems__(made.order.batch(0, step))
+        total, count, _ = TASK.loss(network, batch, "absolute", None)
         gradients = torch.autograd.grad(total / count, list(network.parameters()))
         norm = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients))
         scale = min(1.0, clip / (norm + 1e-6)) if clip else 1.0
@@ -57,7 +57,8 @@ def by_hand(
             for (name, value), gradient in zip(network.named_parameters(), gradients, strict=True):
                 force = gradient * scale + (decay * value if value.ndim > 1 else 0.0)
                 momentum[name] = force if step == 0 else 0.9 * momentum[name] + force
-                value.sub_(rate * factor(step) * momentum[name])
+                share = learning_rate(Training(epochs=2, warm_up=warm_up, learning_rate=1.0), step, steps, [])
+                value.sub_(rate * share * momentum[name])
     return network.state_dict()
 
 
@@ -67,7 +68,7 @@ def by_hand(
 def test_an_epoch_equals_the_formulas(clip: float | None, decay: float, warm_up: float, prepared: Artifact) -> None:
     made = loop(prepared, optimiser="sgd", learning_rate=0.05, clip_norm=clip, weight_decay=decay, warm_up=warm_up)
 
-    made.train_epoch(None)
+    made.train_epoch(None, None, lambda: False)
 
     expected = by_hand(prepared, clip=clip, decay=decay, rate=0.05, warm_up=warm_up)
     for name, value in made.network.state_dict().items():
@@ -77,11 +78,15 @@ def test_an_epoch_equals_the_formulas(clip: float | None, decay: float, warm_up:
 def test_the_train_loss_is_the_mean_over_all_observed_elements(prepared: Artifact) -> None:
     made = loop(prepared, optimiser="sgd", learning_rate=1e-12)
     total = count = 0.0
-    for batch in loop(prepared).train_batches:
-        loss, elements = TASK.loss(made.network, batch, "absolute")
+    for step in range(len(made.order)):
+        batch = made.train_set.__getitems__(made.order.batch(0, step))
+        loss, elements, _ = TASK.loss(made.network, batch, "absolute", None)
         total, count = total + float(loss.detach()), count + float(elements)
 
-    assert made.train_epoch(None) == pytest.approx(total / count, rel=1e-5)
+    made.train_epoch(None, None, lambda: False)
+    made.keep({"loss": 1.0, "mae": 1.0})
+
+    assert made.history[0]["train_loss"] == pytest.approx(total / count, rel=1e-5)
 
 
 def test_weight_decay_is_for_matrices_only() -> None:
@@ -96,19 +101,17 @@ def test_weight_decay_is_for_matrices_only() -> None:
 
 def test_the_average_of_the_weights_follows_its_recurrence() -> None:
     network = nn.Linear(2, 1)
-    average = make_average(network, 0.8)
-    assert average is not None
+    average = WeightAverage(network, 0.8)
     expected = None
     for update in range(12):
         with torch.no_grad():
             network.weight.fill_(float(update**2))
-        average.update_parameters(network)
+        average.update(network)
         decay = min(0.8, (update + 1) / (update + 10))
         expected = float(update**2) if expected is None else decay * expected + (1 - decay) * update**2
 
     assert expected is not None
-    assert float(average.module.get_parameter("weight")[0, 0]) == pytest.approx(expected, rel=1e-6)
-    assert make_average(network, 0.0) is None
+    assert float(average.network.get_parameter("weight")[0, 0]) == pytest.approx(expected, rel=1e-6)
 
 
 def test_what_is_kept_is_the_average_and_what_is_validated_is_what_is_kept(prepared: Artifact, tmp_path: Path) -> None:
@@ -141,7 +144,7 @@ def test_a_gradient_that_is_no_number_stops_before_the_step(prepared: Artifact) 
     next(made.network.parameters()).register_hook(lambda gradient: gradient * float("inf"))
 
     with pytest.raises(TrainingError, match="norm of the gradient"):
-        made.train_epoch(None)
+        made.train_epoch(None, None, lambda: False)
     assert all(torch.equal(value, before[name]) for name, value in made.network.state_dict().items())
 
 

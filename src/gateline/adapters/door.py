@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -48,7 +50,7 @@ def run_step(
     except (KeyboardInterrupt, BrokenPipeError) as stop:
         return refuse(
             f"this process: expected time to finish; found {str(stop) or 'an interrupt'}. Run the same command again; "
-            "nothing half-written is left, and training goes on from its last finished epoch.",
+            "nothing half-written is left, and training goes on where it was.",
             EXIT_TRY_AGAIN,
         )
     except OSError as error:
@@ -61,9 +63,38 @@ def run_step(
     return EXIT_DONE
 
 
+@contextmanager
+def stop_between_steps() -> Iterator[Callable[[], bool]]:
+    """Let SIGTERM and SIGINT wait until the work says that the moment is good; a second SIGINT does not wait.
+
+    Yields:
+        What the work asks: whether to save and stop.
+
+    Raises:
+        Preempted: at the end of the block, if it was asked to stop and finished instead.
+    """
+    asked: list[str] = []
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if asked and number == signal.SIGINT:
+            raise Preempted(signal.Signals(number).name)
+        asked.append(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if asked:
+        raise Preempted(asked[0])
+
+
 def refuse(line: str, exit_code: int = EXIT_REFUSED) -> int:
     """Say on stderr, in one line, why nothing was done."""
-    print("gateline: " + " ".join(line.split()), file=sys.stderr)
+    rank, count = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    who = "gateline" if rank == "0" else f"gateline (process {int(rank) + 1} of {count})"
+    print(f"{who}: " + " ".join(line.split()), file=sys.stderr)
     return exit_code
 
 

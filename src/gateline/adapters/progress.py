@@ -11,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+MEASURED = ("rows_per_second", "peak_memory_bytes")
+
 
 class TrainingProgress:
     """Tells a person how training goes.
@@ -42,9 +44,10 @@ class TrainingProgress:
         numbers = ", ".join(
             f"{name.replace('_', ' ')} {value:.4g}"
             for name, value in record.items()
-            if name not in ("epoch", "learning_rate")
+            if name not in ("epoch", "learning_rate", *MEASURED)
         )
-        when = f"{time.monotonic() - self._began:.0f} s" if self._stepped else "from the checkpoint"
+        speed = f", {record['rows_per_second']:,.0f} rows/s" if "rows_per_second" in record else ""
+        when = f"{time.monotonic() - self._began:.0f} s{speed}" if self._stepped else "from the checkpoint"
         self._stepped = False
         self._bar.console.print(
             f"epoch {record['epoch']}/{self._epochs}: {numbers} ({when})", highlight=False, soft_wrap=True

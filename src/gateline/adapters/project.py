@@ -1,7 +1,7 @@
 """A Gateline project: the folder with `params.yaml` and `workloads/`, and what is found by name in it.
 
 PROJECT/
-├── params.yaml          workloads: [names], seed, device, precision
+├── params.yaml          workloads: [names], seed, device, precision, processes, checkpoints
 ├── workloads/NAME.yaml
 ├── dvc.yaml
 └── artifacts/NAME/{raw,report,prepared,model,evaluation,release}

@@ -155,7 +155,7 @@ def _lines(found: Mapping[str, Found]) -> list[tuple[str, str, str]]:
         words = [f"{facts['parameters']:,} weights"] if isinstance(facts.get("parameters"), int) else []
         words += [
             f"{key.replace('_', ' ')} {facts[key]}"
-            for key in ("best_epoch", "seed", "device", "precision")
+            for key in ("best_epoch", "seed", "device", "precision", "processes")
             if key in facts
         ]
         lines.append(("model", ", ".join(words), ""))

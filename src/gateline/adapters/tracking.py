@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateline.adapters.mlflow_server import Connection, connected, shown, tracking_uri
 from gateline.adapters.provenance import dvc_md5, git_state
-from gateline.errors import UnreachableError
+from gateline.errors import TryAgainError, UnreachableError
 from gateline.manifest import Artifact, digest_of
 from gateline.passport import code_version
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PENDING = "none yet"
 """Identity of a run that validate opened: which settings will be trained is not known then; the first training adopts it."""
-SETTINGS = ("task", "model", "training", "seed", "device", "precision")
+SETTINGS = ("task", "model", "training", "seed", "device", "precision", "processes")
 """Facts of a model that shape its weights, beside the data; the keys of `gateline.training.settings_of_weights`."""
 MAX_DIGEST = 36
 MAX_PARAMETERS = 100
@@ -89,7 +89,7 @@ def training(workload_name: str, prepared: Artifact, settings: Mapping[str, Any]
     try:
         yield live
         status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, TryAgainError):
         status = "KILLED"
         raise
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,11 +17,17 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from gateline.data.order import Order
 from gateline.errors import WorkloadError, did_you_mean
 from gateline.manifest import Artifact, Draft
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema
 from gateline.workload.section import Section
+from gateline.workload.training import Training
+
+Scorer = Callable[[nn.Module, Any, Any], tuple[Mapping[str, tuple[torch.Tensor, torch.Tensor]], Any]]
+"""Takes a network in eval mode, a batch and what the batch before handed on; gives sum and count of each of `monitors`, so
+that batches and processes add up, and what to hand on."""
 
 
 class Predictor(Protocol):
@@ -75,11 +81,36 @@ class Task(Protocol):
     def shapes(self, prepared: Artifact) -> dict[str, int]:
         """Say what the network must know of the prepared data."""
 
-    def loss(self, network: nn.Module, batch: Any, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum the loss over a batch, and count what was summed."""
+    def order(self, prepared: Artifact, dataset: Any, training: Training, seed: int) -> Order:
+        """Say which rows make the batches of an epoch of training."""
 
-    def validate(self, network: nn.Module, prepared: Artifact, loader: Any, kind: str) -> dict[str, float]:
-        """Compute `loss` and the metrics that training may monitor, over one part."""
+    def validation_order(self, prepared: Artifact, dataset: Any, training: Training) -> Order:
+        """Say which rows make the batches of a validation, each row once."""
+
+    def loss(self, network: nn.Module, batch: Any, kind: str, carried: Any) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        """Sum the loss over a batch, and count what was summed.
+
+        Args:
+            network: in training mode.
+            batch: rows of the data set.
+            kind: `training.loss`.
+            carried: what the batch before, in the same place of the epoch's streams, handed on: nested tuples of tensors
+                (B, ...), cut from the graph; None at the first batch.
+
+        Returns:
+            Scalar sum, scalar count, and what to hand on (None where batches have nothing to do with each other).
+        """
+
+    def scorer(self, prepared: Artifact, kind: str) -> Scorer:
+        """Make what computes, batch by batch, the `monitors` that training may watch.
+
+        Args:
+            prepared: arrays and fitted state.
+            kind: `training.loss`.
+        """
+
+    def finish(self, network: nn.Module, prepared: Artifact, draft: Draft) -> None:
+        """Add to the model folder what can be said only once the best weights are there; in eval mode."""
 
     def load_predictor(self, folder: Path) -> Predictor:
         """Load a model folder."""

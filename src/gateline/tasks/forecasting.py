@@ -14,10 +14,10 @@ import pandas as pd
 import torch
 from pydantic import Field, model_validator
 from torch import nn
-from torch.utils.data import DataLoader
 
 from gateline.batch import ForecastBatch
 from gateline.data.calendar import Calendar
+from gateline.data.order import Order, SequentialOrder, ShuffledOrder
 from gateline.data.scaling import Transform
 from gateline.data.series_encoding import Encoding, regular_table, series_names, series_offsets, unix_seconds
 from gateline.data.splits import PARTS, TimeSplit, window_origins
@@ -26,18 +26,23 @@ from gateline.data.windows import WindowDataset
 from gateline.errors import ArtifactError, DataError, WorkloadError, did_you_mean, examples
 from gateline.losses import summed_loss
 from gateline.manifest import Artifact, Draft
-from gateline.metrics import FORECAST_METRICS, WINDOW_METRICS, forecast_metrics
+from gateline.metrics import FORECAST_METRICS, WINDOW_METRICS
 from gateline.models.forecaster import EncoderDecoder, EncoderDecoderSettings
 from gateline.table import TABLE, read_table, write_table
+from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Instant, Schema
 from gateline.workload.section import Section, Span
+from gateline.workload.training import Training
 
 STATE = "state.json"
 WINDOWS = "windows"
 SCORING_BATCH = 512  # windows at a time where no gradients are kept
 EXAMPLE_SERIES = 2  # series in the example request
 BASELINES = ("last_value", "seasonal_naive", "seasonal_median", "ridge", "gradient_boosting")
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""Sum and count."""
 
 Steps = Annotated[int, Field(ge=1)]
 
@@ -426,26 +431,40 @@ class Forecasting:
         """Build the network, freshly initialised."""
         return EncoderDecoder(**shapes, settings=model)
 
-    def loss(self, network: nn.Module, batch: ForecastBatch, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum the loss over the observed steps of a batch, in the scaled space of the target, and count them."""
-        return summed_loss(kind, network(batch).float(), batch.target, batch.observed)
+    def order(self, prepared: Artifact, dataset: WindowDataset, training: Training, seed: int) -> Order:  # noqa: ARG002
+        """Draw the training windows in a fresh random order every epoch."""
+        return ShuffledOrder(len(dataset), training.batch_size, seed, training.windows_per_epoch)
 
-    def validate(
-        self, network: nn.Module, prepared: Artifact, loader: DataLoader[ForecastBatch], kind: str
-    ) -> dict[str, float]:
-        """Compute the loss (scaled) and the mean absolute error (raw units) over the windows of a loader."""
-        target = Encoding.from_json(prepared.read_json(STATE)["encoding"])
-        scaler = target.scalers[target.target]
-        device = next(network.parameters()).device
-        total, count, forecasts, targets = 0.0, 0, [], []
-        for batch in (loaded.to(device) for loaded in loader):
+    def validation_order(self, prepared: Artifact, dataset: WindowDataset, training: Training) -> Order:  # noqa: ARG002
+        """Take the validation windows as they stand."""
+        return SequentialOrder(len(dataset), SCORING_BATCH)
+
+    def loss(
+        self,
+        network: nn.Module,
+        batch: ForecastBatch,
+        kind: str,
+        carried: None,  # noqa: ARG002  windows hand nothing on
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """Sum the loss over the observed steps of a batch, in the scaled space of the target, and count them."""
+        return *summed_loss(kind, network(batch).float(), batch.target, batch.observed), None
+
+    def scorer(self, prepared: Artifact, kind: str) -> Scorer:
+        """Add up the loss (scaled) and the absolute error (raw units) over the observed steps."""
+        encoding = Encoding.from_json(prepared.read_json(STATE)["encoding"])
+        scaler = encoding.scalers[encoding.target]
+
+        def score(network: nn.Module, batch: ForecastBatch, carried: None) -> tuple[dict[str, Pair], None]:  # noqa: ARG001
             prediction = network(batch).float()
-            loss, steps = summed_loss(kind, prediction, batch.target, batch.observed)
-            total, count = total + float(loss), count + int(steps)
-            forecasts.append(prediction.cpu().numpy())
-            targets.append(torch.where(batch.observed, batch.target, torch.nan).cpu().numpy())
-        raw = forecast_metrics(scaler.inverse(np.concatenate(forecasts)), scaler.inverse(np.concatenate(targets)))
-        return {"loss": total / count, "mae": raw["mae"]}
+            total, count = summed_loss(kind, prediction, batch.target, batch.observed)
+            forecast, target = (scaler.inverse(each.cpu().numpy()) for each in (prediction, batch.target))
+            error = np.where(batch.observed.cpu().numpy(), np.abs(forecast - target), 0.0).sum()
+            return {"loss": (total, count), "mae": (torch.tensor(error).to(count.device), count)}, None
+
+        return score
+
+    def finish(self, network: nn.Module, prepared: Artifact, draft: Draft) -> None:
+        """Add nothing: the weights say it all."""
 
     def load_predictor(self, folder: Path) -> Forecaster:
         """Load a model folder.

@@ -111,13 +111,14 @@ def _in_words(problem: Any) -> tuple[str, str]:
 
 def _known_keys(kind: type[pydantic.BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Follow a location through nested sections as far as it is one, and list the keys known there."""
-    for part in location:
-        field = kind.model_fields.get(str(part))
-        nested = _sections_in(field.annotation) if field else []
-        named = [section for section in nested if section.__name__.lower() == str(part).lower()]
-        if named or len(nested) == 1:
-            kind = (named or nested)[0]
-    return sorted(field.alias or name for name, field in kind.model_fields.items())
+    kinds = [kind]
+    for part in map(str, location):
+        fields = [each.model_fields[part] for each in kinds if part in each.model_fields]
+        nested = [section for field in fields for section in _sections_in(field.annotation)]
+        # Of several kinds of section under one key, the location names the one that is meant.
+        named = [each for each in nested or kinds if each.__name__.lower() == part.replace("_", "").lower()]
+        kinds = named or nested or kinds
+    return sorted({field.alias or name for each in kinds for name, field in each.model_fields.items()})
 
 
 def _sections_in(annotation: Any) -> list[type[pydantic.BaseModel]]:

@@ -2,14 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from gateline.workload.section import Section
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Constant(Section):
+    """The learning rate stays as it is."""
+
+    kind: Literal["constant"] = "constant"
+
+
+class Cosine(Section):
+    """Half a cosine over all epochs (Loshchilov and Hutter, 2017, arXiv 1608.03983, without restarts)."""
+
+    kind: Literal["cosine"] = "cosine"
+    end: Share = 0.0
+    """Share of `learning_rate` that is left at the end."""
+
+
+class OneCycle(Section):
+    """Up along half a cosine, then down along another (Smith and Topin, 2017, arXiv 1708.07120)."""
+
+    kind: Literal["one_cycle"] = "one_cycle"
+    rise: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of all steps in which the learning rate rises to `learning_rate`."""
+    start: Annotated[float, Field(gt=0, le=1)] = 0.04
+    """Share of `learning_rate` at the first step."""
+    end: Share = 4e-6
+    """Share of `learning_rate` that is left at the end."""
+
+
+class Step(Section):
+    """Down by a factor every few epochs."""
+
+    kind: Literal["step"] = "step"
+    every: Count = 10
+    """Epochs between two falls."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+
+class Plateau(Section):
+    """Down by a factor whenever `monitor` has not become better for some epochs."""
+
+    kind: Literal["plateau"] = "plateau"
+    patience: Count = 2
+    """Epochs without a better `monitor` before the learning rate falls; keep it below `training.patience`."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+def _by_name(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Schedule = Annotated[
+    Constant | Cosine | OneCycle | Step | Plateau, Field(discriminator="kind"), BeforeValidator(_by_name)
+]
+"""A schedule with its settings (``{kind: step, every: 5}``), or its name alone (``cosine``)."""
 
 
 class Training(Section):
@@ -19,13 +74,17 @@ class Training(Section):
     """Compared in the transformed, scaled space of the target."""
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: Positive = 1e-3
+    """The largest that the schedule reaches."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """On weight matrices only; biases are left alone."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """constant, or cosine: down to 0 over `epochs`; both after `warm_up`."""
-    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    schedule: Schedule = Cosine()
+    """constant, cosine, one_cycle, step or plateau; all but one_cycle come after `warm_up`."""
+    warm_up: Share = 0.0
     """Share of all steps over which the learning rate rises from 0."""
     batch_size: Count = 64
+    """Rows of one optimiser step, over all processes together."""
+    accumulate: Count = 1
+    """Parts that a batch is computed in, one after the other, to save memory; the step is that of the whole batch."""
     epochs: Count = 20
     """Passes over the training windows, at most."""
     monitor: str = "loss"
@@ -36,5 +95,7 @@ class Training(Section):
     """Largest norm of the gradient over all weights; null: not clipped."""
     windows_per_epoch: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the training windows that one epoch draws, without replacement."""
-    weight_average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_average: Share = 0.0
     """Decay of the exponential moving average of the weights that is validated and kept; 0: the weights themselves."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that load batches; 0 is fastest where a batch is gathered from memory, as windows of series are."""

@@ -1,0 +1,149 @@
+"""Checkpoints at any address that fsspec can open, so that a pod that vanishes loses nothing."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from gateline.errors import UnreachableError, WorkloadError
+from gateline.training import beside
+from gateline.training.checkpoints import CheckpointStore, FolderStore
+
+BESIDE = "beside"
+"""The address that means: beside the model folder."""
+MAX_TRIES = 3
+T = TypeVar("T")
+
+log = logging.getLogger("gateline.training")
+
+
+def open_store(address: str, model: Path, key: str) -> CheckpointStore:
+    """Find where the checkpoints of a run are kept.
+
+    Args:
+        address: ``beside``, a folder, or an address such as ``s3://bucket/checkpoints``; runs of other data, settings or
+            code lie beside each other there.
+        model: folder that training will write.
+        key: digest of data, settings and code.
+
+    Raises:
+        WorkloadError: fsspec does not know the address, or it holds a password.
+    """
+    if address == BESIDE:
+        return beside(model, key)
+    if "://" not in address:
+        return FolderStore(Path(address) / key)
+    if urlsplit(address).password:
+        raise WorkloadError(
+            "--checkpoints",
+            expected="an address without a password",
+            found="one with it",
+            do="Give credentials in the environment, as fsspec's file system reads them",
+        )
+    import fsspec
+
+    try:
+        file_system, path = fsspec.url_to_fs(f"{address.rstrip('/')}/{key}")
+    except (ImportError, ValueError) as error:
+        raise WorkloadError(
+            "--checkpoints",
+            expected="a folder, or an address that fsspec can open",
+            found=f"{address} ({type(error).__name__}: {' '.join(str(error).split())[:120]})",
+            do="Correct the address, or install the fsspec package for its protocol",
+        ) from error
+    return AddressStore(file_system, path, f"{address.rstrip('/')}/{key}")
+
+
+class AddressStore:
+    """Checkpoints in an fsspec file system.
+
+    An object store takes an object whole or not at all; elsewhere a file is written beside its place and moved.
+
+    Args:
+        file_system: of fsspec.
+        path: folder in it.
+        place: the address, for people.
+    """
+
+    def __init__(self, file_system: Any, path: str, place: str) -> None:
+        self._file_system, self._path, self._place = file_system, path, place
+
+    @property
+    def place(self) -> str:
+        """The address."""
+        return self._place
+
+    def read(self, name: str) -> bytes | None:
+        """Read a file; None if it is not there."""
+
+        def read() -> bytes | None:
+            try:
+                content: bytes = self._file_system.cat_file(f"{self._path}/{name}")
+            except FileNotFoundError:
+                return None
+            return content
+
+        return self._tried(read)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, or replace it."""
+
+        def write() -> None:
+            self._file_system.makedirs(self._path, exist_ok=True)
+            draft = f"{self._path}/{name}.tmp"
+            self._file_system.pipe_file(draft, content)
+            self._file_system.mv(draft, f"{self._path}/{name}")
+
+        def put() -> None:
+            self._file_system.pipe_file(f"{self._path}/{name}", content)
+
+        self._tried(put if _takes_objects(self._file_system) else write)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+
+        def remove() -> None:
+            try:
+                self._file_system.rm_file(f"{self._path}/{name}")
+            except FileNotFoundError:
+                return
+
+        self._tried(remove)
+
+    def clear(self) -> None:
+        """Remove everything of this run."""
+
+        def clear() -> None:
+            try:
+                self._file_system.rm(self._path, recursive=True)
+            except FileNotFoundError:
+                return
+
+        self._tried(clear)
+
+    def _tried(self, action: Callable[[], T]) -> T:
+        for attempt in range(1, MAX_TRIES + 1):
+            try:
+                return action()
+            except Exception as error:  # every file system raises its own kinds
+                if isinstance(error, PermissionError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EACCES):
+                    raise
+                if attempt == MAX_TRIES:
+                    raise UnreachableError(
+                        f"--checkpoints {self._place}",
+                        expected="an answer",
+                        found=f"{type(error).__name__}: {' '.join(str(error).split())[:120]}, {MAX_TRIES} times",
+                        do="Run again when it answers",
+                    ) from error
+                time.sleep(attempt)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _takes_objects(file_system: Any) -> bool:
+    protocols = file_system.protocol if isinstance(file_system.protocol, tuple | list) else (file_system.protocol,)
+    return bool({"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "memory"} & set(protocols))

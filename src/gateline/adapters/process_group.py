@@ -1,0 +1,105 @@
+"""Several processes on one model: join those that torchrun started, or start them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+from gateline.errors import EXIT_REFUSED, EXIT_TRY_AGAIN, TryAgainError, WorkloadError
+from gateline.processes import Processes
+
+TIMEOUT = timedelta(minutes=10)
+"""How long a process waits for the others; one that ended is noticed at once."""
+LAST_WORDS_SECONDS = 3.0
+"""How long a process that lost another stays, so that whoever watches them sees the one that went first, and why."""
+LOST = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, EXIT_TRY_AGAIN)
+"""How a process ends that was taken away, or that stopped because another was."""
+
+
+def joined_processes(asked: int) -> int:
+    """Say how many processes share the work: as many as torchrun started, else as many as asked for.
+
+    Raises:
+        WorkloadError: torchrun started another number than was asked for.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "0"))
+    if started and asked not in (1, started):
+        raise WorkloadError(
+            "--processes",
+            expected=f"{started}, as torchrun started",
+            found=str(asked),
+            do="Leave the flag out under torchrun",
+        )
+    return started or asked
+
+
+def must_start(asked: int) -> bool:
+    """Tell whether this process has to start the others, because torchrun did not."""
+    return asked > 1 and "WORLD_SIZE" not in os.environ
+
+
+@contextmanager
+def process_group(device: str) -> Iterator[Processes]:
+    """Join the processes that torchrun started, for as long as the block lasts; alone without it.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``auto``; on CUDA each process takes the GPU of its own local rank.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Processes()
+        return
+    import torch
+    from torch import distributed
+
+    on_cuda = device != "cpu" and torch.cuda.is_available()
+    if on_cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if on_cuda else "gloo", timeout=TIMEOUT)
+    try:
+        yield Processes(distributed.get_rank(), distributed.get_world_size())
+    except TryAgainError:
+        time.sleep(LAST_WORDS_SECONDS)
+        raise
+    finally:
+        distributed.destroy_process_group()  # else the threads of the group end the interpreter with an abort
+
+
+def start_processes(module: str, argv: Sequence[str], count: int) -> int:
+    """Run ``python -m MODULE ARGV`` in several processes on this machine, as torchrun does.
+
+    Returns:
+        The exit code of the whole: 0 if every process ended with it; 2 if one was refused; 75 if one was taken away, so
+        that the same command goes on; else 1.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # each process says itself what is wrong
+    settings = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        run_id="gateline",
+        max_restarts=0,
+        monitor_interval=0.1,
+    )
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        elastic_launch(settings, sys.executable)("-m", module, *argv)
+    except SignalException:
+        return EXIT_TRY_AGAIN
+    except ChildFailedError as error:
+        codes = {failure.exitcode for failure in error.failures.values()}
+        if EXIT_REFUSED in codes:
+            return EXIT_REFUSED
+        return EXIT_TRY_AGAIN if codes <= set(LOST) else 1
+    return 0

@@ -1,0 +1,11 @@
+"""Training: the loop, what it optimises with, where it keeps its state, and the step around it.
+
+run.py           settings and data in, the folder `model` out
+loop.py          batch, forward, loss, backward, clip, step; validate; keep the best
+optimisation.py  optimiser, learning rate, average of the weights
+checkpoints.py   what a stopped run needs to go on
+"""
+
+from gateline.training.run import RunSettings, beside, help_train, key_of, settings_of_weights, train
+
+__all__ = ["RunSettings", "beside", "help_train", "key_of", "settings_of_weights", "train"]

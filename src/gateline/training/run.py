@@ -1,0 +1,173 @@
+"""The step train as one function: settings and data in, the folder `model` out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gateline.device import configure_process
+from gateline.errors import WorkloadError, did_you_mean
+from gateline.manifest import Artifact, Json, digest_of, open_artifact, write_artifact
+from gateline.model_folder import WEIGHTS, save_tensors
+from gateline.passport import code_version
+from gateline.processes import Processes
+from gateline.tasks import task_named
+from gateline.training.checkpoints import Checkpoint, CheckpointStore, FolderStore
+from gateline.training.loop import OnEpoch, OnStep, Stop, TrainingLoop
+from gateline.workload import Workload
+from gateline.workload.training import Training
+
+KEY_LENGTH = 16  # hexadecimal digits of a key that name a folder of checkpoints
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What `params.yaml` says for the whole run.
+
+    Args:
+        seed: of the initial weights, the order of the batches and dropout.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        precision: ``float32``, ``bfloat16``, ``float16`` or ``auto``.
+        processes: how many share every batch.
+    """
+
+    seed: int
+    device: str = "cpu"
+    precision: str = "float32"
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise WorkloadError(
+                "seed", expected="a whole number from 0 to 2^63 - 1", found=str(self.seed), do="Correct params.yaml"
+            )
+        if self.processes < 1:
+            raise WorkloadError("processes", expected="1 or more", found=str(self.processes), do="Correct params.yaml")
+
+
+def train(
+    workload: Workload,
+    prepared: Artifact,
+    folder: Path,
+    run: RunSettings,
+    *,
+    processes: Processes | None = None,
+    checkpoints: CheckpointStore | None = None,
+    on_epoch: Sequence[OnEpoch] = (),
+    on_step: OnStep | None = None,
+    stop: Stop = lambda: False,
+) -> Artifact:
+    """Write the artifact `model`; see `gateline.model_folder` for what is in it.
+
+    With several processes the first one calls this and the others `help_train`.
+
+    Args:
+        workload: its sections `model` and `training`.
+        prepared: arrays, windows and fitted state.
+        folder: where to write.
+        run: seed, device, precision, processes.
+        processes: who shares every batch; None: this process alone.
+        checkpoints: where to keep what a stopped run needs to go on; None: see `beside`.
+        on_epoch: see `OnEpoch`; each is told.
+        on_step: see `OnStep`.
+        stop: see `Stop`.
+
+    Raises:
+        Preempted: `stop` said so; the same call goes on.
+        TrainingError: the loss or the gradient is no number; the weights were not touched by it.
+        WorkloadError: the sections cannot be used.
+        ArtifactError: the checkpoint there is one of other data, settings or code.
+    """
+    task = task_named(workload.task)
+    settings = settings_of_weights(workload, run)
+    key = key_of(prepared, settings)
+    checkpoint = Checkpoint(checkpoints or beside(folder, key), key)
+    with _loop(workload, prepared, run, processes) as loop:
+        loop.run(checkpoint, on_epoch, on_step, stop)
+        with write_artifact(folder, "model", {"prepared": prepared}) as draft:
+            save_tensors(loop.best_weights, draft.path / WEIGHTS)
+            shapes = task.shapes(prepared)
+            draft.write_json("config.json", {"task": task.name, "model": settings["model"], "shapes": shapes})
+            draft.write_json("preprocessing.json", prepared.read_json("state.json"))
+            draft.write_json("history.json", loop.history)
+            loop.network.load_state_dict(loop.best_weights)
+            task.finish(loop.network.eval(), prepared, draft)
+            draft.facts |= {
+                **settings,
+                "parameters": sum(parameter.numel() for parameter in loop.network.parameters()),
+                "best_epoch": loop.best_epoch,
+                "epochs": len(loop.history),
+            }
+    return open_artifact(folder, "model")
+
+
+def help_train(
+    workload: Workload,
+    prepared: Artifact,
+    run: RunSettings,
+    processes: Processes,
+    stop: Stop = lambda: False,
+) -> None:
+    """Compute the share of a process that is not the first; it writes nothing.
+
+    Raises:
+        Preempted, TrainingError, WorkloadError: as `train`, and in the same step.
+    """
+    with _loop(workload, prepared, run, processes) as loop:
+        loop.run(None, stop=stop)
+
+
+@contextmanager
+def _loop(
+    workload: Workload, prepared: Artifact, run: RunSettings, processes: Processes | None
+) -> Iterator[TrainingLoop]:
+    """Make the loop, with the initial weights that the seed says; torch's generators are put back afterwards."""
+    task = task_named(workload.task)
+    model_settings, training = workload.section("model", task.Model), workload.section("training", Training)
+    device, autocast_type = configure_process(run.device, run.precision)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(run.seed)
+        network = task.build(model_settings, task.shapes(prepared)).to(device)
+        yield TrainingLoop(task, network, training, prepared, run.seed, device, autocast_type, processes)
+
+
+def key_of(prepared: Artifact, settings: dict[str, Json]) -> str:
+    """Digest of everything that shapes the weights: data, settings, code."""
+    return digest_of({"prepared": prepared.digest, "code": code_version(), **settings})
+
+
+def beside(folder: Path, key: str) -> FolderStore:
+    """Where checkpoints lie when nobody says: beside the model folder, which itself appears only when complete."""
+    around = folder.with_name(folder.name + ".checkpoint")
+    return FolderStore(around / key[:KEY_LENGTH], around)
+
+
+def settings_of_weights(workload: Workload, run: RunSettings) -> dict[str, Json]:
+    """Say what shapes the weights beside the data and the code, with defaults filled in and `auto` decided.
+
+    Raises:
+        WorkloadError: a section cannot be used, or the device is not there.
+    """
+    task = task_named(workload.task)
+    training = workload.section("training", Training)
+    if training.monitor not in task.monitors:
+        raise WorkloadError(
+            "training.monitor",
+            expected="something that the task computes",
+            found=repr(training.monitor),
+            do=did_you_mean(training.monitor, task.monitors),
+        )
+    device, autocast_type = configure_process(run.device, run.precision)
+    return {
+        "task": task.name,
+        "model": workload.section("model", task.Model).model_dump(mode="json"),
+        "training": training.model_dump(mode="json"),
+        "seed": run.seed,
+        "device": device.type,
+        "precision": str(autocast_type).removeprefix("torch."),
+        "processes": run.processes,
+    }
