@@ -46,9 +46,11 @@ def step(args: argparse.Namespace) -> None:
         store = open_store(args.checkpoints, args.model, key_of(prepared, settings))
         epochs = workload.section("training", Training).epochs
         with tracking.training(workload.name, prepared, settings) as log, training_progress(epochs) as shown:
-            told = {"on_epoch": (log, shown.on_epoch), "on_step": shown.on_step}
             model = train(
-                workload, prepared, args.model, run, processes=processes, checkpoints=store, stop=stop, **told
+                *(workload, prepared, args.model, run, (log, shown.on_epoch), shown.on_step),
+                stop=stop,
+                processes=processes,
+                checkpoints=store,
             )
     tracking.log_training(workload.name, prepared, model)
     store.clear()  # only now: if MLflow did not answer, the same command finds the finished training here and logs it

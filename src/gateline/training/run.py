@@ -54,12 +54,12 @@ def train(
     prepared: Artifact,
     folder: Path,
     run: RunSettings,
-    *,
-    processes: Processes | None = None,
-    checkpoints: CheckpointStore | None = None,
     on_epoch: Sequence[OnEpoch] = (),
     on_step: OnStep | None = None,
+    *,
     stop: Stop = lambda: False,
+    processes: Processes | None = None,
+    checkpoints: CheckpointStore | None = None,
 ) -> Artifact:
     """Write the artifact `model`; see `gateline.model_folder` for what is in it.
 
@@ -70,11 +70,11 @@ def train(
         prepared: arrays, windows and fitted state.
         folder: where to write.
         run: seed, device, precision, processes.
-        processes: who shares every batch; None: this process alone.
-        checkpoints: where to keep what a stopped run needs to go on; None: see `beside`.
         on_epoch: see `OnEpoch`; each is told.
         on_step: see `OnStep`.
         stop: see `Stop`.
+        processes: who shares every batch; None: this process alone.
+        checkpoints: where to keep what a stopped run needs to go on; None: see `beside`.
 
     Raises:
         Preempted: `stop` said so; the same call goes on.
