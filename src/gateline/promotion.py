@@ -79,7 +79,7 @@ class WindowErrors:
 
     Args:
         metric: one of WINDOW_METRICS.
-        total: (W,) sum of the absolute (mae) or squared (rmse) errors of a window's observed targets.
+        total: (W,) sum of the absolute (mae) or squared (rmse, mse) errors of a window's observed targets.
         count: (W,) number of observed targets of a window.
         origin: (W,) time of the first step forecast, Unix seconds; windows of several series share it.
         rows: digest of the targets scored, so that two models are compared on the same rows only.
@@ -156,6 +156,7 @@ def reduce_windows(
     *,
     rows: str,
     slices: Mapping[str, np.ndarray] | None = None,
+    deviation: np.ndarray | None = None,
 ) -> WindowErrors:
     """Reduce forecasts of the test windows to what `decide` compares.
 
@@ -166,6 +167,7 @@ def reduce_windows(
         origin: (W,) Unix seconds.
         rows: digest of what was scored.
         slices: bool (W, H) or (W, 1) by name of the slice; one without an observed target says nothing and is left out.
+        deviation: (W,) the unit of the metrics that are called scaled, see `gateline.metrics`; only they need it.
 
     Raises:
         WorkloadError: the metric is no mean over windows.
@@ -173,7 +175,11 @@ def reduce_windows(
     _known("gates.metric", metric, WINDOW_METRICS, "metric that models are compared by")
     observed = ~np.isnan(targets)  # (W, H)
     error = np.where(observed, forecasts - np.where(observed, targets, 0.0), 0.0).astype(np.float64)
-    error = np.abs(error) if metric == "mae" else error**2
+    if metric.endswith("_scaled"):
+        if deviation is None:
+            raise ValueError(f"{metric} needs the deviation of each window's series")
+        error = error / deviation[:, None]
+    error = np.abs(error) if metric.startswith("mae") else error**2
     masks = {name: np.broadcast_to(mask, observed.shape) & observed for name, mask in (slices or {}).items()}
     return WindowErrors(
         metric,

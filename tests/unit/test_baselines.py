@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -119,6 +121,38 @@ def test_ridge_equals_scikit_learns_with_the_penalty_chosen_on_validation(proble
     np.testing.assert_allclose(BASELINES["ridge"](problem, "test"), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_nlinear_equals_scikit_learns_ridge_above_the_last_value(problem: Problem, complete: bool) -> None:
+    if complete:
+        arrays = {key: np.array(value) for key, value in problem.store.arrays.items()}
+        for key in ("target", "raw_target"):
+            arrays[key] = np.where(np.isfinite(arrays[key]), arrays[key], np.nanmean(arrays[key]))
+        problem = replace(problem, store=type(problem.store)(arrays, problem.store.offsets))
+    scaled = np.asarray(problem.store.arrays["target"])
+    lags, last = {}, {}
+    for part in ("train", "validation", "test"):
+        rows = problem.origins[part]
+        past = scaled[rows[:, None] - LOOKBACK + np.arange(LOOKBACK)]
+        last[part] = np.array([one[np.isfinite(one)][-1] for one in past])
+        lags[part] = np.nan_to_num(past - last[part][:, None])
+    errors, answers = [], []
+    for alpha in baselines.NLINEAR_ALPHAS:
+        error, answer = 0.0, []
+        for step in range(HORIZON):
+            target = problem.target("train")[:, step] - last["train"]
+            there = np.isfinite(target)
+            model = Ridge(alpha=alpha).fit(lags["train"][there], target[there])
+            held_out = problem.target("validation")[:, step] - last["validation"]
+            error += float(np.nansum(np.square(model.predict(lags["validation"]) - held_out)))
+            answer.append(model.predict(lags["test"]) + last["test"])
+        errors.append(error)
+        answers.append(np.stack(answer, axis=1))
+
+    expected = problem.in_raw_units(answers[int(np.argmin(errors))], "test")
+
+    np.testing.assert_allclose(BASELINES["nlinear"](problem, "test"), expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_what_happens_after_the_origin_changes_no_forecast(name: str, problem: Problem) -> None:
     """The test part is rewritten from the origin of the last test window on; that window's forecast stays as it was."""
@@ -144,7 +178,8 @@ def test_what_happens_after_the_origin_changes_no_forecast(name: str, problem: P
 
 def test_gradient_boosting_learns(problem: Problem) -> None:
     target = raw(problem)[problem.steps("test")]
-    mae = {name: forecast_metrics(BASELINES[name](problem, "test"), target)["mae"] for name in BASELINES}
+    unit = np.ones(len(target))
+    mae = {name: forecast_metrics(BASELINES[name](problem, "test"), target, unit)["mae"] for name in BASELINES}
 
     assert mae["gradient_boosting"] < 0.8 * mae["seasonal_naive"] < mae["last_value"]
     assert mae["ridge"] < 0.8 * mae["seasonal_naive"]

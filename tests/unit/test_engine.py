@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import mean_absolute_error, root_mean_squared_error
+from sklearn.metrics import mean_absolute_error, mean_squared_error, root_mean_squared_error
 
 from gateline.batch import ForecastBatch
 from gateline.data.store import SequenceStore
@@ -15,7 +15,9 @@ from gateline.data.windows import ShuffledSampler, WindowDataset, batches
 from gateline.errors import ArtifactError
 from gateline.losses import summed_loss
 from gateline.metrics import by_step, forecast_metrics
-from gateline.models.forecaster import EncoderDecoder, EncoderDecoderSettings, last_observed
+from gateline.models.forecaster.direct import EncoderDecoder
+from gateline.models.forecaster.normalisation import last_observed
+from gateline.models.forecaster.settings import ForecasterSettings
 
 
 def store(rng: np.random.Generator, rows: int = 120) -> SequenceStore:
@@ -82,7 +84,7 @@ def test_the_summed_loss_does_not_depend_on_how_batches_are_cut(rng: np.random.G
         num_series=2,
         lookback=8,
         horizon=4,
-        settings=EncoderDecoderSettings(hidden_size=6),
+        settings=ForecasterSettings(hidden_size=6),
     ).double()
 
     def total(size: int) -> tuple[float, int]:
@@ -119,17 +121,22 @@ def test_metrics_equal_scikit_learns(rng: np.random.Generator) -> None:
     target[rng.random((30, 5)) < 0.3] = np.nan
     there = np.isfinite(target)
 
-    ours = forecast_metrics(forecast, target)
+    deviation = rng.uniform(1, 3, 30)
+    scaled = (forecast / deviation[:, None], target / deviation[:, None])
+
+    ours = forecast_metrics(forecast, target, deviation)
 
     assert ours["mae"] == pytest.approx(mean_absolute_error(target[there], forecast[there]))
     assert ours["rmse"] == pytest.approx(root_mean_squared_error(target[there], forecast[there]))
     assert ours["bias"] == pytest.approx((forecast - target)[there].mean())
+    assert ours["mae_scaled"] == pytest.approx(mean_absolute_error(scaled[1][there], scaled[0][there]))
+    assert ours["mse_scaled"] == pytest.approx(mean_squared_error(scaled[1][there], scaled[0][there]))
     assert by_step(forecast, target)[2] == pytest.approx(np.nanmean(np.abs(forecast - target)[:, 2]))
 
 
 def test_a_forecast_that_is_no_number_shows_in_the_metric() -> None:
-    assert np.isnan(forecast_metrics(np.array([[np.nan, 1.0]]), np.array([[1.0, 1.0]]))["mae"])
-    assert np.isnan(forecast_metrics(np.zeros((0, 3)), np.zeros((0, 3)))["mae"])
+    assert np.isnan(forecast_metrics(np.array([[np.nan, 1.0]]), np.array([[1.0, 1.0]]), np.ones(1))["mae"])
+    assert np.isnan(forecast_metrics(np.zeros((0, 3)), np.zeros((0, 3)), np.ones(0))["mae"])
 
 
 def test_the_last_observed_value_is_found() -> None:
@@ -148,7 +155,7 @@ def test_a_row_does_not_depend_on_its_batch_and_gradients_are_right(
     torch.manual_seed(0)
     network = EncoderDecoder(
         encoder_features=5, decoder_features=3, num_series=2, lookback=3, horizon=2,
-        settings=EncoderDecoderSettings(hidden_size=2, **settings),
+        settings=ForecasterSettings(hidden_size=2, **settings),
     ).double()  # fmt: skip
     batch = WindowDataset(store(rng), np.array([10, 70]), lookback=3, horizon=2).__getitems__([0, 1])
 

@@ -38,6 +38,21 @@ def test_scaling_is_inverted_exactly_enough(kind: Any, rng: np.random.Generator)
     assert Scaler.from_json(json.loads(json.dumps(scaler.to_json()))) == scaler
 
 
+def test_each_series_is_scaled_by_itself_where_that_is_asked(rng: np.random.Generator) -> None:
+    series = np.repeat([0, 1, 2], 100)
+    values = rng.normal(size=300) * np.array([1, 10, 100])[series] + np.array([0, 50, -500])[series]
+    scaler = Scaler.fit(values, Transform(), series)
+
+    scaled = scaler.forward(values, series)
+
+    for one in range(3):
+        assert scaled[series == one].mean() == pytest.approx(0, abs=1e-12)
+        assert scaled[series == one].std() == pytest.approx(1)
+    windows = scaler.inverse(np.stack([scaled, scaled], axis=1), series)
+    np.testing.assert_allclose(windows, np.stack([values, values], axis=1), rtol=1e-12, atol=1e-12)
+    assert Scaler.from_json(json.loads(json.dumps(scaler.to_json()))) == scaler
+
+
 def test_transforms_are_what_their_names_say() -> None:
     values = np.array([-20.0, 0.0, 35.0])
 
@@ -51,7 +66,7 @@ def test_transforms_are_what_their_names_say() -> None:
 def test_missing_values_are_not_counted_as_zero() -> None:
     with_gaps = np.array([10.0, np.nan, 20.0, np.nan])
 
-    assert Scaler.fit(with_gaps, Transform()).mean == 15
+    assert Scaler.fit(with_gaps, Transform()).mean == (15,)
 
 
 def test_a_constant_column_is_not_divided_by_zero() -> None:

@@ -256,10 +256,12 @@ def _columns(names: Any, what: str) -> str:
 
 def _train(sections: _Sections, facts: Mapping[str, Any], weights: int | None) -> Iterator[str]:
     settings = ", ".join(
-        f"{key} {value}" for key, value in sections.model.model_dump(mode="json").items() if key != "kind"
+        f"{key} {value}"
+        for key, value in sections.model.model_dump(mode="json").items()
+        if key != "mode" and value is not None
     )
     counted = f" with {weights:,} weights" if weights is not None else ""
-    yield f"{getattr(sections.model, 'kind', 'network')}{counted}: {settings}"
+    yield f"{getattr(sections.model, 'mode', 'network')}{counted}: {settings}"
     training = sections.training
     drawn = facts.get("windows", {}).get("train", 0) * training.windows_per_epoch
     batches = f" of {max(1, -(-int(drawn) // training.batch_size)):,} batches" if drawn else ""

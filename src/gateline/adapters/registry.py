@@ -437,7 +437,15 @@ def _score(predictor: Predictor, inputs: Inputs, gates: Gates) -> WindowErrors:
     slices = {
         name: _in_slice(name, keys, series)[:, None] for name in inputs.evaluation.read_json("metrics.json")["slices"]
     }
-    return reduce_windows(gates.metric, windows["forecast"], target, origin, rows=digest, slices=slices)
+    return reduce_windows(
+        gates.metric,
+        windows["forecast"],
+        target,
+        origin,
+        rows=digest,
+        slices=slices,
+        deviation=windows["deviation"],
+    )
 
 
 def _in_slice(name: str, keys: list[str], series: np.ndarray) -> np.ndarray:

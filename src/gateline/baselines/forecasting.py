@@ -1,6 +1,6 @@
 """Baselines of forecasting, on the same windows, the same inputs and the same split as the model.
 
-`last_value`, `seasonal_naive` and `seasonal_median` are fitted on nothing or on the training part; `ridge` and
+`last_value`, `seasonal_naive` and `seasonal_median` are fitted on nothing or on the training part; `ridge`, `nlinear` and
 `gradient_boosting` are fitted on the training part, with their settings chosen on the validation part.
 """
 
@@ -18,6 +18,11 @@ from gateline.data.store import SequenceStore
 
 ALPHAS = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
 """Strengths of the ridge's penalty that are tried; the features are standardised."""
+
+NLINEAR_ALPHAS = (1.0, 10.0, 100.0, 1000.0, 3000.0, 10000.0, 30000.0, 100000.0)
+"""The same for `nlinear`, whose inputs are differences in the scaled space, not standardised."""
+GRAM_ROWS = 8192
+"""Windows at a time whose products are summed in float64."""
 
 BOOSTING_LEARNING_RATE = 0.1
 BOOSTING_LAGS = 24
@@ -58,6 +63,14 @@ class Problem:
     def target(self, part: str) -> np.ndarray:
         """What happened, scaled: (W, U), NaN where not observed."""
         return np.asarray(self.store.arrays["target"])[self.steps(part)]
+
+    def series(self, part: str) -> np.ndarray:
+        """Number of each window's series: int64 (W,)."""
+        return np.asarray(self.store.arrays["series"])[self.origins[part]]
+
+    def in_raw_units(self, forecast: np.ndarray, part: str) -> np.ndarray:
+        """Take scaled forecasts (W, U) of a part back to raw units."""
+        return self.encoding.scalers[self.encoding.target].inverse(forecast, self.series(part))
 
     def training_rows(self) -> np.ndarray:
         """Mark the rows that a training window reads or forecasts: bool (N,)."""
@@ -129,7 +142,31 @@ def ridge(problem: Problem, part: str) -> np.ndarray:
             difference = held_out @ weights + level - validation[:, step]
             errors[index] += np.abs(difference[np.isfinite(difference)]).sum()
             answers[index, :, step] = asked @ weights + level
-    return problem.encoding.scalers[problem.encoding.target].inverse(answers[int(np.argmin(errors))])
+    return problem.in_raw_units(answers[int(np.argmin(errors))], part)
+
+
+def nlinear(problem: Problem, part: str) -> np.ndarray:
+    """A linear function of the past, one for all series and without other inputs, of what is left above the last value.
+
+    Fitted by least squares in closed form in the scaled space, with the ridge's penalty chosen on the validation part.
+
+    Source: Zeng et al. (2023), arXiv 2205.13504, section 4 (NLinear), there fitted by gradient descent.
+    """
+    train, validation, asked = (_above_last(problem, name) for name in ("train", "validation", part))
+    errors = np.zeros(len(NLINEAR_ALPHAS))
+    answers = np.empty((len(NLINEAR_ALPHAS), len(asked.inputs), problem.horizon), dtype=np.float32)
+    complete = bool(np.isfinite(train.target).all())
+    # With every target there, all steps share one Gram matrix; where some are missing, each step has its own.
+    for steps in [slice(None)] if complete else [slice(step, step + 1) for step in range(problem.horizon)]:
+        rows = np.flatnonzero(np.isfinite(train.target[:, steps]).all(axis=1))
+        mean, level, gram, right = _moments(train.inputs, train.target[:, steps], rows)
+        for index, alpha in enumerate(NLINEAR_ALPHAS):
+            weights = np.linalg.solve(gram + alpha * np.eye(len(gram)), right)
+            shift = level - mean @ weights
+            difference = validation.inputs @ weights.astype(np.float32) + shift - validation.target[:, steps]
+            errors[index] += np.square(difference[np.isfinite(difference)]).sum()
+            answers[index][:, steps] = asked.inputs @ weights.astype(np.float32) + shift
+    return problem.in_raw_units(answers[int(np.argmin(errors))] + asked.last[:, None], part)
 
 
 def gradient_boosting(problem: Problem, part: str) -> np.ndarray:
@@ -157,7 +194,7 @@ def gradient_boosting(problem: Problem, part: str) -> np.ndarray:
             for some in np.array_split(everything, 1 + len(everything) // MAX_BOOSTING_ROWS)
         ]
     )
-    return problem.encoding.scalers[problem.encoding.target].inverse(answer).reshape(-1, problem.horizon)
+    return problem.in_raw_units(answer.reshape(-1, problem.horizon), part)
 
 
 BASELINES: Mapping[str, Callable[[Problem, str], np.ndarray]] = {
@@ -165,6 +202,7 @@ BASELINES: Mapping[str, Callable[[Problem, str], np.ndarray]] = {
     "seasonal_naive": seasonal_naive,
     "seasonal_median": seasonal_median,
     "ridge": ridge,
+    "nlinear": nlinear,
     "gradient_boosting": gradient_boosting,
 }
 """Each takes a problem and a part, and returns forecasts (W, U) in raw units."""
@@ -175,6 +213,46 @@ def _carried_forward(problem: Problem) -> np.ndarray:
     target = pd.Series(np.asarray(problem.store.arrays["raw_target"]))
     carried = target.groupby(np.asarray(problem.store.arrays["series"])).ffill()
     return carried.fillna(target[problem.training_rows()].median()).to_numpy()
+
+
+def _last_scaled(problem: Problem, origins: np.ndarray) -> np.ndarray:
+    """Last observed target before each origin, scaled: (W,)."""
+    scaler = problem.encoding.scalers[problem.encoding.target]
+    series = np.asarray(problem.store.arrays["series"])[origins]
+    return scaler.forward(_carried_forward(problem)[origins - 1], series)
+
+
+@dataclass(frozen=True)
+class _AboveLast:
+    """Windows less their last observed value: inputs float32 (W, T), 0 where missing; target (W, U); last (W,)."""
+
+    inputs: np.ndarray
+    target: np.ndarray
+    last: np.ndarray
+
+
+def _above_last(problem: Problem, part: str) -> _AboveLast:
+    origins = problem.origins[part]
+    last = np.nan_to_num(_last_scaled(problem, origins)).astype(np.float32)
+    views = np.lib.stride_tricks.sliding_window_view(np.asarray(problem.store.arrays["target"]), problem.lookback)
+    inputs = np.nan_to_num(views[origins - problem.lookback] - last[:, None])
+    return _AboveLast(inputs, problem.target(part) - last[:, None], last)
+
+
+def _moments(
+    inputs: np.ndarray, target: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Means (T,) and (U,), and centred products (T, T) and (T, U), in float64, of some rows."""
+    pieces = [rows[first : first + GRAM_ROWS] for first in range(0, len(rows), GRAM_ROWS)]
+    mean = sum((inputs[piece].sum(axis=0, dtype=np.float64) for piece in pieces), np.zeros(inputs.shape[1]))
+    level = sum((target[piece].sum(axis=0, dtype=np.float64) for piece in pieces), np.zeros(target.shape[1]))
+    mean, level = mean / max(1, len(rows)), level / max(1, len(rows))
+    gram, right = np.zeros((len(mean), len(mean))), np.zeros((len(mean), len(level)))
+    for piece in pieces:
+        centred = inputs[piece] - mean
+        gram += centred.T @ centred
+        right += centred.T @ (target[piece] - level)
+    return mean, level, gram, right
 
 
 def _one_hot(values: np.ndarray, size: int) -> np.ndarray:
@@ -193,8 +271,7 @@ def _ridge_inputs(problem: Problem, part: str) -> Callable[[int], np.ndarray]:
     origins = problem.origins[part]
     lags = encoder[origins[:, None] - 1 - np.arange(problem.lookback), :2].reshape(len(origins), -1)
     series = np.asarray(problem.store.arrays["series"])[origins]
-    scaler = problem.encoding.scalers[problem.encoding.target]
-    last = np.nan_to_num(scaler.forward(_carried_forward(problem)[origins - 1]))
+    last = np.nan_to_num(_last_scaled(problem, origins))
     season = _one_hot(problem.position(problem.season), problem.season)
     of_window = [lags, last, encoder[origins - 1, 2:], _one_hot(series, problem.store.num_series)]
     return lambda step: np.column_stack([*of_window, decoder[origins + step], season[origins + step]]).astype(
@@ -210,8 +287,7 @@ def _boosting_inputs(problem: Problem, part: str, places: np.ndarray) -> np.ndar
     lags = np.asarray(problem.store.arrays["target"])[
         origins[:, None] - 1 - np.arange(min(BOOSTING_LAGS, problem.lookback))
     ]
-    scaler = problem.encoding.scalers[problem.encoding.target]
-    last = scaler.forward(_carried_forward(problem)[origins - 1])
+    last = _last_scaled(problem, origins)
     series = np.asarray(problem.store.arrays["series"])[origins]
     rows = origins + ahead
     position = problem.position(problem.cycle)[rows]

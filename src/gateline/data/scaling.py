@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -45,39 +45,76 @@ class Scaler:
 
     Args:
         transform: kind and scale.
-        mean: of the transformed training values.
-        deviation: standard deviation of the transformed training values, > 0.
+        mean: of the transformed training values: one for the column, or one per series, in the order of
+            `Encoding.series`.
+        deviation: standard deviation of the transformed training values, > 0; as many as `mean`.
     """
 
     transform: Transform
-    mean: float
-    deviation: float
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
 
     @classmethod
-    def fit(cls, values: np.ndarray, transform: Transform) -> Scaler:
-        """Fit on raw training values (n,), ignoring NaN; values that never change get a deviation of 1."""
-        transformed = transform.forward(values[np.isfinite(values)].astype(np.float64))
-        transformed = transformed[np.isfinite(transformed)]
-        if len(transformed) == 0:
-            return cls(transform, 0.0, 1.0)
-        mean, deviation = float(transformed.mean()), float(transformed.std())
-        # Relative: the deviation of a large constant is rounding, not zero, and dividing by it would blow up.
-        varies = deviation > CONSTANT_BELOW * max(1.0, abs(mean))
-        return cls(transform, mean, deviation if varies else 1.0)
+    def fit(cls, values: np.ndarray, transform: Transform, series: np.ndarray | None = None) -> Scaler:
+        """Fit on raw training values, ignoring NaN; values that never change get a deviation of 1.
 
-    def forward(self, values: np.ndarray) -> np.ndarray:
-        """Raw units to scaled, float64."""
-        return (self.transform.forward(values) - self.mean) / self.deviation
+        Args:
+            values: (n,) in raw units.
+            transform: applied first.
+            series: int64 (n,), number of each value's series, each of 0..S-1 at least once; None for one scale of the
+                whole column.
+        """
+        transformed = transform.forward(values.astype(np.float64))
+        pieces = [transformed] if series is None else [transformed[series == one] for one in range(series.max() + 1)]
+        statistics = [_mean_and_deviation(piece[np.isfinite(piece)]) for piece in pieces]
+        return cls(transform, tuple(mean for mean, _ in statistics), tuple(deviation for _, deviation in statistics))
 
-    def inverse(self, values: np.ndarray) -> np.ndarray:
-        """Scaled to raw units, float64."""
-        return self.transform.inverse(values.astype(np.float64) * self.deviation + self.mean)
+    def forward(self, values: np.ndarray, series: np.ndarray | None = None) -> np.ndarray:
+        """Raw units to scaled, float64; `series` says which series the values belong to, see `inverse`."""
+        mean, deviation = self._statistics(values, series)
+        return (self.transform.forward(values) - mean) / deviation
+
+    def inverse(self, values: np.ndarray, series: np.ndarray | None = None) -> np.ndarray:
+        """Scaled to raw units, float64.
+
+        Args:
+            values: (n, ...).
+            series: int64 (n,), the number of each first index's series; not needed when the column has one scale.
+        """
+        mean, deviation = self._statistics(values, series)
+        return self.transform.inverse(values.astype(np.float64) * deviation + mean)
 
     def to_json(self) -> dict[str, Any]:
         """Turn into JSON values that `from_json` reads back exactly."""
-        return {**asdict(self), "transform": self.transform.model_dump()}
+        return {
+            "transform": self.transform.model_dump(),
+            "mean": list(self.mean),
+            "deviation": list(self.deviation),
+        }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Scaler:
         """Read what `to_json` wrote."""
-        return cls(Transform(**value["transform"]), value["mean"], value["deviation"])
+        return cls(Transform(**value["transform"]), tuple(value["mean"]), tuple(value["deviation"]))
+
+    def _statistics(self, values: np.ndarray, series: np.ndarray | None) -> tuple[Any, Any]:
+        if len(self.mean) == 1:
+            return self.mean[0], self.deviation[0]
+        if series is None:
+            raise ValueError(f"{len(self.mean)} series have a scale each: say which series the values belong to")
+        shape = (len(series),) + (1,) * (values.ndim - 1)
+        return np.array(self.mean)[series].reshape(shape), np.array(self.deviation)[series].reshape(shape)
+
+
+def spread(values: np.ndarray) -> float:
+    """Standard deviation of what is finite of values (n,), 1 where they never change."""
+    return _mean_and_deviation(values[np.isfinite(values)])[1]
+
+
+def _mean_and_deviation(values: np.ndarray) -> tuple[float, float]:
+    if len(values) == 0:
+        return 0.0, 1.0
+    mean, deviation = float(values.mean()), float(values.std())
+    # Relative: the deviation of a large constant is rounding, not zero, and dividing by it would blow up.
+    varies = deviation > CONSTANT_BELOW * max(1.0, abs(mean))
+    return mean, deviation if varies else 1.0

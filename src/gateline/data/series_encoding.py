@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from gateline.data.calendar import Calendar
-from gateline.data.scaling import Scaler, Transform
+from gateline.data.scaling import Scaler, Transform, spread
 from gateline.data.store import SequenceStore
 from gateline.errors import DataError, examples
 from gateline.table import TEXT, clean
@@ -22,6 +22,7 @@ from gateline.workload.schema import Schema
 from gateline.workload.section import format_span
 
 SINGLE_SERIES = "all"
+Scaling = Literal["column", "series"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ class Encoding:
         past: columns known up to the origin only.
         known: columns known ahead.
         calendar: calendar features, known ahead.
-        scalers: one per column, fitted on the training part.
+        scalers: one per column, fitted on the training part, with one scale or one per series.
+        target_deviation: standard deviation of the raw target of each series in the training part, in the order of
+            `series`: the unit of the metrics that are called scaled.
         may_be_missing: covariates that had missing values in the training part; each gets a mask.
         series: names of the series seen in training.
     """
@@ -49,6 +52,7 @@ class Encoding:
     known: tuple[str, ...]
     calendar: Calendar
     scalers: Mapping[str, Scaler]
+    target_deviation: tuple[float, ...]
     may_be_missing: tuple[str, ...]
     series: tuple[str, ...]
 
@@ -64,6 +68,7 @@ class Encoding:
         known: tuple[str, ...],
         calendar: Calendar,
         transforms: Mapping[str, Transform],
+        scaling: Scaling = "column",
     ) -> Encoding:
         """Fit scalers and masks.
 
@@ -76,6 +81,7 @@ class Encoding:
             known: columns known ahead.
             calendar: calendar features.
             transforms: by column; one without is only standardised.
+            scaling: one scale per column, or one per column and series.
 
         Raises:
             DataError: the target has no value, or one and the same, in the training part.
@@ -90,15 +96,21 @@ class Encoding:
                 do="Check the target and the split",
             )
         columns = (target, *past, *known)
+        names, number = np.unique(series_names(rows, schema), return_inverse=True)  # sorted
+        of_series = number if scaling == "series" else None
         return cls(
             schema=schema,
             target=target,
             past=past,
             known=known,
             calendar=calendar,
-            scalers={name: Scaler.fit(rows[name].to_numpy(), transforms.get(name, Transform())) for name in columns},
+            scalers={
+                name: Scaler.fit(rows[name].to_numpy(), transforms.get(name, Transform()), of_series)
+                for name in columns
+            },
+            target_deviation=tuple(spread(values[number == one]) for one in range(len(names))),
             may_be_missing=tuple(name for name in (*past, *known) if rows[name].isna().any()),
-            series=tuple(sorted(set(series_names(rows, schema)))),
+            series=tuple(names.tolist()),
         )
 
     def encoder_names(self) -> list[str]:
@@ -136,7 +148,9 @@ class Encoding:
                 found=examples(unknown),
                 do="Leave them out, or train with them",
             )
-        scaled = {name: self.scalers[name].forward(table[name].to_numpy(np.float64)) for name in self.scalers}
+        scaled = {
+            name: scaler.forward(table[name].to_numpy(np.float64), index) for name, scaler in self.scalers.items()
+        }
         ahead = _filled(scaled, self.known, self.may_be_missing)
         times = table[self.schema.time.column]
         decoder = np.column_stack([*ahead, self.calendar.features(times)]).astype(np.float32)
@@ -165,6 +179,7 @@ class Encoding:
             "known": list(self.known),
             "calendar": self.calendar.model_dump(mode="json"),
             "scalers": {name: scaler.to_json() for name, scaler in self.scalers.items()},
+            "target_deviation": list(self.target_deviation),
             "may_be_missing": list(self.may_be_missing),
             "series": list(self.series),
         }
@@ -179,6 +194,7 @@ class Encoding:
             known=tuple(value["known"]),
             calendar=Calendar.model_validate(value["calendar"]),
             scalers={name: Scaler.from_json(scaler) for name, scaler in value["scalers"].items()},
+            target_deviation=tuple(value["target_deviation"]),
             may_be_missing=tuple(value["may_be_missing"]),
             series=tuple(value["series"]),
         )

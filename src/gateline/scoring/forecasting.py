@@ -17,7 +17,7 @@ from gateline.data.series_encoding import Encoding
 from gateline.data.splits import PARTS
 from gateline.evaluation import Figure, Scores
 from gateline.manifest import Artifact
-from gateline.metrics import by_group, by_step, forecast_metrics
+from gateline.metrics import UNITLESS_METRICS, by_group, by_step, forecast_metrics
 from gateline.tasks.forecasting import STATE, Forecaster, Forecasting, ForecastingEvaluation, open_store, read_windows
 
 SHOWN_DAYS = 14  # of forecasts in the picture
@@ -51,20 +51,22 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
     # One thread: sums over threads differ in their last bits, and an oversubscribed OpenMP crawls.
     with threadpool_limits(1):
         baselines = {name: BASELINES[name](problem, "test") for name in settings.baselines}
-    names = np.array(encoding.series, dtype=object)[np.asarray(problem.store.arrays["series"])[problem.origins["test"]]]
+    names = np.array(encoding.series, dtype=object)[problem.series("test")]
+    deviation = np.array(encoding.target_deviation)[problem.series("test")]
     key_values = _keys_of(names, encoding)
     return Scores(
-        metrics=forecast_metrics(forecast, target),
-        baselines={name: forecast_metrics(guess, target) for name, guess in baselines.items()},
+        metrics=forecast_metrics(forecast, target, deviation),
+        baselines={name: forecast_metrics(guess, target, deviation) for name, guess in baselines.items()},
         slices={
             f"{key}={value}": metrics
             for key in settings.slices
-            for value, metrics in by_group(forecast, target, key_values[key]).items()
+            for value, metrics in by_group(forecast, target, deviation, key_values[key]).items()
         },
         details={
             "unit": encoding.schema.columns[encoding.target].unit,
             "target": encoding.target,
             "mae_by_step": {"model": by_step(forecast, target)} | {n: by_step(g, target) for n, g in baselines.items()},
+            "unitless": UNITLESS_METRICS,
             "validation": {"mae": _validation_mae(problem, forecaster)},
         },
         num_windows=len(target),
@@ -109,7 +111,9 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
 
 def _validation_mae(problem: Problem, forecaster: Forecaster) -> float:
     target = np.asarray(problem.store.arrays["raw_target"])[problem.steps("validation")]
-    return forecast_metrics(forecaster.forecast(problem.store, problem.origins["validation"]), target)["mae"]
+    forecast = forecaster.forecast(problem.store, problem.origins["validation"])
+    deviation = np.array(problem.encoding.target_deviation)[problem.series("validation")]
+    return forecast_metrics(forecast, target, deviation)["mae"]
 
 
 def _keys_of(names: np.ndarray, encoding: Encoding) -> Mapping[str, np.ndarray]:

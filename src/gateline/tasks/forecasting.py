@@ -19,7 +19,7 @@ from gateline.batch import ForecastBatch
 from gateline.data.calendar import Calendar
 from gateline.data.order import Order, SequentialOrder, ShuffledOrder
 from gateline.data.scaling import Transform
-from gateline.data.series_encoding import Encoding, regular_table, series_names, series_offsets, unix_seconds
+from gateline.data.series_encoding import Encoding, Scaling, regular_table, series_names, series_offsets, unix_seconds
 from gateline.data.splits import PARTS, TimeSplit, window_origins
 from gateline.data.store import SequenceStore, save_array
 from gateline.data.windows import WindowDataset
@@ -27,7 +27,7 @@ from gateline.errors import ArtifactError, DataError, WorkloadError, did_you_mea
 from gateline.losses import summed_loss
 from gateline.manifest import Artifact, Draft
 from gateline.metrics import FORECAST_METRICS, WINDOW_METRICS
-from gateline.models.forecaster import EncoderDecoder, EncoderDecoderSettings
+from gateline.models.forecaster import ForecasterSettings, build_forecaster
 from gateline.table import TABLE, read_table, write_table
 from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
@@ -39,7 +39,7 @@ STATE = "state.json"
 WINDOWS = "windows"
 SCORING_BATCH = 512  # windows at a time where no gradients are kept
 EXAMPLE_SERIES = 2  # series in the example request
-BASELINES = ("last_value", "seasonal_naive", "seasonal_median", "ridge", "gradient_boosting")
+BASELINES = ("last_value", "seasonal_naive", "seasonal_median", "ridge", "nlinear", "gradient_boosting")
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 """Sum and count."""
@@ -92,6 +92,8 @@ class ForecastingPreprocess(Section):
     calendar: Calendar = Calendar()
     transforms: dict[str, Transform] = {}
     """By column; a column without one is only standardised."""
+    scaling: Scaling = "column"
+    """column: one mean and deviation for all series; series: one for each, where series differ in level or spread."""
     windows: Windows
     split: Split
 
@@ -204,7 +206,8 @@ class Forecaster:
         ]
         with torch.inference_mode():
             scaled = [self._network(dataset.__getitems__(some)).float() for some in rows]
-        return self.encoding.scalers[self.encoding.target].inverse(torch.cat(scaled).numpy())
+        series = np.asarray(store.arrays["series"])[origins]
+        return self.encoding.scalers[self.encoding.target].inverse(torch.cat(scaled).numpy(), series)
 
     def forecast_test_windows(self, prepared: Artifact) -> Mapping[str, Any]:
         """Forecast the test windows of a prepared folder, also one that was prepared otherwise than for this model.
@@ -212,7 +215,8 @@ class Forecaster:
         The windows' origins are found again by series and time in this model's own encoding of the table.
 
         Returns:
-            `forecast` and `target` (W, U), `origin` (W,), `series` (W,).
+            `forecast` and `target` (W, U), `origin` (W,), `series` (W,), and `deviation` (W,), the prepared folder's
+            unit of the metrics that are called scaled.
 
         Raises:
             DataError: the table lacks what this model reads, or forecasts other steps.
@@ -227,7 +231,8 @@ class Forecaster:
                 do="Models of different horizons cannot be compared; register under another name",
             )
         rows = read_windows(prepared, "test")
-        names = np.array(Encoding.from_json(state["encoding"]).series, dtype=object)[theirs.arrays["series"][rows]]
+        their_encoding, their_series = Encoding.from_json(state["encoding"]), theirs.arrays["series"][rows]
+        names = np.array(their_encoding.series, dtype=object)[their_series]
         origin = np.asarray(theirs.arrays["time"])[rows]
         table = regular_table(read_table(prepared.path / TABLE), self.encoding.schema)
         store = self.encoding.encode(table)
@@ -246,6 +251,7 @@ class Forecaster:
             "target": np.asarray(theirs.arrays["raw_target"])[rows[:, None] + np.arange(self.horizon)],
             "origin": origin,
             "series": names,
+            "deviation": np.array(their_encoding.target_deviation)[their_series],
         }
 
     def example(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -302,9 +308,9 @@ class Forecasting:
 
     name = "forecasting"
     Preprocess = ForecastingPreprocess
-    Model = EncoderDecoderSettings
+    Model = ForecasterSettings
     Evaluation = ForecastingEvaluation
-    monitors = ("loss", "mae")
+    monitors = ("loss", "mae", "mae_scaled", "mse_scaled")
 
     def check(
         self,
@@ -379,6 +385,7 @@ class Forecasting:
             known=preprocess.known,
             calendar=preprocess.calendar,
             transforms=preprocess.transforms,
+            scaling=preprocess.scaling,
         )
         store = encoding.encode(table)
         origins = window_origins(
@@ -427,9 +434,9 @@ class Forecasting:
             "horizon": state["windows"]["horizon"],
         }
 
-    def build(self, model: EncoderDecoderSettings, shapes: Mapping[str, int]) -> nn.Module:
+    def build(self, model: ForecasterSettings, shapes: Mapping[str, int]) -> nn.Module:
         """Build the network, freshly initialised."""
-        return EncoderDecoder(**shapes, settings=model)
+        return build_forecaster(model, **shapes)
 
     def order(self, prepared: Artifact, dataset: WindowDataset, training: Training, seed: int) -> Order:  # noqa: ARG002
         """Draw the training windows in a fresh random order every epoch."""
@@ -450,16 +457,21 @@ class Forecasting:
         return *summed_loss(kind, network(batch).float(), batch.target, batch.observed), None
 
     def scorer(self, prepared: Artifact, kind: str) -> Scorer:
-        """Add up the loss (scaled) and the absolute error (raw units) over the observed steps."""
+        """Add up the loss (scaled) and the errors, in raw units and in those of each series' deviation."""
         encoding = Encoding.from_json(prepared.read_json(STATE)["encoding"])
-        scaler = encoding.scalers[encoding.target]
+        scaler, deviation = encoding.scalers[encoding.target], np.array(encoding.target_deviation)
 
         def score(network: nn.Module, batch: ForecastBatch, carried: None) -> tuple[dict[str, Pair], None]:  # noqa: ARG001
             prediction = network(batch).float()
             total, count = summed_loss(kind, prediction, batch.target, batch.observed)
-            forecast, target = (scaler.inverse(each.cpu().numpy()) for each in (prediction, batch.target))
-            error = np.where(batch.observed.cpu().numpy(), np.abs(forecast - target), 0.0).sum()
-            return {"loss": (total, count), "mae": (torch.tensor(error).to(count.device), count)}, None
+            series = batch.series.cpu().numpy()
+            forecast, target = (scaler.inverse(each.cpu().numpy(), series) for each in (prediction, batch.target))
+            error = np.where(batch.observed.cpu().numpy(), np.abs(forecast - target), 0.0)
+            scaled = error / deviation[series][:, None]
+            sums = {"mae": error.sum(), "mae_scaled": scaled.sum(), "mse_scaled": np.square(scaled).sum()}
+            return {"loss": (total, count)} | {
+                name: (torch.tensor(value).to(count.device), count) for name, value in sums.items()
+            }, None
 
         return score
 
@@ -476,7 +488,7 @@ class Forecasting:
 
         config, state = read_model_json(folder, "config.json"), read_model_json(folder, "preprocessing.json")
         try:
-            network = self.build(EncoderDecoderSettings(**config["model"]), config["shapes"])
+            network = self.build(ForecasterSettings(**config["model"]), config["shapes"])
             encoding = Encoding.from_json(state["encoding"])
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(

@@ -313,7 +313,7 @@ def _model() -> str:
 # The network; `gateline check` says how many weights it has.
 model:
   # The encoder reads the past, the decoder writes all steps of the horizon.
-  kind: encoder_decoder
+  mode: direct
   # A file in gateline/cells, so far: lstm.
   cell: lstm
   # Numbers that a cell remembers; twice as many are four times as slow, and need more data.

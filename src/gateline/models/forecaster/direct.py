@@ -9,34 +9,15 @@ with the scale of Vaswani et al. (2017); linear path: Lai et al. (2018), arXiv 1
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import torch
-from pydantic import Field
 from torch import nn
 
 from gateline.batch import ForecastBatch
 from gateline.models.attention import ScaledDotAttention
-from gateline.models.stack import Stack, StackSettings
-from gateline.workload.section import Section
-
-Probability = Annotated[float, Field(ge=0, lt=1)]
-
-
-class EncoderDecoderSettings(Section):
-    """Section `model` of a forecasting workload."""
-
-    kind: Literal["encoder_decoder"] = "encoder_decoder"
-    cell: str = "lstm"
-    """A file of `gateline.cells`."""
-    hidden_size: Annotated[int, Field(ge=1)] = 64
-    num_layers: Annotated[int, Field(ge=1)] = 1
-    dropout: Probability = 0.0
-    """Of what the head reads, and between layers."""
-    attention: Literal["none", "dot"] = "none"
-    """dot: every decoder step looks back at all encoder steps."""
-    linear_path: bool = False
-    """Add a linear function of the past target, one weight per lag and step: the LSTM learns what it leaves over."""
+from gateline.models.forecaster.normalisation import LastValue, last_observed
+from gateline.models.forecaster.settings import ForecasterSettings
+from gateline.models.stack import Stack
+from gateline.randomness import Dropout
 
 
 class EncoderDecoder(nn.Module):
@@ -59,36 +40,38 @@ class EncoderDecoder(nn.Module):
         num_series: int,
         lookback: int,
         horizon: int,
-        settings: EncoderDecoderSettings,
+        settings: ForecasterSettings,
     ) -> None:
         super().__init__()
         hidden, self.horizon = settings.hidden_size, horizon
         self.num_series = num_series if num_series > 1 else 0
-        stacked = StackSettings(
-            cell=settings.cell, hidden_size=hidden, num_layers=settings.num_layers, dropout=settings.dropout
-        )
-        self.encoder = Stack(input_size=encoder_features + self.num_series, settings=stacked)
+        self.encoder = Stack(input_size=encoder_features + self.num_series, settings=settings.stack())
         # Beside what is known ahead, a decoder step reads how far ahead it is and the last observed target.
-        self.decoder = Stack(input_size=decoder_features + self.num_series + 2, settings=stacked)
+        self.decoder = Stack(input_size=decoder_features + self.num_series + 2, settings=settings.stack())
         self.attention = ScaledDotAttention(hidden, hidden) if settings.attention == "dot" else None
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.head = nn.Linear(hidden * (2 if self.attention else 1), 1)
         self.linear_path = nn.Linear(2 * lookback, horizon) if settings.linear_path else None
         if self.linear_path is not None:
             nn.init.zeros_(self.linear_path.weight)
             nn.init.zeros_(self.linear_path.bias)
+        self.normalisation = LastValue() if settings.normalisation == "last_value" else None
         self.position: torch.Tensor
         self.register_buffer("position", torch.linspace(-1, 1, horizon)[:, None], persistent=False)  # (U, 1)
 
     def forward(self, batch: ForecastBatch) -> torch.Tensor:
         """Forecast the scaled target: (B, U)."""
         past, known = batch.past, batch.known
+        if self.normalisation is not None:
+            values, level = self.normalisation(past[:, :, 0], past[:, :, 1])
+            past = torch.cat([values[:, :, None], past[:, :, 1:]], dim=2)
+        lags = past[:, :, :2]
         if self.num_series:
             which = nn.functional.one_hot(batch.series, self.num_series).to(past.dtype)[:, None]  # (B, 1, S)
             past = torch.cat([past, which.expand(-1, past.shape[1], -1)], dim=2)
             known = torch.cat([known, which.expand(-1, self.horizon, -1)], dim=2)
         encoded, state = self.encoder(past)  # (B, T, H)
-        last = last_observed(batch.past[:, :, 0], batch.past[:, :, 1])  # (B,)
+        last = last_observed(lags[:, :, 0], lags[:, :, 1])  # (B,)
         steps = [known, self.position.expand(len(past), -1, -1), last[:, None, None].expand(-1, self.horizon, 1)]
         decoded, _ = self.decoder(torch.cat(steps, dim=2), state)  # (B, U, H)
         read = [self.dropout(decoded)]
@@ -97,12 +80,5 @@ class EncoderDecoder(nn.Module):
             read.append(self.dropout(context))
         forecast = self.head(torch.cat(read, dim=2)).squeeze(2)  # (B, U)
         if self.linear_path is not None:
-            forecast = forecast + self.linear_path(batch.past[:, :, :2].flatten(1))
-        return forecast
-
-
-def last_observed(values: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
-    """Take the last observed value of each row, 0 where there is none: (B,) from two (B, T)."""
-    steps = torch.arange(1, values.shape[1] + 1, device=values.device)
-    last = (observed.bool() * steps).argmax(dim=1)  # 0 when nothing was observed, and then values there are 0
-    return values.gather(1, last[:, None]).squeeze(1)
+            forecast = forecast + self.linear_path(lags.flatten(1))
+        return forecast if self.normalisation is None else self.normalisation.inverse(forecast, level)
