@@ -148,8 +148,9 @@ class Encoding:
                 found=examples(unknown),
                 do="Leave them out, or train with them",
             )
+        series = np.repeat(np.array([places[name] for name in there], dtype=np.int64), np.diff(offsets))
         scaled = {
-            name: scaler.forward(table[name].to_numpy(np.float64), index) for name, scaler in self.scalers.items()
+            name: scaler.forward(table[name].to_numpy(np.float64), series) for name, scaler in self.scalers.items()
         }
         ahead = _filled(scaled, self.known, self.may_be_missing)
         times = table[self.schema.time.column]
@@ -157,7 +158,6 @@ class Encoding:
         target = scaled[self.target]
         past = _filled(scaled, self.past, self.may_be_missing)
         history = np.column_stack([np.nan_to_num(target), np.isfinite(target), *past])
-        series = np.array([places[name] for name in there], dtype=np.int64)
         return SequenceStore(
             {
                 "encoder": np.column_stack([history.astype(np.float32), decoder]),
@@ -165,7 +165,7 @@ class Encoding:
                 "target": target.astype(np.float32),
                 "raw_target": table[self.target].to_numpy(np.float64),
                 "time": unix_seconds(times),
-                "series": np.repeat(series, np.diff(offsets)),
+                "series": series,
             },
             offsets,
         )
