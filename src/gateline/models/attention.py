@@ -27,7 +27,11 @@ class ScaledDotAttention(nn.Module):
         self.key = nn.Linear(key_size, key_size, bias=False)
 
     def forward(
-        self, queries: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor | None = None
+        self,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        projected: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Attend.
 
@@ -35,12 +39,14 @@ class ScaledDotAttention(nn.Module):
             queries: (B, U, Hq).
             keys: (B, T, Hk).
             mask: bool (B, T), true where a key is real; None: everywhere.
+            projected: (B, T, Hk), what the layer `key` makes of the keys, for who asks the same keys step by step.
 
         Returns:
             context (B, U, Hk), and weights (B, U, T): 0 where masked, and summing to 1 over T unless a row has no real key.
         """
         keys = real_keys(keys, mask)
-        scores = self.query(queries) @ self.key(keys).transpose(1, 2) / math.sqrt(keys.shape[2])
+        projected = self.key(keys) if projected is None else projected
+        scores = self.query(queries) @ projected.transpose(1, 2) / math.sqrt(keys.shape[2])
         return weighted_mean(scores, keys, mask)
 
 
@@ -61,11 +67,16 @@ class AdditiveAttention(nn.Module):
         self.score = nn.Linear(key_size, 1, bias=False)
 
     def forward(
-        self, queries: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor | None = None
+        self,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        projected: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Attend; see `ScaledDotAttention.forward`. Takes memory for B x U x T x Hk numbers."""
         keys = real_keys(keys, mask)
-        hidden = torch.tanh(self.query(queries)[:, :, None] + self.key(keys)[:, None])  # (B, U, T, Hk)
+        projected = self.key(keys) if projected is None else projected
+        hidden = torch.tanh(self.query(queries)[:, :, None] + projected[:, None])  # (B, U, T, Hk)
         return weighted_mean(self.score(hidden).squeeze(3), keys, mask)
 
 

@@ -1,0 +1,110 @@
+"""One answer for a whole sequence. B batch, T time, F features, H hidden, D directions, C classes.
+
+The stack's outputs are pooled over the real steps and read by one linear layer. Whether the C logits are one choice (softmax)
+or C yes-or-no labels (logistic) is for the loss to say.
+
+Source: last step, Sutskever, Vinyals and Le (2014), arXiv 1409.3215; mean and maximum, Conneau et al. (2017), arXiv 1705.02364;
+attention with a learned query, Yang et al. (2016), Hierarchical attention networks, equations 5 to 7.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, cast
+
+import torch
+from torch import nn
+
+from gateline.models.attention import AdditiveAttention
+from gateline.models.sequence_input import InputSettings, SequenceInput, real_steps
+from gateline.randomness import Dropout
+
+Pooling = Literal["last", "mean", "max", "attention"]
+
+
+class ClassifierSettings(InputSettings):
+    """Section `model` of a classification workload."""
+
+    pooling: Pooling = "last"
+    """How all steps become one: last (of each direction), mean, max (of each feature), or attention (a learned weighting)."""
+
+
+class Classifier(nn.Module):
+    """Tell which of C classes a sequence belongs to.
+
+    Args:
+        num_classes: number of classes or labels C.
+        num_tokens: size of the vocabulary, where a step is a token.
+        num_features: number of features F, where a step is a vector of numbers.
+        settings: inputs, cells, pooling.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        num_tokens: int | None = None,
+        num_features: int | None = None,
+        settings: ClassifierSettings,
+    ) -> None:
+        super().__init__()
+        self.pooling: Pooling = settings.pooling
+        self.input = SequenceInput(num_tokens=num_tokens, num_features=num_features, settings=settings)
+        self.attention = LearnedQuery(self.input.output_size) if self.pooling == "attention" else None
+        self.dropout = Dropout(settings.output_dropout)
+        self.head = nn.Linear(self.input.output_size, num_classes)
+
+    def forward(self, inputs: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Compute logits (B, C); see `explain`."""
+        return self.explain(inputs, lengths)[0]
+
+    def explain(
+        self, inputs: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Compute logits, and how much each step weighs.
+
+        Args:
+            inputs: int64 (B, T) tokens, or float (B, T, F).
+            lengths: int64 (B,), 1 to T; None: all steps are real.
+
+        Returns:
+            Logits (B, C), and the weights of attention (B, T), 0 past the length; None with any other pooling.
+        """
+        y, _ = self.input(inputs, lengths=lengths)  # (B, T, H * D)
+        weights = None
+        if self.attention is not None:
+            pooled, weights = self.attention(y, real_steps(lengths, y))
+        elif self.pooling == "last":
+            pooled = self.input.stack.last_step(y, lengths)
+        else:
+            pooled = mean(y, lengths) if self.pooling == "mean" else maximum(y, lengths)
+        return cast(torch.Tensor, self.head(self.dropout(pooled))), weights
+
+
+class LearnedQuery(nn.Module):
+    """Attend over the steps of a sequence with one query that is learned and the same for all sequences.
+
+    Args:
+        size: number of features of a step.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(1, 1, size).uniform_(-1 / math.sqrt(size), 1 / math.sqrt(size)))
+        self.attention = AdditiveAttention(size, size)
+
+    def forward(self, y: torch.Tensor, real: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Attend: steps (B, T, H), real steps bool (B, T) -> pooled (B, H), weights (B, T)."""
+        context, weights = self.attention(self.query.expand(len(y), -1, -1), y, real)
+        return context.squeeze(1), weights.squeeze(1)
+
+
+def mean(y: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+    """Take the mean over the real steps: (B, T, H), 0 past the length -> (B, H)."""
+    return y.mean(dim=1) if lengths is None else y.sum(dim=1) / lengths.to(y.device, y.dtype)[:, None]
+
+
+def maximum(y: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+    """Take the largest number of each feature over the real steps: (B, T, H) -> (B, H)."""
+    real = real_steps(lengths, y)
+    return (y if real is None else y.masked_fill(~real[:, :, None], -math.inf)).amax(dim=1)

@@ -1,0 +1,192 @@
+"""From a sequence of tokens to another, as in translation.
+
+B batch, T source steps, U target steps, V target vocabulary, E embedding, H hidden, D directions of the encoder.
+
+The encoder reads the source. The decoder starts from its last state and reads, for each target token, the token before it; what
+it wrote looks back at all source steps, and both together foretell the token.
+
+Source: Sutskever, Vinyals and Le (2014), arXiv 1409.3215; Bahdanau, Cho and Bengio (2015), arXiv 1409.0473; attention after the
+cell and input feeding, Luong, Pham and Manning (2015), arXiv 1508.04025, sections 3 and 3.3; own predictions as inputs in
+training, Bengio, Vinyals, Jaitly and Shazeer (2015), arXiv 1506.03099.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, cast
+
+import torch
+from torch import nn
+
+from gateline.models.attention import AdditiveAttention, ScaledDotAttention
+from gateline.models.sequence_input import InputSettings, SequenceDropout, SequenceInput, real_steps
+from gateline.models.stack import Stack, StackSettings, StackState
+from gateline.models.tokens import TokenEmbedding, TokenHead
+from gateline.randomness import rows_rand
+
+
+class TranslatorSettings(InputSettings):
+    """Section `model` of a translation workload; cells, sizes and dropout are those of encoder and decoder alike."""
+
+    bidirectional: bool = True
+    """Of the encoder."""
+    attention: Literal["additive", "dot"] = "additive"
+    """How a target step weighs the source steps."""
+    input_feeding: bool = False
+    """A decoder step also reads what the step before it attended to; training then goes step by step, and dropout draws for
+    each step."""
+    tie_weights: bool = True
+    """Write target tokens with the numbers that they are read with."""
+
+
+class Memory(NamedTuple):
+    """What the decoder looks back at.
+
+    Args:
+        encoded: (B, T, H * D).
+        keys: (B, T, H * D), the same as the attention compares it.
+        real: bool (B, T), or None where all steps are.
+    """
+
+    encoded: torch.Tensor
+    keys: torch.Tensor
+    real: torch.Tensor | None
+
+
+class DecoderState(NamedTuple):
+    """What changes from token to token.
+
+    Args:
+        stack: state of the decoder's cells.
+        attended: (B, 1, H), what was made of the step before; None without input feeding.
+    """
+
+    stack: StackState
+    attended: torch.Tensor | None
+
+
+class Translator(nn.Module):
+    """Write a target sequence for a source sequence.
+
+    Args:
+        num_source_tokens: size of the source vocabulary.
+        num_target_tokens: size of the target vocabulary V.
+        settings: cells, attention, dropout.
+    """
+
+    def __init__(self, *, num_source_tokens: int, num_target_tokens: int, settings: TranslatorSettings) -> None:
+        super().__init__()
+        hidden, size = settings.hidden_size, settings.embedding_size or settings.hidden_size
+        self.encoder = SequenceInput(num_tokens=num_source_tokens, num_features=None, settings=settings)
+        self.bridge = Bridge(settings) if settings.bidirectional else None
+        self.embedding = TokenEmbedding(num_target_tokens, size, settings.embedding_dropout)
+        self.input_dropout = SequenceDropout(settings.input_dropout, settings.variational_dropout)
+        self.input_feeding = settings.input_feeding
+        one_way = {name: getattr(settings, name) for name in StackSettings.model_fields} | {"bidirectional": False}
+        self.decoder = Stack(input_size=size + hidden * self.input_feeding, settings=StackSettings(**one_way))
+        attention = AdditiveAttention if settings.attention == "additive" else ScaledDotAttention
+        self.attention = attention(hidden, self.encoder.output_size)
+        self.combine = nn.Linear(hidden + self.encoder.output_size, hidden)
+        self.output_dropout = SequenceDropout(settings.output_dropout, settings.variational_dropout)
+        self.head = TokenHead(hidden, num_target_tokens, self.embedding if settings.tie_weights else None)
+
+    def forward(
+        self,
+        source: torch.Tensor,
+        before: torch.Tensor,
+        source_lengths: torch.Tensor | None = None,
+        teacher_forcing: float = 1.0,
+    ) -> torch.Tensor:
+        """Compute logits (B, U, V) of the target tokens; see `explain`."""
+        return self.explain(source, before, source_lengths, teacher_forcing)[0]
+
+    def explain(
+        self,
+        source: torch.Tensor,
+        before: torch.Tensor,
+        source_lengths: torch.Tensor | None = None,
+        teacher_forcing: float = 1.0,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Foretell each target token, and say which source steps it was read from.
+
+        Args:
+            source: int64 (B, T).
+            before: int64 (B, U), the token before each target token: a begin token, then the target without its last.
+            source_lengths: int64 (B,), 1 to T; None: all steps are real.
+            teacher_forcing: probability with which a step reads `before`; else it reads what the step before it found most
+                probable. At 1, and without input feeding, all steps are computed in one pass.
+
+        Returns:
+            Logits (B, U, V), and weights of attention (B, U, T), 0 past the source's length.
+        """
+        memory, state = self.start(source, source_lengths)
+        if teacher_forcing >= 1 and not self.input_feeding:
+            attended, weights, _ = self.advance(before, memory, state)
+            return self.write(attended), weights
+        forced = None
+        if teacher_forcing < 1:
+            forced = rows_rand(before.shape, before.device) < teacher_forcing  # (B, U)
+        logits: list[torch.Tensor] = []
+        looked_at: list[torch.Tensor] = []
+        for place in range(before.shape[1]):
+            tokens = before[:, place]
+            if forced is not None and logits:  # the first step reads the begin token, there is nothing else
+                tokens = torch.where(forced[:, place], tokens, logits[-1].squeeze(1).argmax(dim=1))
+            attended, weights, state = self.advance(tokens[:, None], memory, state)
+            logits.append(self.write(attended))  # (B, 1, V)
+            looked_at.append(weights)
+        return torch.cat(logits, dim=1), torch.cat(looked_at, dim=1)
+
+    def start(self, source: torch.Tensor, source_lengths: torch.Tensor | None = None) -> tuple[Memory, DecoderState]:
+        """Read the source, int64 (B, T): what the decoder looks back at, and the state it starts from."""
+        encoded, stack = self.encoder(source, lengths=source_lengths)  # (B, T, H * D)
+        if self.bridge is not None:
+            stack = self.bridge(stack)
+        attended = encoded.new_zeros(len(source), 1, self.combine.out_features) if self.input_feeding else None
+        memory = Memory(encoded, self.attention.key(encoded), real_steps(source_lengths, source))
+        return memory, DecoderState(stack, attended)
+
+    def advance(
+        self, tokens: torch.Tensor, memory: Memory, state: DecoderState
+    ) -> tuple[torch.Tensor, torch.Tensor, DecoderState]:
+        """Read target tokens int64 (B, U), one at a time with input feeding: attended (B, U, H), weights (B, U, T), state."""
+        x = self.embedding(tokens)  # (B, U, E)
+        if state.attended is not None:
+            x = torch.cat([x, state.attended.to(x.dtype)], dim=2)
+        decoded, stack = self.decoder(self.input_dropout(x), state.stack)  # (B, U, H)
+        context, weights = self.attention(decoded, memory.encoded, memory.real, projected=memory.keys)
+        attended = torch.tanh(self.combine(torch.cat([decoded, context], dim=2)))  # (B, U, H)
+        return attended, weights, DecoderState(stack, attended if self.input_feeding else None)
+
+    def write(self, attended: torch.Tensor) -> torch.Tensor:
+        """Turn attended steps (B, U, H) into logits (B, U, V)."""
+        return cast(torch.Tensor, self.head(self.output_dropout(attended)))
+
+    def step(self, tokens: torch.Tensor, memory: Memory, state: DecoderState) -> tuple[torch.Tensor, DecoderState]:
+        """Read one token of each row, int64 (B,): logits (B, V) of the next, and the state. See `gateline.models.decoding`."""
+        attended, _, state = self.advance(tokens[:, None], Memory(*memory), DecoderState(*state))
+        return self.write(attended).squeeze(1), state
+
+
+class Bridge(nn.Module):
+    """Mix the states of both directions of an encoder into one for the decoder, unit by unit.
+
+    A mean with learned weights, and not a linear map: it stays within what a cell's state can be, whatever the cell (the
+    normaliser of sLSTM is positive). Beside attention the choice hardly matters (Britz et al., 2017, arXiv 1703.03906).
+
+    Args:
+        settings: of the encoder.
+    """
+
+    def __init__(self, settings: StackSettings) -> None:
+        super().__init__()
+        self.balance = nn.Parameter(torch.zeros(settings.num_layers, settings.hidden_size))  # (L, H)
+
+    def forward(self, state: StackState) -> StackState:
+        """Mix: states of L layers with two directions -> states of L layers."""
+        pairs = zip(torch.sigmoid(self.balance), state[0::2], state[1::2], strict=True)
+        return tuple(
+            tuple(
+                torch.lerp(backward, forward, share.to(forward.dtype)) for forward, backward in zip(*pair, strict=True)
+            )
+            for share, *pair in pairs
+        )
