@@ -91,9 +91,7 @@ def cell_options(name: str) -> list[str]:
     return [option for option in inspect.signature(cell_named(name).__init__).parameters if option not in everywhere]
 
 
-def build_cell(
-    name: str, *, input_size: int, hidden_size: int, weight_drop: float = 0.0, **options: int | float | bool
-) -> Cell:
+def build_cell(name: str, *, input_size: int, hidden_size: int, weight_drop: float = 0.0, **options: int) -> Cell:
     """Build a cell, freshly initialised; see `Cell` for its arguments.
 
     Args:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gateline.cells import Cell, State
+from gateline.cells._initial import initialise
 from gateline.cells._padding import is_padding, last_real, without_padding
 
 SHUT = 1e4  # what shuts or opens a gate for good: its sigmoid is exactly 0 or 1 in every precision, its slope exactly 0
@@ -21,13 +22,17 @@ class FusedCell(Cell):
     kernel of the CPU (`python -m benchmarks.cells` prints what that costs), and on a GPU it waits for the lengths.
 
     Args:
-        layer: `nn.LSTM` or `nn.GRU`, one layer, batch first.
+        layer: `nn.LSTM` or `nn.GRU`, one layer, batch first; initialised here.
+        gates: how many there are.
+        remembers: which of them keeps the state.
         weight_drop: see `Cell`.
     """
 
-    def __init__(self, layer: nn.LSTM | nn.GRU, weight_drop: float) -> None:
+    def __init__(self, layer: nn.LSTM | nn.GRU, *, gates: int, remembers: int, weight_drop: float) -> None:
         super().__init__(input_size=layer.input_size, hidden_size=layer.hidden_size, weight_drop=weight_drop)
         self.layer = layer
+        weight_ih, weight_hh, *biases = layer.all_weights[0]
+        initialise(weight_ih, weight_hh, biases, gates=gates, remembers=remembers)
 
     def forward(
         self, x: torch.Tensor, state: State | None = None, lengths: torch.Tensor | None = None
@@ -35,17 +40,17 @@ class FusedCell(Cell):
         """Read sequences; see `Cell.forward`."""
         if lengths is None and not (self.training and self.weight_drop):
             return self.run_layer(x, state)
-        w_ih, w_hh, *biases = self.layer.all_weights[0]
+        weight_ih, weight_hh, *biases = self.layer.all_weights[0]
         if lengths is None:
-            return self.run_kernel(x, state, [w_ih, self.dropped(w_hh), *biases])
+            return self.run_kernel(x, state, [weight_ih, self.dropped(weight_hh), *biases])
         padding = is_padding(x, lengths)
         x = torch.cat([without_padding(x, padding), padding[:, :, None].to(x.dtype)], dim=2)  # (B, T, F + 1)
-        wider = torch.cat([w_ih, self.holding(w_ih)], dim=1)  # (gates * H, F + 1)
-        y, (_, *memory) = self.run_kernel(x, state, [wider, self.dropped(w_hh), *biases])
+        wider = torch.cat([weight_ih, self.holding(weight_ih)], dim=1)  # (gates * H, F + 1)
+        y, (_, *memory) = self.run_kernel(x, state, [wider, self.dropped(weight_hh), *biases])
         return without_padding(y, padding), (last_real(y, lengths), *memory)
 
     @abstractmethod
-    def holding(self, w_ih: torch.Tensor) -> torch.Tensor:
+    def holding(self, weight_ih: torch.Tensor) -> torch.Tensor:
         """Make the input weights (gates * H, 1) of the feature that marks padding: they hold the state."""
 
     @abstractmethod
@@ -56,7 +61,7 @@ class FusedCell(Cell):
     def run_kernel(
         self, x: torch.Tensor, state: State | None, weights: list[torch.Tensor]
     ) -> tuple[torch.Tensor, State]:
-        """Run the layer's kernel with other weights: w_ih, w_hh, b_ih, b_hh."""
+        """Run the layer's kernel with other weights: weight_ih, weight_hh, bias_ih, bias_hh."""
 
     def initial_state(self, x: torch.Tensor) -> torch.Tensor:
         """Make the zeros (1, B, H) that the kernel starts from."""
@@ -64,8 +69,8 @@ class FusedCell(Cell):
 
     def gate_inputs(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute what reaches the gates of all steps from x (B, T, F) and from the h (B, T, H) of the step before."""
-        w_ih, w_hh, b_ih, b_hh = self.layer.all_weights[0]
-        return nn.functional.linear(x, w_ih, b_ih), nn.functional.linear(h, w_hh, b_hh)
+        weight_ih, weight_hh, bias_ih, bias_hh = self.layer.all_weights[0]
+        return nn.functional.linear(x, weight_ih, bias_ih), nn.functional.linear(h, weight_hh, bias_hh)
 
 
 def laid_out(weights: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -78,27 +83,3 @@ def laid_out(weights: list[torch.Tensor]) -> list[torch.Tensor]:
     buffer = torch.cat([weight.flatten() for weight in weights])
     pieces = buffer.split([weight.numel() for weight in weights])
     return [piece.view_as(weight) for piece, weight in zip(pieces, weights, strict=True)]
-
-
-def initialise(layer: nn.LSTM | nn.GRU, gates: int, remembers: int) -> None:
-    """Initialise a layer whose gates lie one after another.
-
-    Input weights start as Glorot and Bengio (2010), recurrent ones orthogonal per gate (Saxe et al., 2014), and the bias
-    of the gate that keeps the state at 1, so that a fresh cell remembers (Jozefowicz, Zaremba and Sutskever, 2015).
-
-    Args:
-        layer: to initialise.
-        gates: how many there are.
-        remembers: which of them keeps the state.
-    """
-    with torch.no_grad():
-        for name, parameter in layer.named_parameters():
-            if "weight_hh" in name:
-                for gate in parameter.chunk(gates):
-                    nn.init.orthogonal_(gate)
-            elif "weight_ih" in name:
-                nn.init.xavier_uniform_(parameter)
-            else:
-                nn.init.zeros_(parameter)
-            if "bias_ih" in name:  # of the two biases that torch adds, one is enough
-                parameter.chunk(gates)[remembers].fill_(1.0)

@@ -9,19 +9,19 @@ import torch
 from torch import nn
 
 from gateline.cells import State
-from gateline.cells._fused import SHUT, FusedCell, initialise, laid_out
+from gateline.cells._fused import SHUT, FusedCell, laid_out
 
 
 class GRU(FusedCell):
     """The cell of `nn.GRU`; its state is h alone."""
 
     def __init__(self, *, input_size: int, hidden_size: int, weight_drop: float = 0.0) -> None:
-        super().__init__(nn.GRU(input_size, hidden_size, batch_first=True), weight_drop)
-        initialise(self.layer, gates=3, remembers=1)  # in the order reset, update, candidate
+        layer = nn.GRU(input_size, hidden_size, batch_first=True)
+        super().__init__(layer, gates=3, remembers=1, weight_drop=weight_drop)  # in the order reset, update, candidate
 
-    def holding(self, w_ih: torch.Tensor) -> torch.Tensor:
+    def holding(self, weight_ih: torch.Tensor) -> torch.Tensor:
         """Open the update gate, which keeps h."""
-        gates = torch.tensor([0, SHUT, 0], dtype=w_ih.dtype, device=w_ih.device)
+        gates = torch.tensor([0, SHUT, 0], dtype=weight_ih.dtype, device=weight_ih.device)
         return gates.repeat_interleave(self.hidden_size)[:, None]
 
     def run_layer(self, x: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:

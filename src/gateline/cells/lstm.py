@@ -9,19 +9,21 @@ import torch
 from torch import nn
 
 from gateline.cells import State
-from gateline.cells._fused import SHUT, FusedCell, initialise, laid_out
+from gateline.cells._fused import SHUT, FusedCell, laid_out
 
 
 class LSTM(FusedCell):
     """The cell of `nn.LSTM`; its state is h and the cell state c."""
 
     def __init__(self, *, input_size: int, hidden_size: int, weight_drop: float = 0.0) -> None:
-        super().__init__(nn.LSTM(input_size, hidden_size, batch_first=True), weight_drop)
-        initialise(self.layer, gates=4, remembers=1)  # in the order input, forget, cell, output
+        layer = nn.LSTM(input_size, hidden_size, batch_first=True)
+        super().__init__(
+            layer, gates=4, remembers=1, weight_drop=weight_drop
+        )  # in the order input, forget, cell, output
 
-    def holding(self, w_ih: torch.Tensor) -> torch.Tensor:
+    def holding(self, weight_ih: torch.Tensor) -> torch.Tensor:
         """Shut the input gate and open the forget gate; c stays as it is."""
-        gates = torch.tensor([-SHUT, SHUT, 0, 0], dtype=w_ih.dtype, device=w_ih.device)
+        gates = torch.tensor([-SHUT, SHUT, 0, 0], dtype=weight_ih.dtype, device=weight_ih.device)
         return gates.repeat_interleave(self.hidden_size)[:, None]
 
     def run_layer(self, x: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:

@@ -25,7 +25,7 @@ class StackSettings(Section):
 
     cell: str = "lstm"
     """A file of `gateline.cells`."""
-    cell_options: dict[str, int | float | bool] = {}
+    cell_options: dict[str, int] = {}
     """What the cell has of its own, e.g. `kernel_size` of `conv_lstm`."""
     hidden_size: Size
     num_layers: Size = 1
@@ -91,15 +91,37 @@ class Stack(nn.Module):
         states: list[State] = []
         for place, cells in enumerate(self.cells()):
             read = self.drop(x) if place else x
-            before = [None] * len(cells) if state is None else state[len(states) : len(states) + len(cells)]
-            y, after = cells[0](read, before[0], lengths)
-            states.append(after)
-            if len(cells) == 2:
-                back, after = cells[1](reversed_in_time(read, lengths), before[1], lengths)
-                y = torch.cat([y, reversed_in_time(back, lengths)], dim=2)  # (B, T, H * 2)
+            written = []
+            for cell, backward in zip(cells, (False, True), strict=False):
+                before = None if state is None else state[len(states)]
+                y, after = cell(reversed_in_time(read, lengths) if backward else read, before, lengths)
+                written.append(reversed_in_time(y, lengths) if backward else y)
                 states.append(after)
-            x = x + y if self.settings.residual and x.shape[2] == y.shape[2] else y
+            x = self.join(x, written)
         return x, tuple(states)
+
+    def trace(self, x: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        """Trace the gates and states of every cell, without dropout.
+
+        Args:
+            x: (B, T, F), without padding.
+
+        Returns:
+            for each cell, in the order of the state, what `Cell.trace` returns: each (B, T, H), in the order of time.
+        """
+        traces = []
+        for cells in self.cells():
+            of_layer = [cells[0].trace(x)]
+            if len(cells) == 2:
+                of_layer.append({name: part.flip(1) for name, part in cells[1].trace(x.flip(1)).items()})
+            x = self.join(x, [trace["output"] for trace in of_layer])
+            traces += of_layer
+        return traces
+
+    def join(self, read: torch.Tensor, written: list[torch.Tensor]) -> torch.Tensor:
+        """Put what the directions of a layer wrote side by side, and add what the layer read where that is asked for."""
+        y = written[0] if len(written) == 1 else torch.cat(written, dim=2)  # (B, T, H * D)
+        return read + y if self.settings.residual and read.shape[2] == y.shape[2] else y
 
     def drop(self, x: torch.Tensor) -> torch.Tensor:
         """Drop features of what the layer below wrote."""
