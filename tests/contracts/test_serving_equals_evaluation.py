@@ -12,8 +12,9 @@ import pytest
 from gateline.errors import DataError
 from gateline.evaluation import evaluate
 from gateline.manifest import Artifact, open_artifact, write_artifact
+from gateline.predictors.forecasting import Forecaster
 from gateline.table import TABLE, read_table
-from gateline.tasks.forecasting import TASK, Forecaster, ForecastingPreprocess
+from gateline.tasks.forecasting import TASK, ForecastingPreprocess
 from gateline.training import RunSettings, train
 from gateline.workload import Workload
 from gateline.workload.schema import Schema

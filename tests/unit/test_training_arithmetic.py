@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import nn
 
+from gateline.data.prepared_windows import open_store, read_windows
 from gateline.data.series_encoding import Encoding
 from gateline.data.splits import TimeSplit, window_origins
 from gateline.errors import TrainingError
 from gateline.manifest import Artifact
 from gateline.metrics import forecast_metrics
 from gateline.tasks import Task
-from gateline.tasks.forecasting import TASK, open_store, read_windows
+from gateline.tasks.forecasting import TASK
 from gateline.training import RunSettings, train
 from gateline.training.loop import TrainingLoop
 from gateline.training.optimisation import WeightAverage, learning_rate, make_optimiser

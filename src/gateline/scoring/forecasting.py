@@ -13,12 +13,14 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from gateline.baselines.forecasting import BASELINES, Problem
+from gateline.data.prepared_windows import STATE, open_store, read_windows
 from gateline.data.series_encoding import Encoding
 from gateline.data.splits import PARTS
 from gateline.evaluation import Figure, Scores
 from gateline.manifest import Artifact
 from gateline.metrics import UNITLESS_METRICS, by_group, by_step, forecast_metrics
-from gateline.tasks.forecasting import STATE, Forecaster, Forecasting, ForecastingEvaluation, open_store, read_windows
+from gateline.predictors.forecasting import Forecaster
+from gateline.tasks.forecasting import Forecasting, ForecastingEvaluation
 
 SHOWN_DAYS = 14  # of forecasts in the picture
 SHOWN_SERIES = 3
