@@ -147,7 +147,8 @@ def test_the_last_observed_value_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"attention": "dot"}, {"linear_path": True}, {"num_layers": 2, "attention": "dot"}]
+    "settings",
+    [{}, {"attention": "dot"}, {"linear_path": True}, {"num_layers": 2, "attention": "dot"}, {"decoder": "linear"}],
 )
 def test_a_row_does_not_depend_on_its_batch_and_gradients_are_right(
     settings: dict[str, object], rng: np.random.Generator

@@ -46,4 +46,5 @@ def example(**settings: Any) -> Example:
 EXAMPLES = {
     "direct": example(),
     "direct, attention and linear path": example(attention="dot", linear_path=True),
+    "direct, linear decoder": example(decoder="linear", num_layers=2),
 }

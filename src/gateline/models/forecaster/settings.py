@@ -29,8 +29,11 @@ class ForecasterSettings(Section):
     """last_value: each window is read and forecast as its difference from the last observed target."""
     segment: Count | None = None
     """Steps of a segment; `lookback` is a multiple of it. With `mode: segment` only."""
+    decoder: Literal["recurrent", "linear"] = "recurrent"
+    """recurrent: cells read what is known ahead of each step; linear: all steps at once from the encoder's last step and all
+    that is known ahead, which costs next to nothing. linear with `mode: direct` only."""
     attention: Literal["none", "dot"] = "none"
-    """dot: every decoder step looks back at all encoder steps. With `mode: direct` only."""
+    """dot: every decoder step looks back at all encoder steps. With `mode: direct` and `decoder: recurrent` only."""
     linear_path: bool = False
     """Add a linear function of the past target, one weight per lag and step: the cells learn what it leaves over. With
     `mode: direct` only."""
@@ -41,6 +44,11 @@ class ForecasterSettings(Section):
             raise ValueError("`segment`, the number of steps of a segment, with `mode: segment`")
         if self.mode != "segment" and self.segment is not None:
             raise ValueError(f"`segment` only with `mode: segment`, got it with `mode: {self.mode}`")
+        if self.decoder == "linear" and (self.mode != "direct" or self.attention != "none"):
+            raise ValueError(
+                "`decoder: linear` only with `mode: direct` and `attention: none`, "
+                f"got it with `mode: {self.mode}` and `attention: {self.attention}`"
+            )
         if self.mode != "direct" and (self.attention != "none" or self.linear_path):
             raise ValueError(
                 f"`attention` and `linear_path` only with `mode: direct`, got them with `mode: {self.mode}`"
