@@ -24,6 +24,7 @@ class Example:
         timed: names of the tensors (B, T, ...) whose rows `lengths` is about.
         start: memory, state and first token for `gateline.models.decoding`, of a model that writes tokens.
         learning_rate: with which Adam learns the batch by heart.
+        draws: random numbers decide what it says, also in eval mode; those of a CUDA device are not those of a CPU.
     """
 
     build: Callable[[], nn.Module]
@@ -33,6 +34,7 @@ class Example:
     timed: tuple[str, ...] = ()
     start: Callable[[Any, Batch], tuple[Any, Any, torch.Tensor]] | None = None
     learning_rate: float = 0.03
+    draws: bool = False
 
 
 def tokens(generator: torch.Generator, num_tokens: int, *shape: int) -> torch.Tensor:
@@ -42,10 +44,10 @@ def tokens(generator: torch.Generator, num_tokens: int, *shape: int) -> torch.Te
 
 def masked(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """Put 0 past the length of each row of x (B, T, ...)."""
-    padding = torch.arange(x.shape[1]) >= lengths[:, None]
+    padding = ~real(lengths, x.shape[1])
     return x.masked_fill(padding.reshape(*padding.shape, *[1] * (x.ndim - 2)), 0)
 
 
 def real(lengths: torch.Tensor, steps: int) -> torch.Tensor:
     """Mark the real steps: bool (B, T)."""
-    return torch.arange(steps) < lengths[:, None]
+    return torch.arange(steps, device=lengths.device) < lengths[:, None]

@@ -35,6 +35,7 @@ def example(teacher_forcing: float = 1.0, **settings: Any) -> Example:
             logits(model, batch), batch["target"], real(batch["target_lengths"], 4)
         ),
         timed=("source",),
+        draws=0 < teacher_forcing < 1,
         start=lambda model, batch: (*model.start(batch["source"], batch["lengths"]), batch["before"][:, 0]),
     )
 
