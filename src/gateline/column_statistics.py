@@ -41,7 +41,7 @@ def statistics(frame: pd.DataFrame, schema: Schema) -> dict[str, dict[str, Json]
         if name not in frame.columns:
             continue
         values = frame[name]
-        taken = violations(values, column) if column.violation == "missing" else np.zeros(len(values), bool)
+        taken = violations(values.to_numpy(), column) if column.violation == "missing" else np.zeros(len(values), bool)
         values = values[~taken].dropna()
         described[name] = {
             "type": column.type,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext  # type: ignore[attr-defined]  # as MLflow documents it
@@ -65,12 +66,11 @@ def refuse_without_place(frame: pd.DataFrame, columns: list[str]) -> None:
     from gateline.errors import DataError, examples
 
     for name in columns:
-        rows = frame.index[frame[name].isna()].tolist() if name in frame else []
-        if rows:
+        if name in frame and (missing := pd.isna(frame[name].array)).any():
             raise DataError(
                 f"request, column {name}",
                 expected="a value in every row",
-                found=f"none in row {examples(rows)}",
+                found=f"none in row {examples(frame.index[missing].tolist())}",
                 do="Add it",
             )
 
@@ -80,8 +80,12 @@ def times_as_text(frame: pd.DataFrame) -> pd.DataFrame:
 
     MLflow's own type for time stamps has no time zone, so an offset in a request would be lost.
     """
-    times = frame.select_dtypes(include=["datetime", "datetimetz"])
-    return frame.assign(**{str(name): times[name].dt.strftime("%Y-%m-%dT%H:%M:%SZ") for name in times})
+    text = {
+        str(name): np.datetime_as_string(values.to_numpy("M8[s]"), timezone="UTC")
+        for name, values in frame.items()
+        if pd.api.types.is_datetime64_any_dtype(values.dtype)
+    }
+    return frame.assign(**text)
 
 
 def read_origin(text: str | None) -> pd.Timestamp | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +40,7 @@ class Calendar(Section):
         ]
         return cyclic + ["weekend"] * self.weekend + ["special_day"] * bool(self.special_days)
 
-    def features(self, times: pd.Series) -> np.ndarray:
+    def features(self, times: Any) -> np.ndarray:
         """Compute the features.
 
         Args:

@@ -17,7 +17,7 @@ from gateline.data.calendar import Calendar
 from gateline.data.scaling import Scaler, Transform, spread
 from gateline.data.store import SequenceStore
 from gateline.errors import DataError, examples
-from gateline.table import TEXT, clean
+from gateline.table import TEXT, Columns, clean
 from gateline.workload.schema import Schema
 from gateline.workload.section import format_span
 
@@ -123,11 +123,11 @@ class Encoding:
         masks = [f"{name}_observed" for name in self.known if name in self.may_be_missing]
         return [*self.known, *masks, *self.calendar.names()]
 
-    def encode(self, table: pd.DataFrame) -> SequenceStore:
+    def encode(self, table: pd.DataFrame | Columns) -> SequenceStore:
         """Encode a regular table.
 
         Args:
-            table: N rows in raw units, see `regular_table`.
+            table: N rows in raw units, see `regular_table` and `regular_columns`.
 
         Returns:
             A store of `encoder` float32 (N, len(encoder_names())), `decoder` float32 (N, len(decoder_names())),
@@ -150,20 +150,21 @@ class Encoding:
             )
         series = np.repeat(np.array([places[name] for name in there], dtype=np.int64), np.diff(offsets))
         scaled = {
-            name: scaler.forward(table[name].to_numpy(np.float64), series) for name, scaler in self.scalers.items()
+            name: scaler.forward(np.asarray(table[name], np.float64), series) for name, scaler in self.scalers.items()
         }
-        ahead = _filled(scaled, self.known, self.may_be_missing)
         times = table[self.schema.time.column]
-        decoder = np.column_stack([*ahead, self.calendar.features(times)]).astype(np.float32)
+        masks = {name: np.isfinite(scaled[name]) for name in (self.target, *self.may_be_missing)}
+        ahead = [scaled[name] for name in self.known] + [masks[name] for name in self.known if name in masks]
+        past = [scaled[name] for name in self.past] + [masks[name] for name in self.past if name in masks]
+        decoder = _without_gaps([*ahead, self.calendar.features(times)])
         target = scaled[self.target]
-        past = _filled(scaled, self.past, self.may_be_missing)
-        history = np.column_stack([np.nan_to_num(target), np.isfinite(target), *past])
+        history = _without_gaps([target, masks[self.target], *past])
         return SequenceStore(
             {
-                "encoder": np.column_stack([history.astype(np.float32), decoder]),
+                "encoder": np.column_stack([history, decoder]),
                 "decoder": decoder,
                 "target": target.astype(np.float32),
-                "raw_target": table[self.target].to_numpy(np.float64),
+                "raw_target": np.asarray(table[self.target], np.float64),
                 "time": unix_seconds(times),
                 "series": series,
             },
@@ -213,75 +214,75 @@ def regular_table(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     Raises:
         DataError: a time stamp is missing, stands twice in a series, or lies off the grid.
     """
+    columns = regular_columns(frame, schema)
+    texts = {name: pd.array(columns[name], dtype=TEXT) for name, c in schema.columns.items() if c.type == "text"}
+    return pd.DataFrame({**columns, **texts})
+
+
+def regular_columns(frame: pd.DataFrame, schema: Schema) -> Columns:
+    """Do what `regular_table` does, and leave it by column: most requests are regular as they come, and cost next to nothing."""
     table = clean(frame, schema)
-    time = schema.time.column
-    if table[time].isna().any():
-        raise DataError(
-            f"column {time}",
-            expected="a time stamp in every row",
-            found=f"{table[time].isna().sum()} without",
-            do="Add them",
-        )
-    for key in schema.keys:
-        if table[key].isna().any():
-            raise DataError(
-                f"column {key}",
-                expected="a name in every row, since it tells the series apart",
-                found=f"{table[key].isna().sum()} rows without",
-                do="Add them",
-            )
-    step = np.int64(schema.time.frequency.total_seconds())
-    names = series_names(table, schema)
-    if _is_regular(names, unix_seconds(table[time]), step):
+    _refuse_without_place(table, schema)
+    names, times = series_names(table, schema), table[schema.time.column]
+    labels, series = _numbered(names)
+    if not _in_order(series, times.asi8):
+        order = np.lexsort((times.asi8, series))
+        table = {name: values[order] for name, values in table.items()}
+        series, times = series[order], table[schema.time.column]
+    offsets = np.searchsorted(series, np.arange(len(labels) + 1))  # (S + 1,)
+    seconds = unix_seconds(times)
+    place, off_grid = np.divmod(seconds - seconds[offsets[:-1]][series], _seconds_per_step(schema))
+    twice = np.append((np.diff(place) == 0) & (np.diff(series) == 0), False)  # the earlier of two rows
+    if off_grid.any() or twice[:-1].any():
+        _refuse_irregular(labels, series, times, off_grid > 0, twice, schema)
+    lengths = place[offsets[1:] - 1] + 1  # (S,)
+    if lengths.sum() == len(names):
         return table
-    pieces = []
-    for name, group in table.groupby(names, sort=True):
-        rows = group
-        seconds = unix_seconds(rows[time])
-        place, off_grid = np.divmod(seconds - seconds[0], step)
-        where = f"series {name}, column {time}"
-        if off_grid.any():
-            stamps = examples(rows[time][off_grid > 0].astype(str).tolist())
-            raise DataError(
-                where,
-                expected=f"steps of {format_span(schema.time.frequency)}",
-                found=f"off the grid: {stamps}",
-                do="Resample",
-            )
-        twice = np.flatnonzero(np.diff(place) == 0)
-        if len(twice):
-            stamps = examples(rows[time].iloc[twice].astype(str).tolist())
-            raise DataError(
-                where, expected="each time stamp once", found=f"twice: {stamps}", do="Remove the duplicates"
-            )
-        if place[-1] + 1 > len(rows):
-            full = pd.date_range(rows[time].iloc[0], periods=place[-1] + 1, freq=schema.time.frequency, unit="us")
-            keys = {key: rows[key].iloc[0] for key in schema.keys}
-            rows = (
-                rows.set_index(time).reindex(full).rename_axis(time).reset_index().assign(**keys)[list(table.columns)]
-            )
-        pieces.append(rows)
-    return pd.concat(pieces, ignore_index=True) if pieces else table
+    begins = np.cumsum(lengths) - lengths
+    rows = np.full(lengths.sum(), -1)
+    rows[begins[series] + place] = np.arange(len(names))
+    first = np.repeat(offsets[:-1], lengths)
+    steps = np.arange(len(rows)) - np.repeat(begins, lengths)
+    return at_steps(table, rows, first, times.asi8[first] + steps * _seconds_per_step(schema) * 1_000_000, schema)
 
 
-def series_names(table: pd.DataFrame, schema: Schema) -> np.ndarray:
+def at_steps(table: Columns, rows: np.ndarray, series: np.ndarray, stamps: np.ndarray, schema: Schema) -> Columns:
+    """Pick rows of a table for given steps; a step that has no row is missing but for its series and its time.
+
+    Args:
+        table: N rows.
+        rows: int64 (M,), the row of each step, -1 where there is none.
+        series: int64 (M,), any row of the series of each step.
+        stamps: int64 (M,), when each step is, in microseconds.
+        schema: says which columns are keys and time.
+
+    Returns:
+        M rows.
+    """
+    picked = {name: pd.api.extensions.take(values, rows, allow_fill=True) for name, values in table.items()}
+    picked |= {key: table[key].take(series) for key in schema.keys}
+    picked[schema.time.column] = pd.DatetimeIndex(stamps.view("M8[us]"), tz="UTC").array
+    return picked
+
+
+def series_names(table: pd.DataFrame | Columns, schema: Schema) -> np.ndarray:
     """Name the series of each row by the values of its keys: object (N,)."""
     if not schema.keys:
-        return np.full(len(table), SINGLE_SERIES, dtype=object)
+        return np.full(len(table[schema.time.column]), SINGLE_SERIES, dtype=object)
     columns = [_key_text(table[key]) for key in schema.keys]
     if len(columns) > 1:
         for key, column in zip(schema.keys, columns, strict=True):
-            if (with_slash := column[column.str.contains("/", regex=False)]).any():
+            if with_slash := {text for text in column if "/" in text}:
                 raise DataError(
                     f"column {key}",
                     expected="names without a /, which stands between the keys of a series",
-                    found=examples(sorted(set(with_slash))),
+                    found=examples(sorted(with_slash)),
                     do="Replace it in the query",
                 )
     names = columns[0]
     for column in columns[1:]:
         names = names + "/" + column
-    return names.to_numpy(dtype=object)
+    return names
 
 
 def series_offsets(names: np.ndarray) -> np.ndarray:
@@ -290,30 +291,72 @@ def series_offsets(names: np.ndarray) -> np.ndarray:
     return np.array([*([0] if len(names) else []), *begins, len(names)], dtype=np.int64)
 
 
-def unix_seconds(times: pd.Series) -> np.ndarray:
+def unix_seconds(times: Any) -> np.ndarray:
     """Time stamps with a time zone as whole seconds since 1970: int64 (N,)."""
     return pd.DatetimeIndex(times).as_unit("s").asi8
 
 
-def _is_regular(names: np.ndarray, seconds: np.ndarray, step: np.int64) -> bool:
-    """Say whether rows ordered by series and time are what `regular_table` makes: each next row is one step later."""
-    offsets = series_offsets(names)
-    within = np.delete(
-        np.diff(seconds), offsets[1:-1] - 1
-    )  # not from the last row of a series to the first of the next
-    series = names[offsets[:-1]].tolist()
-    return bool((within == step).all()) and series == sorted(set(series))
+def _refuse_without_place(table: Columns, schema: Schema) -> None:
+    wanted = {schema.time.column: "a time stamp in every row"}
+    wanted |= dict.fromkeys(schema.keys, "a name in every row, since it tells the series apart")
+    for name, expected in wanted.items():
+        missing: np.ndarray = pd.isna(table[name])
+        if missing.any():
+            rows = "" if name == schema.time.column else "rows "
+            raise DataError(
+                f"column {name}", expected=expected, found=f"{int(missing.sum())} {rows}without", do="Add them"
+            )
 
 
-def _key_text(values: pd.Series) -> pd.Series:
-    # Whole numbers arrive as 7 or 7.0, depending on how the request was written; both name the same series.
-    if pd.api.types.is_numeric_dtype(values) and (values.dropna() % 1 == 0).all():
-        values = values.astype("Int64")
-    return values if values.dtype == TEXT else values.astype("str")
+def _refuse_irregular(
+    labels: np.ndarray, series: np.ndarray, times: Any, off_grid: np.ndarray, twice: np.ndarray, schema: Schema
+) -> None:
+    """Refuse the first series that is no grid; all (N,) but the names of the series, rows in order."""
+    first = series[np.argmax(off_grid | twice)]
+    where = f"series {labels[first]}, column {schema.time.column}"
+    off_grid, twice = off_grid & (series == first), twice & (series == first)
+    if off_grid.any():
+        raise DataError(
+            where,
+            expected=f"steps of {format_span(schema.time.frequency)}",
+            found=f"off the grid: {examples([str(time) for time in times[off_grid]])}",
+            do="Resample",
+        )
+    stamps = examples([str(time) for time in times[twice]])
+    raise DataError(where, expected="each time stamp once", found=f"twice: {stamps}", do="Remove the duplicates")
 
 
-def _filled(
-    scaled: Mapping[str, np.ndarray], names: tuple[str, ...], may_be_missing: tuple[str, ...]
-) -> list[np.ndarray]:
-    masks = [np.isfinite(scaled[name]) for name in names if name in may_be_missing]
-    return [*(np.nan_to_num(scaled[name]) for name in names), *masks]
+def _numbered(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """List the names of the series in order, object (S,), and say for each row which one it has, int64 (N,)."""
+    if (names == names[:1]).all():  # one series, as in most requests
+        return names[:1], np.zeros(len(names), dtype=np.int64)
+    series, labels = pd.factorize(names, sort=True)
+    return labels, series
+
+
+def _in_order(series: np.ndarray, stamps: np.ndarray) -> bool:
+    """Say whether rows are in order of series, and in each of time."""
+    next_series, step = np.diff(series), np.diff(stamps)
+    return bool(((next_series > 0) | (next_series == 0) & (step >= 0)).all())
+
+
+def _seconds_per_step(schema: Schema) -> int:
+    return int(schema.time.frequency.total_seconds())
+
+
+def _key_text(values: Any) -> np.ndarray:
+    if values.dtype == object:
+        return np.asarray(values)
+    if values.dtype != TEXT:
+        # Whole numbers arrive as 7 or 7.0, depending on how the request was written; both name the same series.
+        numbers = pd.Series(values)
+        if pd.api.types.is_numeric_dtype(numbers) and (numbers.dropna() % 1 == 0).all():
+            numbers = numbers.astype("Int64")
+        values = numbers.astype("str")
+    return np.asarray(values, dtype=object)
+
+
+def _without_gaps(columns: list[np.ndarray]) -> np.ndarray:
+    features: np.ndarray = np.column_stack(columns).astype(np.float32)
+    features[np.isnan(features)] = 0
+    return features

@@ -12,12 +12,19 @@ import torch
 from torch import nn
 
 from gateline.data.prepared_windows import STATE, open_store, read_windows
-from gateline.data.series_encoding import Encoding, regular_table, series_names, series_offsets
+from gateline.data.series_encoding import (
+    Encoding,
+    at_steps,
+    regular_columns,
+    regular_table,
+    series_names,
+    series_offsets,
+)
 from gateline.data.store import SequenceStore
 from gateline.data.windows import WindowDataset
 from gateline.errors import DataError
 from gateline.manifest import Artifact
-from gateline.table import TABLE, read_table
+from gateline.table import TABLE, Columns, read_table
 
 SCORING_BATCH = 512  # windows at a time
 EXAMPLE_SERIES = 2  # series in the example request
@@ -77,21 +84,13 @@ class Forecaster:
             raise DataError(
                 "request", expected="rows of the table", found="none", do="Send the past steps of each series"
             )
-        regular = regular_table(frame, self._asked)
-        names = series_names(regular, self._asked)
-        windows = [
-            self._window(str(names[first]), regular.iloc[first:end], origin)
-            for first, end in pairwise(series_offsets(names))
-        ]
-        table = pd.concat(windows, ignore_index=True) if len(windows) > 1 else windows[0]
+        table = self._windows(regular_columns(frame, self._asked), origin)
         store = self.encoding.encode(table)
         starts = store.offsets[:-1] + self.lookback
         forecast = self.forecast(store, starts)
         steps = (starts[:, None] + np.arange(self.horizon)).ravel()
         place = (*self._asked.keys, self._asked.time.column)
-        return pd.DataFrame(
-            {**{name: table[name].array[steps] for name in place}, self.encoding.target: forecast.ravel()}
-        )
+        return pd.DataFrame({**{name: table[name][steps] for name in place}, self.encoding.target: forecast.ravel()})
 
     def forecast(self, store: SequenceStore, origins: np.ndarray) -> np.ndarray:
         """Forecast windows of an encoded store: float64 (W, U) in raw units, for rows of first steps (W,)."""
@@ -164,27 +163,39 @@ class Forecaster:
             cut.append(rows)
         return pd.concat(cut, ignore_index=True)[[name for name, _, _ in self.input_columns]]
 
-    def _origin(self, table: pd.DataFrame, origin: pd.Timestamp | None) -> pd.Timestamp:
-        times = table[self.encoding.schema.time.column]
+    def _windows(self, table: Columns, origin: pd.Timestamp | None) -> Columns:
+        """Cut the steps origin - lookback .. origin + horizon - 1 of every series; steps that are not there are missing."""
+        names = series_names(table, self._asked)
+        stamps = table[self._asked.time.column].asi8.view("M8[us]")
+        rows, first, grid = [], [], []
+        for begin, end in pairwise(series_offsets(names)):
+            steps = self._grid(stamps[end - 1], origin)  # (T + U,)
+            place = begin + np.searchsorted(stamps[begin:end], steps)
+            there = stamps[np.minimum(place, end - 1)] == steps
+            self._refuse_if_short(str(names[begin]), steps, there)
+            rows.append(np.where(there, place, -1))
+            first.append(np.full(len(steps), begin))
+            grid.append(steps)
+        picked = np.concatenate(rows)
+        if np.array_equal(picked, np.arange(len(names))):  # the request is these very rows
+            return table
+        return at_steps(table, picked, np.concatenate(first), np.concatenate(grid).view(np.int64), self._asked)
+
+    def _grid(self, last: np.datetime64, origin: pd.Timestamp | None) -> np.ndarray:
+        """List the steps of a window, in UTC; without an origin, from the last row of its series."""
+        step = np.timedelta64(self._asked.time.frequency)
         if origin is not None:
             if origin.tzinfo is None:  # as time stamps of the table without an offset are read
-                origin = origin.tz_localize(self.encoding.schema.time.timezone)
-            return origin.tz_convert("UTC")
-        if not self.encoding.known:
-            return times.iloc[-1] + self.encoding.schema.time.frequency
-        return times.iloc[-1] - (self.horizon - 1) * pd.Timedelta(self.encoding.schema.time.frequency)
+                origin = origin.tz_localize(self._asked.time.timezone)
+            first = origin.to_datetime64().astype("M8[us]")
+        else:
+            first = last - (self.horizon - 1) * step if self.encoding.known else last + step
+        return first + step * np.arange(-self.lookback, self.horizon)
 
-    def _window(self, name: str, table: pd.DataFrame, origin: pd.Timestamp | None) -> pd.DataFrame:
-        """Cut the steps origin - lookback .. origin + horizon - 1 of one series; steps that are not there are missing."""
-        time, step = self.encoding.schema.time.column, np.timedelta64(self.encoding.schema.time.frequency)
-        first = self._origin(table, origin).to_datetime64().astype("M8[us]")
-        grid = first + step * np.arange(-self.lookback, self.horizon)
-        stamps = table[time].to_numpy("M8[us]")  # ascending
-        place = np.searchsorted(stamps, grid)
-        there = stamps[np.minimum(place, len(stamps) - 1)] == grid
+    def _refuse_if_short(self, name: str, steps: np.ndarray, there: np.ndarray) -> None:
         needed = there if self.encoding.known else there[: self.lookback]
         if not needed.all():
-            begin, end = (pd.Timestamp(moment, tz="UTC") for moment in grid[[0, len(needed) - 1]])
+            begin, end = (pd.Timestamp(step, tz="UTC") for step in steps[[0, len(needed) - 1]])
             raise DataError(
                 f"request, series {name}",
                 expected=f"{len(needed)} rows from {begin} to {end}",
@@ -192,8 +203,3 @@ class Forecaster:
                 do=f"Send {self.lookback} past steps"
                 + (f" and {self.horizon} to forecast" if self.encoding.known else ""),
             )
-        if there.all():
-            return table.iloc[place[0] : place[-1] + 1]
-        window = table.reindex(np.where(there, table.index[0] + place, -1))
-        keys = {key: table[key].iloc[0] for key in self.encoding.schema.keys}
-        return window.assign(**{time: pd.DatetimeIndex(grid, tz="UTC")}, **keys)
