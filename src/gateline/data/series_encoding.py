@@ -300,7 +300,7 @@ def _refuse_without_place(table: Columns, schema: Schema) -> None:
     wanted = {schema.time.column: "a time stamp in every row"}
     wanted |= dict.fromkeys(schema.keys, "a name in every row, since it tells the series apart")
     for name, expected in wanted.items():
-        missing: np.ndarray = pd.isna(table[name])
+        missing = np.asarray(pd.isna(table[name]))
         if missing.any():
             rows = "" if name == schema.time.column else "rows "
             raise DataError(
