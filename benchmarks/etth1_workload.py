@@ -1,0 +1,67 @@
+"""The workload `etth1` with a few settings changed, and its data prepared by the project's own steps."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import ROOT
+from gateline.adapters.expectations import validate
+from gateline.adapters.ingestion import ingest
+from gateline.data.prepared_windows import read_windows
+from gateline.manifest import Artifact, open_artifact
+from gateline.preprocessing import preprocess
+from gateline.workload import Workload
+from gateline.workload.source import Source
+
+WORKLOAD = ROOT / "workloads" / "etth1.yaml"
+
+
+def workload(changes: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the workload as JSON text, with settings of its sections replaced.
+
+    Args:
+        changes: by section, then by key; a mapping within replaces only the keys that it holds.
+    """
+    read = Workload.read(WORKLOAD)
+    sections = {name: merged(section, changes.get(name, {})) for name, section in read.sections.items()}
+    return json.dumps({"name": read.name, "task": read.task, "description": read.description, **sections})
+
+
+def merged(section: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace values, mapping by mapping."""
+    both = dict(section)
+    for key, value in changes.items():
+        both[key] = merged(both.get(key, {}), value) if isinstance(value, Mapping) else value
+    return both
+
+
+def prepare(text: str, folder: Path) -> Artifact:
+    """Run ingest, validate and preprocess."""
+    raw = ingest(Workload.read(text, "ingest").section("source", Source), folder / "raw")
+    validate(Workload.read(text, "validate"), folder / "raw", folder / "report", as_of=None)
+    report = open_artifact(folder / "report", "report")
+    return preprocess(Workload.read(text, "preprocess"), raw, report, folder / "prepared")
+
+
+def scaled_channels(prepared: Artifact, until: str) -> np.ndarray:
+    """Read the scaled target, channel by channel, up to the end of a part: float32 (C, N)."""
+    values, offsets = (np.load(prepared.path / "arrays" / f"{name}.npy") for name in ("target", "offsets"))
+    channels = np.stack([values[begin:end] for begin, end in zip(offsets[:-1], offsets[1:], strict=True)])
+    horizon = prepared.read_json("state.json")["windows"]["horizon"]
+    origins = read_windows(prepared, until)
+    return channels[:, : origins[origins < offsets[1]].max() + horizon]
+
+
+def scratch(name: str) -> Path:
+    """Make an empty folder for a benchmark."""
+    folder = Path(tempfile.gettempdir()) / f"gateline-benchmark-{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
