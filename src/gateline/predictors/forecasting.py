@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ from gateline.data.store import SequenceStore
 from gateline.data.windows import WindowDataset
 from gateline.errors import DataError
 from gateline.manifest import Artifact
+from gateline.models.stack import Stack
 from gateline.table import TABLE, Columns, read_table
 
 SCORING_BATCH = 512  # windows at a time
@@ -103,6 +104,27 @@ class Forecaster:
             scaled = [self._network(dataset.__getitems__(some)).float() for some in rows]
         series = np.asarray(store.arrays["series"])[origins]
         return self.encoding.scalers[self.encoding.target].inverse(torch.cat(scaled).numpy(), series)
+
+    def trace(self, store: SequenceStore, origins: np.ndarray) -> dict[str, np.ndarray]:
+        """Trace the gates and states of the encoder's last cell that reads forwards, while it reads the past of windows.
+
+        Args:
+            store: encoded.
+            origins: rows of first steps (W,).
+
+        Returns:
+            what `Cell.trace` returns, each (W, steps, H); the encoder may take several steps of the past as one.
+        """
+        encoder = cast(Stack, self._network.encoder)
+        read: list[torch.Tensor] = []
+        hook = encoder.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+        try:
+            self.forecast(store, origins)
+        finally:
+            hook.remove()
+        with torch.inference_mode():  # the first thing that it reads is the past
+            traced = encoder.trace(read[0])[-encoder.directions]
+        return {name: part.numpy() for name, part in traced.items()}
 
     def forecast_test_windows(self, prepared: Artifact) -> Mapping[str, Any]:
         """Forecast the test windows of a prepared folder, also one that was prepared otherwise than for this model.

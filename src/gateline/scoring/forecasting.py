@@ -20,11 +20,13 @@ from gateline.evaluation import Figure, Scores
 from gateline.manifest import Artifact
 from gateline.metrics import UNITLESS_METRICS, by_group, by_step, forecast_metrics
 from gateline.predictors.forecasting import Forecaster
+from gateline.scoring import INK, MODEL, SOFT
+from gateline.scoring.cell_gates import draw_cell_gates, look_inside
+from gateline.tasks.forecasting import TASK as FORECASTING
 from gateline.tasks.forecasting import Forecasting, ForecastingEvaluation
 
 SHOWN_DAYS = 14  # of forecasts in the picture
 SHOWN_SERIES = 3
-INK, MODEL, SOFT = "#17202a", "#0b6e99", "#9aa6b2"
 
 
 def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact, model: Artifact) -> Scores:
@@ -77,7 +79,7 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
 
 
 def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -> list[Figure]:
-    """Draw the plots into a folder: forecasts, error by step ahead, error by hour or day, training."""
+    """Draw the plots into a folder: forecasts, error by step ahead, error by hour or day, gates of the cell, training."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -96,10 +98,13 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
         }
     )
     encoding = Encoding.from_json(prepared.read_json(STATE)["encoding"])
+    forecaster = FORECASTING.load_predictor(model.path)
+    inside = look_inside(forecaster, open_store(prepared), read_windows(prepared, "test"), scores.predictions)
     draw = {
         "forecasts": (partial(_draw_forecasts, scores=scores, encoding=encoding), "Forecasts beside what happened"),
         "error_by_step": (partial(_draw_error_by_step, scores=scores), "Error by how far ahead"),
         "error_by_position": (partial(_draw_error_by_position, scores=scores, encoding=encoding), "Error over the day"),
+        "cell_gates": (partial(draw_cell_gates, inside=inside, unit=scores.details["unit"]), "Inside the cell"),
         "training": (partial(_draw_training, model=model), "Training"),
     }
     drawn = []
