@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
 
 
 @dataclass(frozen=True)
-class ForecastBatch:
+class Batch:
+    """Tensors that travel together."""
+
+    def to(self, device: torch.device, non_blocking: bool = True) -> Self:
+        """Copy to a device; from pinned memory, the copy may go on while the CPU does something else."""
+        moved = {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self._tensors().items()}
+        return replace(self, **moved)
+
+    def pin_memory(self) -> Self:
+        """Copy to memory from which a GPU can fetch by itself."""
+        return replace(self, **{name: tensor.pin_memory() for name, tensor in self._tensors().items()})
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class ForecastBatch(Batch):
     """Windows of several series.
 
     Args:
@@ -25,11 +43,19 @@ class ForecastBatch:
     target: torch.Tensor
     observed: torch.Tensor
 
-    def to(self, device: torch.device) -> ForecastBatch:
-        """Copy to a device."""
-        return ForecastBatch(
-            *(
-                tensor.to(device, non_blocking=True)
-                for tensor in (self.past, self.known, self.series, self.target, self.observed)
-            )
-        )
+
+@dataclass(frozen=True)
+class PaddedBatch(Batch):
+    """Whole sequences of different lengths.
+
+    Args:
+        values: (B, T, ...), one token, frame or vector of features per step; 0 past the length.
+        lengths: int64 (B,), real steps of each row. They stay on the CPU, where packing a batch needs them.
+    """
+
+    values: torch.Tensor
+    lengths: torch.Tensor
+
+    def to(self, device: torch.device, non_blocking: bool = True) -> Self:
+        """Copy the values to a device."""
+        return replace(self, values=self.values.to(device, non_blocking=non_blocking))

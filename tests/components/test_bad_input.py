@@ -232,7 +232,7 @@ CHANGED: dict[str, tuple[Callable[[Path], object], str, list[str]]] = {
     "report gone": (lambda a: shutil.rmtree(a / "report"), "preprocess", ["no such folder"]),
     "raw table truncated": (truncate("raw/table.parquet"), "validate", ["table.parquet", "changed"]),
     "file slipped in": (lambda a: (a / "prepared" / "extra.npy").write_bytes(b"x"), "train", ["extra.npy"]),
-    "array truncated": (truncate("prepared/arrays/encoder.npy"), "train", ["encoder.npy", "changed"]),
+    "array truncated": (truncate("prepared/arrays/values.npy"), "train", ["values.npy", "changed"]),
     "model file truncated": (truncate("model/weights.pt"), "evaluate", ["weights.pt", "changed"]),
     "manifest truncated": (truncate("model/manifest.json"), "evaluate", ["manifest.json"]),
     "verdict forged": (edit_verdict, "register", ["evaluation"]),

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from gateline.data.series_encoding import Encoding, regular_table, unix_seconds
-from gateline.data.splits import PARTS, TimeSplit, window_origins
+from gateline.data.splits import PARTS, TimeSplit, window_runs
 from gateline.errors import DataError, WorkloadError
 from gateline.manifest import Draft, open_artifact, write_artifact
 from gateline.tasks.forecasting import TASK, ForecastingEvaluation, ForecastingPreprocess
@@ -68,7 +68,7 @@ def test_changed_test_rows_change_no_statistic_no_training_row_and_no_weight(tmp
         runs.append(bytes_of(tmp_path / name, "state.json") + bytes_of(model.path, "weights.pt", "history.json"))
 
     assert runs[0] == runs[1]
-    assert bytes_of(tmp_path / "plain", "arrays/target.npy") != bytes_of(tmp_path / "altered", "arrays/target.npy")
+    assert bytes_of(tmp_path / "plain", "arrays/values.npy") != bytes_of(tmp_path / "altered", "arrays/values.npy")
 
 
 def test_changed_validation_rows_change_no_statistic(tmp_path: Path) -> None:
@@ -123,7 +123,8 @@ def test_no_window_crosses_a_border(tmp_path: Path, rng: np.random.Generator) ->
     one = np.arange(hours) * 3600 + int(begin.timestamp())
     times, offsets = np.concatenate([one, one]), np.array([0, hours, 2 * hours])
 
-    origins = window_origins(times, offsets, np.ones(2 * hours, bool), split, lookback=lookback, horizon=horizon)
+    runs = window_runs(times, offsets, np.ones(2 * hours, bool), split, lookback=lookback, horizon=horizon)
+    origins = {part: found.rows() for part, found in runs.items()}
 
     targets = {part: times[origins[part][:, None] + np.arange(horizon)] for part in PARTS}
     border = {"validation": split.validate_from.timestamp(), "test": split.test_from.timestamp()}
@@ -146,7 +147,8 @@ def test_a_planted_window_across_the_split_is_seen() -> None:
     begin = datetime(2024, 1, 1, tzinfo=UTC)
     times = np.arange(hours) * 3600 + int(begin.timestamp())
     split = TimeSplit(begin + timedelta(hours=200), begin + timedelta(hours=300))
-    origins = window_origins(times, np.array([0, hours]), np.ones(hours, bool), split, lookback=24, horizon=horizon)
+    runs = window_runs(times, np.array([0, hours]), np.ones(hours, bool), split, lookback=24, horizon=horizon)
+    origins = {part: found.rows() for part, found in runs.items()}
     all_of_them = set(range(24, hours - horizon + 1))
 
     across = all_of_them - set(np.concatenate(list(origins.values())).tolist())
@@ -159,7 +161,7 @@ def test_shuffled_rows_give_the_same_windows_as_ordered_ones(tmp_path: Path) -> 
     prepare(tmp_path / "ordered", tiny_table())
     prepare(tmp_path / "shuffled", tiny_table().sample(frac=1, random_state=3))
 
-    for name in ("state.json", "arrays/encoder.npy", "windows/train.npy", "windows/test.npy"):
+    for name in ("state.json", "arrays/values.npy", "windows/train.npy", "windows/test.npy"):
         assert bytes_of(tmp_path / "ordered", name) == bytes_of(tmp_path / "shuffled", name)
 
 
@@ -186,8 +188,8 @@ def test_what_a_past_column_says_after_the_origin_reaches_no_input(tmp_path: Pat
     first = {}
     for name in ("prepared", "other"):
         dataset = TASK.dataset(open_artifact(tmp_path / name, "prepared"), "test")
-        begins = np.array([0, 1])  # the first test windows of both series: their origin is the border itself
-        first[name] = dataset.__getitems__(begins.tolist())
+        # The first test windows of both series, one after the other: their origin is the border itself.
+        first[name] = dataset.__getitems__(np.array([0, len(dataset) // 2]))
 
     assert (first["prepared"].past == first["other"].past).all()
     assert (first["prepared"].known == first["other"].known).all()

@@ -13,7 +13,7 @@ from gateline.baselines import forecasting as baselines
 from gateline.baselines.forecasting import BASELINES, Problem
 from gateline.data.calendar import Calendar
 from gateline.data.series_encoding import Encoding, regular_table
-from gateline.data.splits import TimeSplit, window_origins
+from gateline.data.splits import TimeSplit, by_time, window_runs
 from gateline.metrics import forecast_metrics
 from gateline.workload.schema import Schema
 from tests.tiny import tiny_table, tiny_workload
@@ -32,9 +32,10 @@ def problem() -> Problem:
         calendar=Calendar(hour_of_day=1), transforms={},
     )  # fmt: skip
     store = encoding.encode(table)
-    origins = window_origins(
-        times, store.offsets, np.isfinite(store.arrays["target"]), split, lookback=LOOKBACK, horizon=HORIZON
+    runs = window_runs(
+        times, store.offsets, np.isfinite(store.arrays["values"][:, 0]), split, lookback=LOOKBACK, horizon=HORIZON
     )
+    origins = {part: by_time(rows.rows(), times) for part, rows in runs.items()}
     return Problem(store, encoding, origins, LOOKBACK, HORIZON, SEASON, CYCLE)
 
 
@@ -74,7 +75,7 @@ def test_seasonal_median_is_that_of_the_training_part_at_the_same_hour_of_the_we
     table = pd.DataFrame(
         {
             "time": pd.to_datetime(problem.store.arrays["time"], unit="s", utc=True),
-            "series": problem.store.arrays["series"],
+            "series": problem.series_of_rows(),
             "value": raw(problem),
         }
     )
@@ -125,10 +126,10 @@ def test_ridge_equals_scikit_learns_with_the_penalty_chosen_on_validation(proble
 def test_nlinear_equals_scikit_learns_ridge_above_the_last_value(problem: Problem, complete: bool) -> None:
     if complete:
         arrays = {key: np.array(value) for key, value in problem.store.arrays.items()}
-        for key in ("target", "raw_target"):
-            arrays[key] = np.where(np.isfinite(arrays[key]), arrays[key], np.nanmean(arrays[key]))
-        problem = replace(problem, store=type(problem.store)(arrays, problem.store.offsets))
-    scaled = np.asarray(problem.store.arrays["target"])
+        for target in (arrays["values"][:, 0], arrays["raw_target"]):
+            target[~np.isfinite(target)] = np.nanmean(target)
+        problem = replace(problem, store=replace(problem.store, arrays=arrays))
+    scaled = problem.scaled_target
     lags, last = {}, {}
     for part in ("train", "validation", "test"):
         rows = problem.origins[part]
@@ -158,12 +159,11 @@ def test_what_happens_after_the_origin_changes_no_forecast(name: str, problem: P
     """The test part is rewritten from the origin of the last test window on; that window's forecast stays as it was."""
     last = problem.origins["test"].max()
     arrays = {key: np.array(value) for key, value in problem.store.arrays.items()}
-    arrays["target"][last:] += 3
     arrays["raw_target"][last:] += 30
-    width = len(problem.encoding.decoder_names())
-    arrays["encoder"][last:, :-width] += 5
+    assert problem.encoding.value_names()[:3] == ["sales", "footfall", "price"]
+    arrays["values"][last:, :2] += 5  # the price and the calendar are known ahead
     other = Problem(
-        type(problem.store)(arrays, problem.store.offsets),
+        replace(problem.store, arrays=arrays),
         problem.encoding,
         problem.origins,
         LOOKBACK,

@@ -115,7 +115,7 @@ def test_the_arrays_hold_what_their_names_say() -> None:
     table["footfall"] = table["footfall"].mask(table.index == 7)
     fitted = encoding(table, calendar=Calendar(hour_of_day=1, weekend=True))
     store = fitted.encode(table)
-    encoder = dict(zip(fitted.encoder_names(), store.arrays["encoder"].T, strict=True))
+    encoder = dict(zip(fitted.encoder_names(), fitted.inputs().encoder_of(store.arrays["values"]).T, strict=True))
     sales = table["sales"].to_numpy()
 
     there = np.isfinite(sales)
@@ -132,7 +132,7 @@ def test_the_arrays_hold_what_their_names_say() -> None:
     assert store.offsets.tolist() == [0, len(table) // 2, len(table)]
     assert (store.arrays["time"] == unix_seconds(table["time"])).all()
     assert fitted.encoder_names()[-len(fitted.decoder_names()) :] == fitted.decoder_names()
-    assert np.isfinite(store.arrays["encoder"]).all()
+    assert np.isfinite(fitted.inputs().encoder_of(store.arrays["values"])).all()
 
 
 def test_an_encoding_is_read_back_exactly() -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -167,7 +168,7 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_are_touched(
 def test_one_batch_can_be_learnt_by_heart(prepared: Artifact) -> None:
     torch.manual_seed(0)
     network = TASK.build(TASK.Model(hidden_size=48), TASK.shapes(prepared))
-    batch = TASK.dataset(prepared, "train").__getitems__(list(range(16)))
+    batch = TASK.dataset(prepared, "train").__getitems__(np.arange(16))
     optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(300):
         total, count, _ = TASK.loss(network, batch, "squared", None)

@@ -14,7 +14,7 @@ from torch import nn
 
 from gateline.data.prepared_windows import open_store, read_windows
 from gateline.data.series_encoding import Encoding
-from gateline.data.splits import TimeSplit, window_origins
+from gateline.data.splits import TimeSplit, window_runs
 from gateline.errors import TrainingError
 from gateline.manifest import Artifact
 from gateline.metrics import forecast_metrics
@@ -127,7 +127,7 @@ def test_what_is_kept_is_the_average_and_what_is_validated_is_what_is_kept(prepa
 
     best = model.read_json("history.json")[model.facts["best_epoch"] - 1]
 
-    deviation = np.array(predictor.encoding.target_deviation)[np.asarray(store.arrays["series"])[origins]]
+    deviation = np.array(predictor.encoding.target_deviation)[store.static("series", origins)]
     ours = forecast_metrics(forecast, target, deviation)
     for metric in ("mae", "mae_scaled", "mse_scaled"):
         assert best[f"validation_{metric}"] == pytest.approx(ours[metric], rel=1e-5)
@@ -167,7 +167,8 @@ def origins_of(hours: int, **changes: Any) -> dict[str, np.ndarray]:
         begin + timedelta(hours=100), begin + timedelta(hours=150), begin + timedelta(hours=changes.pop("until", hours))
     )
     observed = changes.pop("observed", np.ones(hours, dtype=bool))
-    return dict(window_origins(times, np.array([0, hours]), observed, split, lookback=10, horizon=5, **changes))
+    runs = window_runs(times, np.array([0, hours]), observed, split, lookback=10, horizon=5, **changes)
+    return {part: found.rows() for part, found in runs.items()}
 
 
 def test_a_stride_thins_the_training_part_only() -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
+from gateline.data.inputs import TARGET
 from gateline.data.series_encoding import Encoding
-from gateline.data.store import SequenceStore
+from gateline.data.store import SERIES, VALUES, SequenceStore
 
 ALPHAS = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
 """Strengths of the ridge's penalty that are tried; the features are standardised."""
@@ -62,11 +64,30 @@ class Problem:
 
     def target(self, part: str) -> np.ndarray:
         """What happened, scaled: (W, U), NaN where not observed."""
-        return np.asarray(self.store.arrays["target"])[self.steps(part)]
+        return self.scaled_target[self.steps(part)]
+
+    @cached_property
+    def scaled_target(self) -> np.ndarray:
+        """Scaled target of every row: float32 (N,), NaN where missing."""
+        return np.array(self.store.arrays[VALUES][:, TARGET])
+
+    @cached_property
+    def encoder(self) -> np.ndarray:
+        """What the model's encoder reads of every row: float32 (N, Fp)."""
+        return self.encoding.inputs().encoder_of(self.store.arrays[VALUES])
+
+    @cached_property
+    def decoder(self) -> np.ndarray:
+        """What the model's decoder reads of every row: float32 (N, Fk)."""
+        return self.encoding.inputs().decoder_of(self.store.arrays[VALUES])
 
     def series(self, part: str) -> np.ndarray:
         """Number of each window's series: int64 (W,)."""
-        return np.asarray(self.store.arrays["series"])[self.origins[part]]
+        return self.store.static(SERIES, self.origins[part])
+
+    def series_of_rows(self) -> np.ndarray:
+        """Number of each row's series: int64 (N,)."""
+        return np.repeat(self.store.statics[SERIES], np.diff(self.store.offsets))
 
     def in_raw_units(self, forecast: np.ndarray, part: str) -> np.ndarray:
         """Take scaled forecasts (W, U) of a part back to raw units."""
@@ -74,7 +95,7 @@ class Problem:
 
     def training_rows(self) -> np.ndarray:
         """Mark the rows that a training window reads or forecasts: bool (N,)."""
-        marked = np.zeros(len(self.store.arrays["target"]), dtype=bool)
+        marked = np.zeros(self.store.offsets[-1], dtype=bool)
         for shift in range(-self.lookback, self.horizon):
             marked[self.origins["train"] + shift] = True
         return marked
@@ -106,7 +127,7 @@ def seasonal_median(problem: Problem, part: str) -> np.ndarray:
     """The median of the training part at the same place of the cycle, per series."""
     fitted = pd.DataFrame(
         {
-            "series": np.asarray(problem.store.arrays["series"]),
+            "series": problem.series_of_rows(),
             "position": problem.position(problem.cycle),
             "value": np.asarray(problem.store.arrays["raw_target"]),
         }
@@ -211,14 +232,14 @@ BASELINES: Mapping[str, Callable[[Problem, str], np.ndarray]] = {
 def _carried_forward(problem: Problem) -> np.ndarray:
     """Last observed raw target up to each row: (N,); the median of the training part where nothing came before."""
     target = pd.Series(np.asarray(problem.store.arrays["raw_target"]))
-    carried = target.groupby(np.asarray(problem.store.arrays["series"])).ffill()
+    carried = target.groupby(problem.series_of_rows()).ffill()
     return carried.fillna(target[problem.training_rows()].median()).to_numpy()
 
 
 def _last_scaled(problem: Problem, origins: np.ndarray) -> np.ndarray:
     """Last observed target before each origin, scaled: (W,)."""
     scaler = problem.encoding.scalers[problem.encoding.target]
-    series = np.asarray(problem.store.arrays["series"])[origins]
+    series = problem.store.static(SERIES, origins)
     return scaler.forward(_carried_forward(problem)[origins - 1], series)
 
 
@@ -234,7 +255,7 @@ class _AboveLast:
 def _above_last(problem: Problem, part: str) -> _AboveLast:
     origins = problem.origins[part]
     last = np.nan_to_num(_last_scaled(problem, origins)).astype(np.float32)
-    views = np.lib.stride_tricks.sliding_window_view(np.asarray(problem.store.arrays["target"]), problem.lookback)
+    views = np.lib.stride_tricks.sliding_window_view(problem.scaled_target, problem.lookback)
     inputs = np.nan_to_num(views[origins - problem.lookback] - last[:, None])
     return _AboveLast(inputs, problem.target(part) - last[:, None], last)
 
@@ -267,10 +288,10 @@ def _thinned(target: np.ndarray) -> np.ndarray:
 
 def _ridge_inputs(problem: Problem, part: str) -> Callable[[int], np.ndarray]:
     """Return a function from the step ahead to the features of every window: float64 (W, 2 T + ...)."""
-    encoder, decoder = problem.store.arrays["encoder"], problem.store.arrays["decoder"]
+    encoder, decoder = problem.encoder, problem.decoder
     origins = problem.origins[part]
     lags = encoder[origins[:, None] - 1 - np.arange(problem.lookback), :2].reshape(len(origins), -1)
-    series = np.asarray(problem.store.arrays["series"])[origins]
+    series = problem.store.static(SERIES, origins)
     last = np.nan_to_num(_last_scaled(problem, origins))
     season = _one_hot(problem.position(problem.season), problem.season)
     of_window = [lags, last, encoder[origins - 1, 2:], _one_hot(series, problem.store.num_series)]
@@ -281,14 +302,12 @@ def _ridge_inputs(problem: Problem, part: str) -> Callable[[int], np.ndarray]:
 
 def _boosting_inputs(problem: Problem, part: str, places: np.ndarray) -> np.ndarray:
     """Features of single steps of windows: float32 (n, ...), for n places in the flattened (W, U); trees read NaN as such."""
-    encoder, decoder = problem.store.arrays["encoder"], problem.store.arrays["decoder"]
+    encoder, decoder = problem.encoder, problem.decoder
     window, ahead = np.divmod(places, problem.horizon)
     origins = problem.origins[part][window]
-    lags = np.asarray(problem.store.arrays["target"])[
-        origins[:, None] - 1 - np.arange(min(BOOSTING_LAGS, problem.lookback))
-    ]
+    lags = problem.scaled_target[origins[:, None] - 1 - np.arange(min(BOOSTING_LAGS, problem.lookback))]
     last = _last_scaled(problem, origins)
-    series = np.asarray(problem.store.arrays["series"])[origins]
+    series = problem.store.static(SERIES, origins)
     rows = origins + ahead
     position = problem.position(problem.cycle)[rows]
     columns = [lags, last, encoder[origins - 1, 2:], series, decoder[rows], position, ahead]

@@ -32,12 +32,15 @@ def load(
     Args:
         dataset: gathers batches. Workers see the memory of this process, they do not copy it.
         batches: int64 (B,) rows of each batch.
-        workers: processes that gather ahead; 0: this process gathers each batch when it is asked for.
+        workers: processes that gather ahead; 0: this process gathers each batch when it is asked for, as it does from data
+            that live on a GPU.
         pin_memory: put batches where a GPU can fetch them while it computes; ignored where there is no GPU.
 
     Returns:
         What the data set makes of each batch.
     """
+    if getattr(dataset, "device", torch.device("cpu")).type != "cpu":
+        workers, pin_memory = 0, False
     loader: DataLoader[Any] = DataLoader(
         _OneCallPerBatch(dataset),
         batch_size=None,  # the sampler says whole batches

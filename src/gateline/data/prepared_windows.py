@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gateline.data.splits import PARTS
+from gateline.data.runs import Runs
+from gateline.data.splits import PARTS, by_time
 from gateline.data.store import SequenceStore
 from gateline.manifest import Artifact
 
@@ -17,8 +18,13 @@ def open_store(prepared: Artifact) -> SequenceStore:
     return SequenceStore.load(prepared.path)
 
 
-def read_windows(prepared: Artifact, part: str) -> np.ndarray:
-    """Read the rows of the first steps of one part's windows: int64 (W,)."""
+def open_windows(prepared: Artifact, part: str) -> Runs:
+    """Open the rows of the first steps of one part's windows, ordered by series, then by time."""
     if part not in PARTS:
         raise ValueError(f"a part is one of {PARTS}, got {part!r}")
-    return np.load(prepared.path / WINDOWS / f"{part}.npy", allow_pickle=False)
+    return Runs.load(prepared.path / WINDOWS / f"{part}.npy")
+
+
+def read_windows(prepared: Artifact, part: str) -> np.ndarray:
+    """List the rows of the first steps of one part's windows, ordered by time, then by series: int64 (W,)."""
+    return by_time(open_windows(prepared, part).rows(), open_store(prepared).arrays["time"])

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from gateline.data.calendar import Calendar
+from gateline.data.inputs import TARGET, Inputs
 from gateline.data.scaling import Scaler, Transform, spread
-from gateline.data.store import SequenceStore
+from gateline.data.store import SERIES, VALUES, SequenceStore
 from gateline.errors import DataError, examples
 from gateline.table import TEXT, Columns, clean
 from gateline.workload.schema import Schema
@@ -123,6 +124,23 @@ class Encoding:
         masks = [f"{name}_observed" for name in self.known if name in self.may_be_missing]
         return [*self.known, *masks, *self.calendar.names()]
 
+    def value_names(self) -> list[str]:
+        """Name the columns that the store holds, in order."""
+        return [self.target, *self.past, *self.known, *self.calendar.names()]
+
+    def inputs(self) -> Inputs:
+        """Say which inputs are which columns of the store, in the order of the names above."""
+        columns = [self.target, *self.past, *self.known]
+        num_values = len(self.value_names())
+        place = {name: index for index, name in enumerate(columns)}
+
+        def read(names: tuple[str, ...]) -> list[int]:
+            masks = [num_values + place[name] for name in names if name in self.may_be_missing]
+            return [*(place[name] for name in names), *masks]
+
+        decoder = [*read(self.known), *range(len(columns), num_values)]  # the calendar comes last
+        return Inputs(num_values, [TARGET, num_values + TARGET, *read(self.past), *decoder], decoder)
+
     def encode(self, table: pd.DataFrame | Columns) -> SequenceStore:
         """Encode a regular table.
 
@@ -130,9 +148,8 @@ class Encoding:
             table: N rows in raw units, see `regular_table` and `regular_columns`.
 
         Returns:
-            A store of `encoder` float32 (N, len(encoder_names())), `decoder` float32 (N, len(decoder_names())),
-            `target` float32 (N,) scaled, NaN where missing, `raw_target` float64 (N,), `time` int64 (N,) in Unix
-            seconds, `series` int64 (N,), the place of each row's series in `self.series`.
+            A store of `values` float32 (N, len(value_names())), scaled, NaN where missing; `raw_target` float64 (N,);
+            `time` int64 (N,) in Unix seconds; and per series int64 `series` (S,), its place in `self.series`.
 
         Raises:
             DataError: a series that training has not seen.
@@ -148,27 +165,21 @@ class Encoding:
                 found=examples(unknown),
                 do="Leave them out, or train with them",
             )
-        series = np.repeat(np.array([places[name] for name in there], dtype=np.int64), np.diff(offsets))
-        scaled = {
-            name: scaler.forward(np.asarray(table[name], np.float64), series) for name, scaler in self.scalers.items()
-        }
+        series = np.array([places[name] for name in there], dtype=np.int64)
+        of_row = np.repeat(series, np.diff(offsets))
+        columns = [
+            self.scalers[name].forward(np.asarray(table[name], np.float64), of_row)
+            for name in (self.target, *self.past, *self.known)
+        ]
         times = table[self.schema.time.column]
-        masks = {name: np.isfinite(scaled[name]) for name in (self.target, *self.may_be_missing)}
-        ahead = [scaled[name] for name in self.known] + [masks[name] for name in self.known if name in masks]
-        past = [scaled[name] for name in self.past] + [masks[name] for name in self.past if name in masks]
-        decoder = _without_gaps([*ahead, self.calendar.features(times)])
-        target = scaled[self.target]
-        history = _without_gaps([target, masks[self.target], *past])
         return SequenceStore(
             {
-                "encoder": np.column_stack([history, decoder]),
-                "decoder": decoder,
-                "target": target.astype(np.float32),
+                VALUES: np.column_stack([*columns, self.calendar.features(times)]).astype(np.float32),
                 "raw_target": np.asarray(table[self.target], np.float64),
                 "time": unix_seconds(times),
-                "series": series,
             },
             offsets,
+            {SERIES: series},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -354,9 +365,3 @@ def _key_text(values: Any) -> np.ndarray:
             numbers = numbers.astype("Int64")
         values = numbers.astype("str")
     return np.asarray(values, dtype=object)
-
-
-def _without_gaps(columns: list[np.ndarray]) -> np.ndarray:
-    features: np.ndarray = np.column_stack(columns).astype(np.float32)
-    features[np.isnan(features)] = 0
-    return features

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from gateline.data.runs import Runs
 from gateline.errors import DataError
 
 PARTS = ("train", "validation", "test")
@@ -47,7 +48,7 @@ class TimeSplit:
         return (times >= first) & (times < after)
 
 
-def window_origins(
+def window_runs(
     times: np.ndarray,
     offsets: np.ndarray,
     observed: np.ndarray,
@@ -56,7 +57,7 @@ def window_origins(
     lookback: int,
     horizon: int,
     stride: int = 1,
-) -> Mapping[str, np.ndarray]:
+) -> Mapping[str, Runs]:
     """Find the origins of all windows of each part.
 
     An origin is the row of the first step to forecast: inputs are the `lookback` rows before it, targets the `horizon`
@@ -69,36 +70,57 @@ def window_origins(
         split: the parts.
         lookback: number of input steps.
         horizon: number of steps to forecast.
-        stride: steps between the origins of the training part; validation and test take every origin.
+        stride: steps between the origins of the training part, counted from its first origin in any series; validation
+            and test take every origin.
 
     Returns:
-        int64 (W,) rows for each of `train`, `validation`, `test`, ordered by time, then by series.
+        W rows for each of `train`, `validation`, `test`, ordered by series, then by time.
 
     Raises:
         DataError: a part has no window.
     """
-    counted = np.concatenate([[0], np.cumsum(observed)])
-    candidates = [
-        np.arange(first + lookback, end - horizon + 1)
-        for first, end in pairwise(offsets)
-        if end - first >= lookback + horizon
-    ]
-    rows = np.concatenate(candidates) if candidates else np.zeros(0, dtype=np.int64)
-    rows = rows[counted[rows + horizon] > counted[rows]]
-    rows = rows[np.argsort(times[rows], kind="stable")]
-    origins = {}
-    for part in PARTS:
-        first, after = split.bounds(part)
-        inside = rows[(times[rows] >= first) & (times[rows + horizon - 1] < after)] if len(rows) else rows
-        if part == "train" and stride > 1:
-            step = np.unique(times[inside], return_inverse=True)[1]
-            inside = inside[step % stride == 0]
-        if len(inside) == 0:
+    found: dict[str, list[tuple[int, int]]] = {part: [] for part in PARTS}  # first row, row after the last
+    for first, end in pairwise(offsets.tolist()):
+        empty_from, empty_to = _origins_without_target(observed[first:end], horizon)
+        for part in PARTS:
+            begins, ends = np.searchsorted(times[first:end], split.bounds(part))
+            low, high = max(lookback, int(begins)), min(end - first, int(ends)) - horizon + 1
+            if low < high:
+                starts = first + np.clip([low, *empty_to], low, high)
+                stops = first + np.clip([*empty_from, high], low, high)
+                found[part] += [(a, b) for a, b in zip(starts.tolist(), stops.tolist(), strict=True) if a < b]
+    for part, ranges in found.items():
+        if not ranges:
             raise DataError(
                 f"preprocess.split: {part}",
                 expected=f"at least one window of {lookback} + {horizon} steps with a target",
                 found=f"none in {len(times)} rows",
                 do="Move the split, shorten `lookback` or `horizon`, or bring more data",
             )
-        origins[part] = inside.astype(np.int64)
-    return origins
+    runs = {part: Runs.of((a, b - a, 1) for a, b in ranges) for part, ranges in found.items()}
+    return {**runs, "train": _thinned(found["train"], times, stride)}
+
+
+def by_time(rows: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Order rows by time, then by series: int64 (W,) for rows that are ordered by series, and times (N,) of all rows."""
+    return rows[np.argsort(times[rows], kind="stable")]
+
+
+def _origins_without_target(observed: np.ndarray, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the ranges of origins of one series whose next `horizon` steps are all missing: firsts, and rows after."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], observed, [True]])))
+    gap_from, gap_to = edges[::2], edges[1::2]
+    long = gap_to - gap_from >= horizon
+    return gap_from[long], gap_to[long] - horizon + 1
+
+
+def _thinned(ranges: list[tuple[int, int]], times: np.ndarray, stride: int) -> Runs:
+    """Keep the origins that lie a multiple of `stride` steps after the earliest, so that series keep the same times."""
+    begin = min(int(times[a]) for a, _ in ranges)
+    step = int(times[ranges[0][0]] - times[ranges[0][0] - 1])  # every origin has a row before it
+    kept = []
+    for a, b in ranges:
+        first = a + -((int(times[a]) - begin) // step) % stride
+        if first < b:
+            kept.append((first, -(-(b - first) // stride), stride))
+    return Runs.of(kept)

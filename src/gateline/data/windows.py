@@ -1,85 +1,149 @@
-"""Windows over the store as a `torch` Dataset: strided views, gathered a whole batch at a time."""
+"""Data sets over the store: windows of equal length, or whole sequences of different lengths; gathered a batch at a time.
+
+A batch costs one indexing call, whatever its size, and nothing is copied but the batch: windows are views of the mapped
+file, in which each is one piece.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import copy
+from typing import Self
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
-from gateline.batch import ForecastBatch
-from gateline.data.store import SequenceStore
+from gateline.batch import ForecastBatch, PaddedBatch
+from gateline.data.inputs import TARGET, Inputs
+from gateline.data.runs import Rows
+from gateline.data.store import SERIES, VALUES, SequenceStore
 
 
 class WindowDataset(Dataset[ForecastBatch]):
     """Windows that begin at given rows of a store.
 
-    A batch costs one indexing call per array, whatever its size; nothing is copied but the batch.
-
     Args:
-        store: arrays `encoder` (N, Fp), `decoder` (N, Fk), `target` (N,) and `series` (N,).
-        origins: int64 (W,), row of the first step to forecast.
+        store: float32 `values` (N, V), NaN where missing, and, once per series, int64 `series`, its number for the model.
+        origins: W rows, of the first step to forecast.
+        inputs: what the model reads.
         lookback: number of past steps T.
         horizon: number of steps to forecast U.
     """
 
-    def __init__(self, store: SequenceStore, origins: np.ndarray, *, lookback: int, horizon: int) -> None:
-        # unfold puts the window last: (N - T + 1, Fp, T). The views share the memory of the mapped files.
-        self._past = _tensor(store.arrays["encoder"]).unfold(0, lookback, 1)
-        self._known = _tensor(store.arrays["decoder"]).unfold(0, horizon, 1)
-        self._target = _tensor(store.arrays["target"]).unfold(0, horizon, 1)
-        self._series = _tensor(store.arrays["series"])
-        self.origins = torch.from_numpy(np.array(origins, dtype=np.int64))
-        self._lookback = lookback
+    def __init__(self, store: SequenceStore, origins: Rows, *, inputs: Inputs, lookback: int, horizon: int) -> None:
+        self._store, self._origins = store, origins
+        self._values = _tensor(store.arrays[VALUES])
+        self._inputs, self._lookback, self._horizon = inputs, lookback, horizon
+        self._index_inputs()
 
     def __len__(self) -> int:
-        return len(self.origins)
+        return len(self._origins)
 
-    def __getitem__(self, index: int) -> ForecastBatch:
-        return self.__getitems__([index])
+    def __getitem__(self, place: int) -> ForecastBatch:
+        return self.__getitems__(np.array([place]))
 
-    def __getitems__(self, indices: Sequence[int] | np.ndarray) -> ForecastBatch:
-        rows = self.origins[torch.as_tensor(indices)]
-        target = self._target[rows]  # (B, U)
+    def __getitems__(self, places: np.ndarray) -> ForecastBatch:
+        rows = self._origins[np.asarray(places)]
+        steps, columns = self._lookback + self._horizon, self._values.shape[1]
+        # Row r of this view is the window that begins at step r. Windows overlap in it, and none is copied.
+        windows = self._values.as_strided((len(self._values) - steps + 1, steps * columns), (columns, 1))
+        begins = self._moved(torch.from_numpy(rows - self._lookback))
+        values = windows.index_select(0, begins).view(len(rows), steps, columns)  # (B, T + U, V)
+        there = values.isfinite()
+        inputs = torch.cat([values.nan_to_num(), there[:, :, self._masked]], dim=2)
+        past, ahead = inputs[:, : self._lookback], inputs[:, self._lookback :]
         return ForecastBatch(
-            past=self._past[rows - self._lookback].transpose(1, 2).contiguous(),  # (B, T, Fp)
-            known=self._known[rows].transpose(1, 2).contiguous(),  # (B, U, Fk)
-            series=self._series[rows],
-            target=target.nan_to_num(),
-            observed=target.isfinite(),
+            past=past.index_select(2, self._encoder),  # (B, T, Fp)
+            known=ahead.index_select(2, self._decoder),  # (B, U, Fk)
+            series=self._moved(torch.from_numpy(self._store.static(SERIES, rows))),
+            target=ahead[:, :, TARGET].contiguous(),
+            observed=there[:, self._lookback :, TARGET].contiguous(),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that `to` moves."""
+        return self._values.nbytes
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are gathered."""
+        return self._values.device
+
+    def to(self, device: torch.device) -> Self:
+        """Copy the values to a device; batches are gathered and stay there."""
+        moved = copy.copy(self)
+        moved._values = self._values.to(device)
+        moved._index_inputs()
+        return moved
+
+    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self._values.device, non_blocking=True)
+
+    def _index_inputs(self) -> None:
+        """Say where the inputs stand in a gathered batch, behind whose V values come those masks that are read."""
+        masked = self._inputs.masked
+        place = {self._inputs.num_values + v: self._inputs.num_values + at for at, v in enumerate(masked)}
+        self._masked, self._encoder, self._decoder = (
+            self._moved(torch.tensor(index, dtype=torch.int64))
+            for index in (
+                masked,
+                [place.get(one, one) for one in self._inputs.encoder],
+                [place.get(one, one) for one in self._inputs.decoder],
+            )
         )
 
 
-class ShuffledSampler(Sampler[int]):
-    """A fresh random order every epoch, or a random share of it, from a generator whose state can be saved.
+class VariableLengthDataset(Dataset[PaddedBatch]):
+    """Whole series of a store, padded to the longest of their batch.
 
     Args:
-        size: number of windows.
-        generator: where the order comes from.
-        share: part of the windows that an epoch draws, 0 < share <= 1.
+        values: (N, ...) tokens, frames or features of all sequences, laid end to end.
+        offsets: int64 (S + 1,), sequence s stands in values[offsets[s]:offsets[s + 1]].
+        rows: int64 (W,), the sequences that belong to the data set; None: all.
     """
 
-    def __init__(self, size: int, generator: torch.Generator, share: float = 1.0) -> None:
-        self._size = size
-        self._generator = generator
-        self._drawn = max(1, round(size * share))
+    def __init__(self, values: np.ndarray, offsets: np.ndarray, rows: np.ndarray | None = None) -> None:
+        self._values = _tensor(values)
+        rows = np.arange(len(offsets) - 1) if rows is None else rows
+        self._begins = offsets[rows]
+        self.lengths = offsets[rows + 1] - self._begins
+        """int64 (W,), steps of each sequence."""
 
     def __len__(self) -> int:
-        return self._drawn
+        return len(self.lengths)
 
-    def __iter__(self) -> Iterator[int]:
-        yield from torch.randperm(self._size, generator=self._generator)[: self._drawn].tolist()
+    def __getitem__(self, place: int) -> PaddedBatch:
+        return self.__getitems__(np.array([place]))
 
+    def __getitems__(self, places: np.ndarray) -> PaddedBatch:
+        begins, lengths = self._begins[places], self.lengths[places]
+        steps = np.arange(lengths.max())
+        real = steps < lengths[:, None]  # (B, T)
+        # Steps past the length read row 0 and are blanked afterwards: there is always a row 0, and it is in the cache.
+        index = np.where(real, begins[:, None] + steps, 0)
+        device = self._values.device
+        values = self._values[torch.from_numpy(index).to(device, non_blocking=True)]  # (B, T, ...)
+        padding = torch.from_numpy(~real).to(device, non_blocking=True)
+        return PaddedBatch(
+            values.masked_fill_(padding.view(*real.shape, *(1,) * (values.ndim - 2)), 0), torch.from_numpy(lengths)
+        )
 
-def batches(dataset: WindowDataset, batch_size: int, sampler: Sampler[int] | None = None) -> DataLoader[ForecastBatch]:
-    """Make a DataLoader whose batches the data set gathers itself."""
-    return DataLoader(dataset, batch_size=batch_size, sampler=sampler, collate_fn=_as_gathered)
+    @property
+    def nbytes(self) -> int:
+        """Bytes that `to` moves."""
+        return self._values.nbytes
 
+    @property
+    def device(self) -> torch.device:
+        """Where batches are gathered."""
+        return self._values.device
 
-def _as_gathered(batch: Any) -> Any:
-    return batch
+    def to(self, device: torch.device) -> Self:
+        """Copy the values to a device; batches are gathered and stay there."""
+        moved = copy.copy(self)
+        moved._values = self._values.to(device)
+        return moved
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:

@@ -20,7 +20,7 @@ from gateline.data.series_encoding import (
     series_names,
     series_offsets,
 )
-from gateline.data.store import SequenceStore
+from gateline.data.store import SERIES, SequenceStore
 from gateline.data.windows import WindowDataset
 from gateline.errors import DataError
 from gateline.manifest import Artifact
@@ -44,6 +44,7 @@ class Forecaster:
     def __init__(self, network: nn.Module, encoding: Encoding, *, lookback: int, horizon: int) -> None:
         self._network = network.eval()
         self.encoding = encoding
+        self._inputs = encoding.inputs()
         self.lookback = lookback
         self.horizon = horizon
         schema, needed = encoding.schema, {name for name, _, _ in self.input_columns}
@@ -95,14 +96,14 @@ class Forecaster:
 
     def forecast(self, store: SequenceStore, origins: np.ndarray) -> np.ndarray:
         """Forecast windows of an encoded store: float64 (W, U) in raw units, for rows of first steps (W,)."""
-        dataset = WindowDataset(store, origins, lookback=self.lookback, horizon=self.horizon)
+        dataset = WindowDataset(store, origins, inputs=self._inputs, lookback=self.lookback, horizon=self.horizon)
         # Without a DataLoader: to set one up takes longer than to forecast one window.
         rows = [
             np.arange(len(dataset))[first : first + SCORING_BATCH] for first in range(0, len(dataset), SCORING_BATCH)
         ]
         with torch.inference_mode():
             scaled = [self._network(dataset.__getitems__(some)).float() for some in rows]
-        series = np.asarray(store.arrays["series"])[origins]
+        series = store.static(SERIES, origins)
         return self.encoding.scalers[self.encoding.target].inverse(torch.cat(scaled).numpy(), series)
 
     def trace(self, store: SequenceStore, origins: np.ndarray) -> dict[str, np.ndarray]:
@@ -148,7 +149,7 @@ class Forecaster:
                 do="Models of different horizons cannot be compared; register under another name",
             )
         rows = read_windows(prepared, "test")
-        their_encoding, their_series = Encoding.from_json(state["encoding"]), theirs.arrays["series"][rows]
+        their_encoding, their_series = Encoding.from_json(state["encoding"]), theirs.static(SERIES, rows)
         names = np.array(their_encoding.series, dtype=object)[their_series]
         origin = np.asarray(theirs.arrays["time"])[rows]
         table = regular_table(read_table(prepared.path / TABLE), self.encoding.schema)

@@ -15,12 +15,13 @@ from torch import nn
 
 from gateline.batch import ForecastBatch
 from gateline.data.calendar import Calendar
+from gateline.data.inputs import TARGET
 from gateline.data.order import Order, SequentialOrder, ShuffledOrder
-from gateline.data.prepared_windows import STATE, WINDOWS, open_store, read_windows
+from gateline.data.prepared_windows import STATE, WINDOWS, open_store, open_windows
 from gateline.data.scaling import Transform
 from gateline.data.series_encoding import Encoding, Scaling, regular_table, unix_seconds
-from gateline.data.splits import TimeSplit, window_origins
-from gateline.data.store import save_array
+from gateline.data.splits import TimeSplit, window_runs
+from gateline.data.store import VALUES
 from gateline.data.windows import WindowDataset
 from gateline.errors import ArtifactError, WorkloadError, did_you_mean, examples
 from gateline.losses import summed_loss
@@ -169,8 +170,9 @@ class Forecasting:
         """Write the folder `prepared`.
 
             prepared/
-            ├── arrays/*.npy          encoder, decoder, target, raw_target, time, series (one row per step), offsets
-            ├── windows/{train,validation,test}.npy     row of the first step of each window
+            ├── arrays/*.npy          values, raw_target, time (one row per step), offsets
+            ├── statics/series.npy    which series each is (one row per series)
+            ├── windows/{train,validation,test}.npy     first steps of the windows, in runs of (first row, number, stride)
             ├── state.json            encoding (fitted on the training part), windows, split
             └── table.parquet         the table in raw units, cleaned and without gaps
 
@@ -192,10 +194,10 @@ class Forecasting:
             scaling=preprocess.scaling,
         )
         store = encoding.encode(table)
-        origins = window_origins(
+        origins = window_runs(
             times,
             store.offsets,
-            np.isfinite(store.arrays["target"]),
+            np.isfinite(store.arrays[VALUES][:, TARGET]),
             split,
             lookback=preprocess.windows.lookback,
             horizon=preprocess.windows.horizon,
@@ -204,7 +206,7 @@ class Forecasting:
         store.save(draft.path)
         (draft.path / WINDOWS).mkdir()
         for part, rows in origins.items():
-            save_array(draft.path / WINDOWS / f"{part}.npy", rows)
+            rows.save(draft.path / WINDOWS / f"{part}.npy")
         write_table(table, draft.path / TABLE)
         windows = preprocess.windows.model_dump(mode="json")
         split_as_json = preprocess.split.model_dump(mode="json")
@@ -220,10 +222,14 @@ class Forecasting:
         }
 
     def dataset(self, prepared: Artifact, part: str) -> WindowDataset:
-        """Open the windows of one part."""
-        windows = prepared.read_json(STATE)["windows"]
+        """Open the windows of one part, ordered by series, then by time."""
+        state = prepared.read_json(STATE)
         return WindowDataset(
-            open_store(prepared), read_windows(prepared, part), lookback=windows["lookback"], horizon=windows["horizon"]
+            open_store(prepared),
+            open_windows(prepared, part),
+            inputs=Encoding.from_json(state["encoding"]).inputs(),
+            lookback=state["windows"]["lookback"],
+            horizon=state["windows"]["horizon"],
         )
 
     def shapes(self, prepared: Artifact) -> dict[str, int]:

@@ -1,0 +1,46 @@
+"""Which inputs of a model are made of which columns of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+TARGET = 0
+"""The column of a store's `values` that is forecast."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Inputs of a forecaster, made of columns of `values` (N, V), which are NaN where missing.
+
+    An input v < V is column v, with 0 where it is missing; an input V + v says whether column v is there. So no number
+    is stored twice, and whether it is there is not stored at all.
+
+    Args:
+        num_values: number of columns V.
+        encoder: Fp inputs of a past step.
+        decoder: Fk inputs of a step to forecast.
+    """
+
+    num_values: int
+    encoder: Sequence[int]
+    decoder: Sequence[int]
+
+    @property
+    def masked(self) -> list[int]:
+        """Columns of which an input says whether they are there, in order."""
+        return sorted({one - self.num_values for one in (*self.encoder, *self.decoder) if one >= self.num_values})
+
+    def encoder_of(self, values: np.ndarray) -> np.ndarray:
+        """What the encoder reads of every row: float32 (N, Fp)."""
+        return self._of(values, self.encoder)
+
+    def decoder_of(self, values: np.ndarray) -> np.ndarray:
+        """What the decoder reads of every row: float32 (N, Fk)."""
+        return self._of(values, self.decoder)
+
+    def _of(self, values: np.ndarray, inputs: Sequence[int]) -> np.ndarray:
+        filled = np.column_stack([np.nan_to_num(values), np.isfinite(values)])
+        return filled[:, list(inputs)].astype(np.float32)
