@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import numpy as np
 from benchmarks.machine import ROOT
 from gateline.adapters.expectations import validate
 from gateline.adapters.ingestion import ingest
-from gateline.data.prepared_windows import read_windows
+from gateline.data.inputs import TARGET
+from gateline.data.prepared_windows import open_store, read_windows
+from gateline.data.store import VALUES
 from gateline.manifest import Artifact, open_artifact
 from gateline.preprocessing import preprocess
 from gateline.workload import Workload
@@ -52,8 +55,9 @@ def prepare(text: str, folder: Path) -> Artifact:
 
 def scaled_channels(prepared: Artifact, until: str) -> np.ndarray:
     """Read the scaled target, channel by channel, up to the end of a part: float32 (C, N)."""
-    values, offsets = (np.load(prepared.path / "arrays" / f"{name}.npy") for name in ("target", "offsets"))
-    channels = np.stack([values[begin:end] for begin, end in zip(offsets[:-1], offsets[1:], strict=True)])
+    store = open_store(prepared)
+    values, offsets = store.arrays[VALUES][:, TARGET], store.offsets
+    channels = np.stack([values[begin:end] for begin, end in pairwise(offsets)])
     horizon = prepared.read_json("state.json")["windows"]["horizon"]
     origins = read_windows(prepared, until)
     return channels[:, : origins[origins < offsets[1]].max() + horizon]
