@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import torch
 
 from gateline.cells import Cell, State, build_cell, cell_names, cell_options
 from gateline.errors import WorkloadError
-from tests.equations import EQUATIONS, INTEGRALS
+from tests.equations import EQUATIONS, INTEGRALS, integral_of_gru
 
 F, H, T = 3, 4, 6
 LENGTHS = torch.tensor([6, 1, 4])
@@ -277,6 +279,21 @@ def test_a_fresh_cell_remembers() -> None:
     assert update.tolist() == [0] * H + [1] * H + [0] * H
     for gate in lstm.state_dict()["layer.weight_hh_l0"].chunk(4):
         torch.testing.assert_close(gate @ gate.T, torch.eye(H))
+
+
+def test_the_recipe_in_the_documents_is_a_cell(root: Path, rng: np.random.Generator) -> None:
+    recipe = (root / "docs" / "add-a-cell.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    written: dict[str, Any] = {}
+    exec(recipe, written)
+    cell = written["CELL"](input_size=F, hidden_size=H).double()
+    x = read_by(cell, rng)
+    y, state = cell(x, None, LENGTHS)
+
+    assert_close([y[2:, :4], *row(state, 2)], [cell(x[2:, :4])[0], *cell(x[2:, :4])[1]])
+    assert_close([integral_of_gru(cell, cell.trace(x), None)], [cell(x)[0]])
+    precise = cell.float()(x.float())[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_close([cell(x.float())[0]], [precise], within=0.05)
 
 
 def test_what_is_no_cell_and_no_option_is_refused() -> None:

@@ -65,11 +65,9 @@ class StepCell(Cell):
         """Return gates, cell state and output; see `Cell.trace`."""
         after, gates = zip(*self.walk(x, state, self.weight_hh), strict=True)
         over_time = [torch.stack(part, dim=1) for part in zip(*gates, strict=True)]
-        return {
-            **dict(zip(self.gates, over_time, strict=True)),
-            "cell_state": torch.stack([h_and_c[1] for h_and_c in after], dim=1),
-            "output": torch.stack([h_and_c[0] for h_and_c in after], dim=1),
-        }
+        states = [torch.stack(part, dim=1) for part in zip(*after, strict=True)]
+        remembered = states[1] if len(states) > 1 else states[0]
+        return {**dict(zip(self.gates, over_time, strict=True)), "cell_state": remembered, "output": states[0]}
 
     def walk(self, x: torch.Tensor, state: State | None, weight_hh: torch.Tensor) -> Iterator[tuple[State, State]]:
         """Go through x (B, T, F) and hand out state and gates of every step."""

@@ -21,8 +21,9 @@ class GRU(FusedCell):
 
     def holding(self, weight_ih: torch.Tensor) -> torch.Tensor:
         """Open the update gate, which keeps h."""
-        gates = torch.tensor([0, SHUT, 0], dtype=weight_ih.dtype, device=weight_ih.device)
-        return gates.repeat_interleave(self.hidden_size)[:, None]
+        column = weight_ih.new_zeros(len(weight_ih), 1)
+        column[self.hidden_size : 2 * self.hidden_size] = SHUT
+        return column
 
     def run_layer(self, x: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
         """Run `nn.GRU`."""

@@ -23,8 +23,10 @@ class LSTM(FusedCell):
 
     def holding(self, weight_ih: torch.Tensor) -> torch.Tensor:
         """Shut the input gate and open the forget gate; c stays as it is."""
-        gates = torch.tensor([-SHUT, SHUT, 0, 0], dtype=weight_ih.dtype, device=weight_ih.device)
-        return gates.repeat_interleave(self.hidden_size)[:, None]
+        column = weight_ih.new_zeros(len(weight_ih), 1)
+        column[: self.hidden_size] = -SHUT
+        column[self.hidden_size : 2 * self.hidden_size] = SHUT
+        return column
 
     def run_layer(self, x: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
         """Run `nn.LSTM`."""

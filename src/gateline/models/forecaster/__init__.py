@@ -7,6 +7,7 @@ from torch import nn
 from gateline.models.forecaster.direct import EncoderDecoder
 from gateline.models.forecaster.segment import SegmentForecaster
 from gateline.models.forecaster.settings import ForecasterSettings
+from gateline.models.sequence_input import require_cell
 
 __all__ = ["ForecasterSettings", "build_forecaster"]
 
@@ -25,8 +26,9 @@ def build_forecaster(
     """Build the network of `settings.mode`, freshly initialised; for the other arguments see the modes.
 
     Raises:
-        WorkloadError: the settings do not fit the windows.
+        WorkloadError: the settings do not fit the windows, or the cell reads pictures.
     """
+    require_cell(settings.cell, reads_pictures=False)
     return MODES[settings.mode](
         encoder_features=encoder_features,
         decoder_features=decoder_features,
