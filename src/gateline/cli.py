@@ -11,6 +11,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec
 
@@ -168,6 +169,35 @@ def run(
     name = project.resolve(workload).stem
     _say("")
     print_summary(summarise(name, project.artifacts(name)), _console(), Path.cwd())
+
+
+@app.command(
+    short_help="Try learning rates on the training part and suggest one.",
+    epilog="\b\nExample:\n  gateline learning-rate flight_delays\n",
+)
+@_in_one_line
+def learning_rate(
+    workload: Annotated[
+        str, typer.Argument(metavar="WORKLOAD", help="Name of a workload, or path of its file.", show_default=False)
+    ],
+) -> None:
+    """Train for a moment with a learning rate that rises from step to step, and say where the loss fell and ran away.
+
+    Reads the folder that preprocess wrote, and writes nothing: put what you choose into training.learning_rate.
+    """
+    from gateline.adapters.project import Project
+    from gateline.manifest import open_artifact
+    from gateline.training.learning_rate_finder import find_learning_rate
+    from gateline.workload import Workload
+
+    project = Project.find(Path.cwd())
+    path = project.resolve(workload)
+    prepared = open_artifact(project.artifacts(path.stem) / "prepared", "prepared")
+    run = replace(project.run_settings(), processes=1)
+    sweep = find_learning_rate(Workload.read(path, "train"), prepared, run)
+    for place in range(0, len(sweep.rates), 10):
+        print(f"{sweep.rates[place]:9.2g}   loss {sweep.losses[place]:.4g}")
+    print(f"\nSuggested: learning_rate: {sweep.suggested:.2g} (a tenth of the rate at which the loss was lowest)")
 
 
 @app.command(

@@ -10,13 +10,16 @@ PROJECT/
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from gateline.errors import WorkloadError, did_you_mean
+
+if TYPE_CHECKING:
+    from gateline.training import RunSettings
 
 PARAMS, WORKLOADS, ARTIFACTS, DVC = "params.yaml", "workloads", "artifacts", "dvc.yaml"
 
@@ -91,6 +94,26 @@ class Project:
                 f"{path}: workloads", expected="a list of names", found=repr(names)[:80], do="Write one"
             )
         return dict(content)
+
+    def run_settings(self) -> RunSettings:
+        """Read what `params.yaml` says for the whole run.
+
+        Raises:
+            WorkloadError: a setting is missing or cannot be used.
+        """
+        from gateline.training import RunSettings
+
+        params = self.params()
+        names = [field.name for field in fields(RunSettings)]
+        missing = [name for name in names if name not in params]
+        if missing:
+            raise WorkloadError(
+                self.root / PARAMS,
+                expected=f"the keys {', '.join(names)}",
+                found=f"no {', '.join(missing)}",
+                do="Add it",
+            )
+        return RunSettings(**{name: params[name] for name in names})
 
     def add_workload(self, name: str, text: str) -> None:
         """Write a workload's file and enter its name into `params.yaml`, whose comments stay as they are.

@@ -129,14 +129,14 @@ class TrainingLoop:
         """Take the optimiser steps that this epoch still needs, one per batch."""
         self.network.train()
         steps = len(self.order)
-        loaded = self._load_parts(range(self.step, steps))
+        loaded = self.load_parts(range(self.step, steps))
         while self.step < steps:
             due = checkpoint is not None and time.monotonic() - self.saved_at > SAVE_EVERY_SECONDS
             self.optimiser.zero_grad(set_to_none=True)
             facts = self.gradients(loaded)  # loss, elements, and flags of this process
             flags = torch.tensor([float(stop()), float(due)], device=self.device)
             facts = self.added_up(torch.cat([facts, flags]), checkpoint)
-            self.update(facts)
+            self.update(facts, self.learning_rate())
             self.step += 1
             if self.step % self.read_every == 0 or self.step == steps:
                 self.refuse_if_not_finite()
@@ -178,14 +178,26 @@ class TrainingLoop:
                 self.save(checkpoint)
             raise
 
-    def update(self, facts: torch.Tensor) -> None:
+    def load_parts(self, steps: Sequence[int]) -> Iterator[Any]:
+        """Load our parts of the batches of some steps of this epoch, one after the other."""
+
+        def parts() -> Iterator[np.ndarray]:
+            for step in steps:
+                rows = self.order.batch(epoch, step)
+                yield from (rows[first:last] for first, last in self._parts(len(rows)) if first < last)
+
+        epoch = self.epoch
+        on_cuda = self.device.type == "cuda" and getattr(self.train_set, "device", None) != self.device
+        return iter(load(self.train_set, parts(), workers=self.training.workers, pin_memory=on_cuda))
+
+    def update(self, facts: torch.Tensor, rate: float) -> None:
         """Take the step: unscale, divide by the elements of the whole batch, clip, and let the optimiser go.
 
         A step whose loss or gradient is no number leaves the weights alone.
         """
         rows = len(self.order.batch(self.epoch, self.step))
         for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = rate
         self.scaler.unscale_(self.optimiser)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         mean = rows / facts[1].clamp(min=1)
@@ -339,16 +351,6 @@ class TrainingLoop:
         first, last = self.processes.share(rows)
         cuts = [part_of(last - first, place, self.training.accumulate) for place in range(self.training.accumulate)]
         return [(first + begin, first + end) for begin, end in cuts]
-
-    def _load_parts(self, steps: Sequence[int]) -> Iterator[Any]:
-        def parts() -> Iterator[np.ndarray]:
-            for step in steps:
-                rows = self.order.batch(epoch, step)
-                yield from (rows[first:last] for first, last in self._parts(len(rows)) if first < last)
-
-        epoch = self.epoch
-        on_cuda = self.device.type == "cuda" and getattr(self.train_set, "device", None) != self.device
-        return iter(load(self.train_set, parts(), workers=self.training.workers, pin_memory=on_cuda))
 
     def _rows_of_steps(self, first: int) -> int:
         return sum(len(self.order.batch(self.epoch, step)) for step in range(first, self.step))

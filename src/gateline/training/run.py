@@ -86,7 +86,7 @@ def train(
     settings = settings_of_weights(workload, run)
     key = key_of(prepared, settings)
     checkpoint = Checkpoint(checkpoints or beside(folder, key), key)
-    with _loop(workload, prepared, run, processes) as loop:
+    with training_loop(workload, prepared, run, processes) as loop:
         loop.run(checkpoint, on_epoch, on_step, stop)
         with write_artifact(folder, "model", {"prepared": prepared}) as draft:
             save_tensors(loop.best_weights, draft.path / WEIGHTS)
@@ -117,13 +117,13 @@ def help_train(
     Raises:
         Preempted, TrainingError, WorkloadError: as `train`, and in the same step.
     """
-    with _loop(workload, prepared, run, processes) as loop:
+    with training_loop(workload, prepared, run, processes) as loop:
         loop.run(None, stop=stop)
 
 
 @contextmanager
-def _loop(
-    workload: Workload, prepared: Artifact, run: RunSettings, processes: Processes | None
+def training_loop(
+    workload: Workload, prepared: Artifact, run: RunSettings, processes: Processes | None = None
 ) -> Iterator[TrainingLoop]:
     """Make the loop, with the initial weights that the seed says; torch's generators are put back afterwards."""
     task = task_named(workload.task)
