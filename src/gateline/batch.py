@@ -22,7 +22,8 @@ class Batch:
         return replace(self, **{name: tensor.pin_memory() for name, tensor in self._tensors().items()})
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class ForecastBatch(Batch):
         series: int64 (B,), which series each window is from.
         target: float32 (B, U), scaled; 0 where `observed` is false.
         observed: bool (B, U), steps with a target.
+        past_codes: int32 (B, T, Cp), texts of past steps as numbers; None without text columns, as below.
+        known_codes: int32 (B, U, Ck), texts known ahead.
+        static: float32 (B, Fs), numbers of each window's series.
+        static_codes: int32 (B, Cs), texts of each window's series.
     """
 
     past: torch.Tensor
@@ -42,6 +47,10 @@ class ForecastBatch(Batch):
     series: torch.Tensor
     target: torch.Tensor
     observed: torch.Tensor
+    past_codes: torch.Tensor | None = None
+    known_codes: torch.Tensor | None = None
+    static: torch.Tensor | None = None
+    static_codes: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)

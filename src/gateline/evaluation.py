@@ -167,6 +167,8 @@ def _render(template: str, path: Path, page: Mapping[str, Any]) -> None:
 
 
 def _short(value: Any) -> str:
+    if value is None:  # a baseline without quantiles has no pinball loss
+        return "–"
     if isinstance(value, float):
         return f"{value:.4g}" if math.isfinite(value) else "–"
     return str(value)

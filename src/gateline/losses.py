@@ -6,7 +6,7 @@ T time, U target length, C classes or channels, V vocabulary, Y rows and X colum
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn import functional
@@ -34,6 +34,28 @@ def summed_loss(
     """
     losses = ELEMENTWISE[kind](prediction, target, reduction="none")
     # where, not times: a missing target must not turn into 0 * nan.
+    return torch.where(observed, losses, 0.0).sum(), observed.sum()
+
+
+def summed_pinball(
+    prediction: torch.Tensor, target: torch.Tensor, observed: torch.Tensor, levels: Sequence[float]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum the pinball loss of quantiles over the observed elements, mean over the levels, and count the elements.
+
+    Args:
+        prediction: float (B, U, Q).
+        target: float (B, U), finite everywhere.
+        observed: bool (B, U).
+        levels: Q levels between 0 and 1.
+
+    Returns:
+        Scalar sum and scalar count. What is not observed changes neither, nor the gradient.
+
+    Source: Koenker and Bassett (1978), Regression Quantiles, Econometrica 46(1).
+    """
+    over = target[:, :, None] - prediction
+    at = torch.tensor(levels, dtype=prediction.dtype, device=prediction.device)
+    losses = torch.maximum(at * over, (at - 1) * over).mean(dim=2)
     return torch.where(observed, losses, 0.0).sum(), observed.sum()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +13,10 @@ WINDOW_METRICS = ("mae", "rmse", "mae_scaled", "mse_scaled")
 """Metrics that follow from sums over windows, so that windows can be resampled; lower is better."""
 
 
-UNITLESS_METRICS = ("wape", "mae_scaled", "mse_scaled")
+PROBABILISTIC_METRIC = re.compile(r"pinball|(coverage|width)_\d+(\.\d+)?")
+"""Metrics of models with quantiles or intervals, e.g. `coverage_80`."""
+
+UNITLESS_METRIC = re.compile(r"wape|m[as]e_scaled|coverage_.*")
 
 
 def forecast_metrics(forecast: np.ndarray, target: np.ndarray, deviation: np.ndarray) -> dict[str, float]:
@@ -45,18 +49,40 @@ def forecast_metrics(forecast: np.ndarray, target: np.ndarray, deviation: np.nda
     }
 
 
+def percent(share: float) -> str:
+    """Write a level or a coverage as it stands in names of metrics and columns: 0.8 is 80, 0.025 is 2.5."""
+    return f"{round(100 * share, 6):g}"
+
+
+def pinball(quantiles: np.ndarray, target: np.ndarray, levels: Sequence[float]) -> float:
+    """Mean pinball loss over observed targets and levels; half the absolute error for the median alone.
+
+    Args:
+        quantiles: (W, U, Q) in raw units.
+        target: (W, U) in raw units, NaN where not observed.
+        levels: Q levels.
+    """
+    observed = np.isfinite(target)
+    over = target[observed][:, None] - quantiles[observed]  # (n, Q)
+    at = np.array(levels)
+    return float(np.maximum(at * over, (at - 1) * over).mean()) if len(over) else float("nan")
+
+
+def interval_metrics(lower: np.ndarray, upper: np.ndarray, target: np.ndarray, coverage: float) -> dict[str, float]:
+    """Share of observed targets inside intervals (W, U), and their mean width in raw units, by name."""
+    observed = np.isfinite(target)
+    name = percent(coverage)
+    if not observed.any():
+        return {f"coverage_{name}": float("nan"), f"width_{name}": float("nan")}
+    inside = (lower[observed] <= target[observed]) & (target[observed] <= upper[observed])
+    return {
+        f"coverage_{name}": float(inside.mean()),
+        f"width_{name}": float((upper[observed] - lower[observed]).mean()),
+    }
+
+
 def by_step(forecast: np.ndarray, target: np.ndarray) -> list[float]:
     """Mean absolute error of each of the U steps ahead."""
     error = np.where(np.isfinite(target), np.abs(forecast - np.nan_to_num(target)), 0.0).sum(axis=0)
     counts = np.isfinite(target).sum(axis=0)
     return [float(e / n) if n else float("nan") for e, n in zip(error, counts, strict=True)]
-
-
-def by_group(
-    forecast: np.ndarray, target: np.ndarray, deviation: np.ndarray, groups: np.ndarray
-) -> Mapping[str, dict[str, float]]:
-    """Metrics of the windows of each group; groups (W,) of names."""
-    return {
-        str(name): forecast_metrics(forecast[groups == name], target[groups == name], deviation[groups == name])
-        for name in sorted(set(groups.tolist()))
-    }

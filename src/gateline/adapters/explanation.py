@@ -153,6 +153,7 @@ def _check_together(workload: Workload, task: Task, sections: _Sections) -> None
             do="Put it in quotes",
         )
     task.check(sections.schema, sections.preprocess, sections.evaluation, sections.gates)
+    task.check_training(sections.model, sections.training)
 
 
 def _unquoted_times(value: Any, place: str = "") -> Iterator[str]:
@@ -236,7 +237,10 @@ def _preprocess(sections: _Sections, facts: Mapping[str, Any]) -> Iterator[str]:
     unit = sections.schema.columns[target].unit if target in sections.schema.columns else ""
     yield f"forecast {target}{f' ({unit})' if unit else ''} from its own past, {_columns(past, 'known up to now')}"
     ahead = [*known, *preprocess.calendar.names()]
-    yield f"and {_columns(ahead, 'known ahead')}"
+    static = getattr(preprocess, "static", ())
+    yield f"and {_columns(ahead, 'known ahead')}" + (f", {_columns(static, 'of each series')}" if static else "")
+    if texts := [f"{name} ({count})" for name, count in facts.get("texts", {}).items()]:
+        yield f"learn an embedding for each text of {', '.join(texts)}"
     windows, frequency = preprocess.windows, sections.schema.time.frequency
     yield (
         f"cut windows of {windows.lookback} past steps ({format_span(windows.lookback * frequency)}) and "

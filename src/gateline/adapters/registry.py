@@ -433,7 +433,7 @@ def _score(predictor: Predictor, inputs: Inputs, gates: Gates) -> WindowErrors:
     series = np.asarray(windows["series"]).astype(str)
     target, origin = np.ascontiguousarray(windows["target"], dtype=np.float64), np.asarray(windows["origin"])
     digest = hashlib.sha256(target.tobytes() + origin.tobytes() + "\0".join(series).encode()).hexdigest()
-    keys = [name for name, _ in predictor.output_columns[:-2]]  # then the time stamp and the forecast
+    keys = predictor.place_columns[:-1]  # then the time stamp
     slices = {
         name: _in_slice(name, keys, series)[:, None] for name in inputs.evaluation.read_json("metrics.json")["slices"]
     }

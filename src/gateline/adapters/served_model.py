@@ -50,7 +50,7 @@ class ServedModel(PythonModel):
         from gateline.errors import GatelineError
 
         try:
-            refuse_without_place(model_input, [name for name, _ in self.predictor.output_columns[:-1]])
+            refuse_without_place(model_input, self.predictor.place_columns)
             answer = self.predictor.predict(model_input, origin=read_origin((params or {}).get("origin")))
         except GatelineError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -16,7 +16,7 @@ import pandas as pd
 
 from gateline.data.inputs import TARGET
 from gateline.data.series_encoding import Encoding
-from gateline.data.store import SERIES, VALUES, SequenceStore
+from gateline.data.store import SERIES, STATIC, STATIC_CODES, VALUES, SequenceStore
 
 ALPHAS = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
 """Strengths of the ridge's penalty that are tried; the features are standardised."""
@@ -88,6 +88,28 @@ class Problem:
     def series_of_rows(self) -> np.ndarray:
         """Number of each row's series: int64 (N,)."""
         return np.repeat(self.store.statics[SERIES], np.diff(self.store.offsets))
+
+    def past_texts(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Codes of the texts that the encoder reads at some rows: (n,) each."""
+        values = self.store.arrays[VALUES]
+        return [values[rows, column] for column in self.encoding.inputs().encoder_codes]
+
+    def known_texts(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Codes of the texts that are known ahead, at some rows: (n,) each."""
+        values = self.store.arrays[VALUES]
+        return [values[rows, column] for column in self.encoding.inputs().decoder_codes]
+
+    def static_numbers(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Static numbers of the series of some rows: (n,) each."""
+        return list(self.store.static(STATIC, rows).T) if STATIC in self.store.statics else []
+
+    def static_texts(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Codes of the static texts of the series of some rows: (n,) each."""
+        return list(self.store.static(STATIC_CODES, rows).T) if STATIC_CODES in self.store.statics else []
+
+    def num_codes(self, names: Sequence[str]) -> list[int]:
+        """How many codes the columns of texts among some have, in order."""
+        return [self.encoding.vocabularies[name].num_codes for name in self.encoding.texts(tuple(names))]
 
     def in_raw_units(self, forecast: np.ndarray, part: str) -> np.ndarray:
         """Take scaled forecasts (W, U) of a part back to raw units."""
@@ -294,10 +316,22 @@ def _ridge_inputs(problem: Problem, part: str) -> Callable[[int], np.ndarray]:
     series = problem.store.static(SERIES, origins)
     last = np.nan_to_num(_last_scaled(problem, origins))
     season = _one_hot(problem.position(problem.season), problem.season)
-    of_window = [lags, last, encoder[origins - 1, 2:], _one_hot(series, problem.store.num_series)]
-    return lambda step: np.column_stack([*of_window, decoder[origins + step], season[origins + step]]).astype(
-        np.float64
-    )
+    encoding = problem.encoding
+    texts = [*problem.past_texts(origins - 1), *problem.static_texts(origins)]
+    sizes = [*problem.num_codes((*encoding.past, *encoding.known)), *problem.num_codes(encoding.static)]
+    of_window = [
+        *(lags, last, encoder[origins - 1, 2:], _one_hot(series, problem.store.num_series)),
+        *problem.static_numbers(origins),
+        *(_one_hot(codes, size) for codes, size in zip(texts, sizes, strict=True)),
+    ]
+
+    def inputs(step: int) -> np.ndarray:
+        rows = origins + step
+        known = zip(problem.known_texts(rows), problem.num_codes(encoding.known), strict=True)
+        ahead = [decoder[rows], season[rows], *(_one_hot(codes, size) for codes, size in known)]
+        return np.column_stack([*of_window, *ahead]).astype(np.float64)
+
+    return inputs
 
 
 def _boosting_inputs(problem: Problem, part: str, places: np.ndarray) -> np.ndarray:
@@ -310,5 +344,7 @@ def _boosting_inputs(problem: Problem, part: str, places: np.ndarray) -> np.ndar
     series = problem.store.static(SERIES, origins)
     rows = origins + ahead
     position = problem.position(problem.cycle)[rows]
-    columns = [lags, last, encoder[origins - 1, 2:], series, decoder[rows], position, ahead]
+    texts = [*problem.past_texts(origins - 1), *problem.known_texts(rows), *problem.static_texts(origins)]
+    more = [*problem.static_numbers(origins), *texts]
+    columns = [lags, last, encoder[origins - 1, 2:], series, decoder[rows], position, ahead, *more]
     return np.column_stack(columns).astype(np.float32)

@@ -22,11 +22,15 @@ class Inputs:
         num_values: number of columns V.
         encoder: Fp inputs of a past step.
         decoder: Fk inputs of a step to forecast.
+        encoder_codes: Cp columns that hold codes of texts, for a past step.
+        decoder_codes: Ck columns that hold codes of texts, for a step to forecast.
     """
 
     num_values: int
     encoder: Sequence[int]
     decoder: Sequence[int]
+    encoder_codes: Sequence[int] = ()
+    decoder_codes: Sequence[int] = ()
 
     @property
     def masked(self) -> list[int]:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from gateline.data.calendar import Calendar
+from gateline.data.categories import Vocabulary
 from gateline.data.inputs import TARGET, Inputs
 from gateline.data.scaling import Scaler, Transform, spread
-from gateline.data.store import SERIES, VALUES, SequenceStore
+from gateline.data.store import SERIES, STATIC, STATIC_CODES, VALUES, SequenceStore
 from gateline.errors import DataError, examples
 from gateline.table import TEXT, Columns, clean
 from gateline.workload.schema import Schema
@@ -32,7 +34,8 @@ class Encoding:
 
     At time t the encoder reads: the scaled target (0 where missing), whether it is there, the scaled past covariates
     (0, their training mean, where missing), whether each that may be missing is there, and what is known ahead. The
-    decoder reads what is known ahead: covariates and calendar.
+    decoder reads what is known ahead: covariates and calendar. Text columns stand apart, as codes; so do static columns,
+    which have one value per series.
 
     Args:
         schema: columns, types, keys, time column and frequency.
@@ -40,10 +43,13 @@ class Encoding:
         past: columns known up to the origin only.
         known: columns known ahead.
         calendar: calendar features, known ahead.
-        scalers: one per column, fitted on the training part, with one scale or one per series.
+        static: columns with one value per series.
+        scalers: one per column of numbers, fitted on the training part, with one scale or one per series.
+        vocabularies: one per column of texts, fitted on the training part.
         target_deviation: standard deviation of the raw target of each series in the training part, in the order of
             `series`: the unit of the metrics that are called scaled.
-        may_be_missing: covariates that had missing values in the training part; each gets a mask.
+        may_be_missing: the target and covariates that had missing values in the training part; each covariate of them gets
+            a mask, the target always has one.
         series: names of the series seen in training.
     """
 
@@ -52,7 +58,9 @@ class Encoding:
     past: tuple[str, ...]
     known: tuple[str, ...]
     calendar: Calendar
+    static: tuple[str, ...]
     scalers: Mapping[str, Scaler]
+    vocabularies: Mapping[str, Vocabulary]
     target_deviation: tuple[float, ...]
     may_be_missing: tuple[str, ...]
     series: tuple[str, ...]
@@ -69,9 +77,10 @@ class Encoding:
         known: tuple[str, ...],
         calendar: Calendar,
         transforms: Mapping[str, Transform],
+        static: tuple[str, ...] = (),
         scaling: Scaling = "column",
     ) -> Encoding:
-        """Fit scalers and masks.
+        """Fit scalers, vocabularies and masks.
 
         Args:
             table: a regular table, see `regular_table`.
@@ -82,10 +91,12 @@ class Encoding:
             known: columns known ahead.
             calendar: calendar features.
             transforms: by column; one without is only standardised.
+            static: columns with one value per series; they have one scale for all series.
             scaling: one scale per column, or one per column and series.
 
         Raises:
-            DataError: the target has no value, or one and the same, in the training part.
+            DataError: the target has no value, or one and the same, in the training part; or a static column changes within
+                a series.
         """
         rows = table[train]
         values = rows[target].to_numpy()
@@ -96,50 +107,74 @@ class Encoding:
                 found=f"{len(np.unique(values[np.isfinite(values)]))} different values in {len(rows)} rows",
                 do="Check the target and the split",
             )
-        columns = (target, *past, *known)
         names, number = np.unique(series_names(rows, schema), return_inverse=True)  # sorted
         of_series = number if scaling == "series" else None
+        texts = [name for name in (*past, *known, *static) if schema.columns[name].type == "text"]
+        scalers = {
+            name: Scaler.fit(rows[name].to_numpy(np.float64), transforms.get(name, Transform()), of_series)
+            for name in (target, *past, *known)
+            if name not in texts
+        }
+        for name in static:
+            _refuse_change(name, table, schema)
+            if name not in texts:
+                once = rows[name].groupby(number).first()  # a long series does not count more than a short one
+                scalers[name] = Scaler.fit(once.to_numpy(np.float64), transforms.get(name, Transform()))
+        numbers = [name for name in (target, *past, *known) if name not in texts]
         return cls(
             schema=schema,
             target=target,
             past=past,
             known=known,
+            static=static,
             calendar=calendar,
-            scalers={
-                name: Scaler.fit(rows[name].to_numpy(), transforms.get(name, Transform()), of_series)
-                for name in columns
-            },
+            scalers=scalers,
+            vocabularies={name: Vocabulary.fit(rows[name]) for name in texts},
             target_deviation=tuple(spread(values[number == one]) for one in range(len(names))),
-            may_be_missing=tuple(name for name in (*past, *known) if rows[name].isna().any()),
+            may_be_missing=tuple(name for name in numbers if rows[name].isna().any()),
             series=tuple(names.tolist()),
         )
+
+    def numbers(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Take the columns of numbers among some."""
+        return tuple(name for name in names if name not in self.vocabularies)
+
+    def texts(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Take the columns of texts among some."""
+        return tuple(name for name in names if name in self.vocabularies)
 
     def encoder_names(self) -> list[str]:
         """Name the encoder's inputs, in order."""
         masks = [f"{name}_observed" for name in self.past if name in self.may_be_missing]
-        return [self.target, f"{self.target}_observed", *self.past, *masks, *self.decoder_names()]
+        return [self.target, f"{self.target}_observed", *self.numbers(self.past), *masks, *self.decoder_names()]
 
     def decoder_names(self) -> list[str]:
         """Name the decoder's inputs, in order."""
         masks = [f"{name}_observed" for name in self.known if name in self.may_be_missing]
-        return [*self.known, *masks, *self.calendar.names()]
+        return [*self.numbers(self.known), *masks, *self.calendar.names()]
 
     def value_names(self) -> list[str]:
         """Name the columns that the store holds, in order."""
-        return [self.target, *self.past, *self.known, *self.calendar.names()]
+        numbers = (*self.numbers(self.past), *self.numbers(self.known))
+        return [self.target, *numbers, *self.calendar.names(), *self.texts((*self.past, *self.known))]
 
     def inputs(self) -> Inputs:
         """Say which inputs are which columns of the store, in the order of the names above."""
-        columns = [self.target, *self.past, *self.known]
-        num_values = len(self.value_names())
-        place = {name: index for index, name in enumerate(columns)}
+        place = {name: index for index, name in enumerate(self.value_names())}
 
         def read(names: tuple[str, ...]) -> list[int]:
-            masks = [num_values + place[name] for name in names if name in self.may_be_missing]
-            return [*(place[name] for name in names), *masks]
+            numbers = self.numbers(names)
+            masks = [len(place) + place[name] for name in numbers if name in self.may_be_missing]
+            return [*(place[name] for name in numbers), *masks]
 
-        decoder = [*read(self.known), *range(len(columns), num_values)]  # the calendar comes last
-        return Inputs(num_values, [TARGET, num_values + TARGET, *read(self.past), *decoder], decoder)
+        decoder = [*read(self.known), *(place[name] for name in self.calendar.names())]
+        return Inputs(
+            num_values=len(place),
+            encoder=[TARGET, len(place) + TARGET, *read(self.past), *decoder],
+            decoder=decoder,
+            encoder_codes=[place[name] for name in self.texts((*self.past, *self.known))],
+            decoder_codes=[place[name] for name in self.texts(self.known)],
+        )
 
     def encode(self, table: pd.DataFrame | Columns) -> SequenceStore:
         """Encode a regular table.
@@ -148,8 +183,9 @@ class Encoding:
             table: N rows in raw units, see `regular_table` and `regular_columns`.
 
         Returns:
-            A store of `values` float32 (N, len(value_names())), scaled, NaN where missing; `raw_target` float64 (N,);
-            `time` int64 (N,) in Unix seconds; and per series int64 `series` (S,), its place in `self.series`.
+            A store of `values` float32 (N, len(value_names())), scaled, NaN where missing, texts as codes; `raw_target`
+            float64 (N,); `time` int64 (N,) in Unix seconds; and per series int64 `series` (S,), its place in `self.series`,
+            and, where there are static columns, float32 `static` (S, Fs) and int32 `static_codes` (S, Cs).
 
         Raises:
             DataError: a series that training has not seen.
@@ -169,18 +205,30 @@ class Encoding:
         of_row = np.repeat(series, np.diff(offsets))
         columns = [
             self.scalers[name].forward(np.asarray(table[name], np.float64), of_row)
-            for name in (self.target, *self.past, *self.known)
+            for name in (self.target, *self.numbers(self.past), *self.numbers(self.known))
         ]
+        codes = [self.vocabularies[name].codes(table[name]) for name in self.texts((*self.past, *self.known))]
         times = table[self.schema.time.column]
         return SequenceStore(
             {
-                VALUES: np.column_stack([*columns, self.calendar.features(times)]).astype(np.float32),
+                VALUES: np.column_stack([*columns, self.calendar.features(times), *codes]).astype(np.float32),
                 "raw_target": np.asarray(table[self.target], np.float64),
                 "time": unix_seconds(times),
             },
             offsets,
-            {SERIES: series},
+            {SERIES: series, **self._statics(table, offsets)},
         )
+
+    def _statics(self, table: pd.DataFrame | Columns, offsets: np.ndarray) -> dict[str, np.ndarray]:
+        """Static columns: the first value that each series has; 0, their mean, where a number is missing."""
+        once = {name: _first_values(table[name], offsets) for name in self.static}
+        numbers = [
+            np.nan_to_num(self.scalers[name].forward(once[name].astype(np.float64)))
+            for name in self.numbers(self.static)
+        ]
+        codes = [self.vocabularies[name].codes(once[name]) for name in self.texts(self.static)]
+        statics = {STATIC: (numbers, np.float32), STATIC_CODES: (codes, np.int32)}
+        return {name: np.column_stack(columns).astype(kind) for name, (columns, kind) in statics.items() if columns}
 
     def to_json(self) -> dict[str, Any]:
         """Turn into JSON values that `from_json` reads back exactly."""
@@ -189,8 +237,10 @@ class Encoding:
             "target": self.target,
             "past": list(self.past),
             "known": list(self.known),
+            "static": list(self.static),
             "calendar": self.calendar.model_dump(mode="json"),
             "scalers": {name: scaler.to_json() for name, scaler in self.scalers.items()},
+            "vocabularies": {name: list(vocabulary.texts) for name, vocabulary in self.vocabularies.items()},
             "target_deviation": list(self.target_deviation),
             "may_be_missing": list(self.may_be_missing),
             "series": list(self.series),
@@ -204,8 +254,10 @@ class Encoding:
             target=value["target"],
             past=tuple(value["past"]),
             known=tuple(value["known"]),
+            static=tuple(value["static"]),
             calendar=Calendar.model_validate(value["calendar"]),
             scalers={name: Scaler.from_json(scaler) for name, scaler in value["scalers"].items()},
+            vocabularies={name: Vocabulary(tuple(texts)) for name, texts in value["vocabularies"].items()},
             target_deviation=tuple(value["target_deviation"]),
             may_be_missing=tuple(value["may_be_missing"]),
             series=tuple(value["series"]),
@@ -335,6 +387,25 @@ def _refuse_irregular(
         )
     stamps = examples([str(time) for time in times[twice]])
     raise DataError(where, expected="each time stamp once", found=f"twice: {stamps}", do="Remove the duplicates")
+
+
+def _first_values(values: Any, offsets: np.ndarray) -> np.ndarray:
+    """Take the first value of each series that is not missing, NaN where there is none: object (S,)."""
+    pieces = [pd.Series(values[begin:end]).dropna() for begin, end in pairwise(offsets)]
+    return np.array([piece.iloc[0] if len(piece) else np.nan for piece in pieces], dtype=object)
+
+
+def _refuse_change(name: str, table: pd.DataFrame, schema: Schema) -> None:
+    """Refuse a static column that has several values within a series."""
+    names = series_names(table, schema)
+    different = table[name].groupby(names).nunique()
+    if (different > 1).any():
+        raise DataError(
+            f"column {name}",
+            expected="one value for each series, as it is listed under `static`",
+            found=f"several for {examples(different.index[different > 1].tolist())}",
+            do="List it under `past` or `known`",
+        )
 
 
 def _numbered(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

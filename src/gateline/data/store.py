@@ -25,6 +25,9 @@ VALUES = "values"
 """The array of everything that models read, one column each."""
 SERIES = "series"
 """The static that says which of the series known to the model each is."""
+STATIC = "static"
+STATIC_CODES = "static_codes"
+"""The statics of what else is known of a series: numbers, and texts as codes."""
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

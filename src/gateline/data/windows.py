@@ -16,14 +16,15 @@ from torch.utils.data import Dataset
 from gateline.batch import ForecastBatch, PaddedBatch
 from gateline.data.inputs import TARGET, Inputs
 from gateline.data.runs import Rows
-from gateline.data.store import SERIES, VALUES, SequenceStore
+from gateline.data.store import SERIES, STATIC, STATIC_CODES, VALUES, SequenceStore
 
 
 class WindowDataset(Dataset[ForecastBatch]):
     """Windows that begin at given rows of a store.
 
     Args:
-        store: float32 `values` (N, V), NaN where missing, and, once per series, int64 `series`, its number for the model.
+        store: float32 `values` (N, V), NaN where missing, and, once per series, int64 `series`, its number for the model; also
+            `static` and `static_codes` where there are such.
         origins: W rows, of the first step to forecast.
         inputs: what the model reads.
         lookback: number of past steps T.
@@ -58,7 +59,16 @@ class WindowDataset(Dataset[ForecastBatch]):
             series=self._moved(torch.from_numpy(self._store.static(SERIES, rows))),
             target=ahead[:, :, TARGET].contiguous(),
             observed=there[:, self._lookback :, TARGET].contiguous(),
+            past_codes=past.index_select(2, self._encoder_codes).int() if len(self._encoder_codes) else None,
+            known_codes=ahead.index_select(2, self._decoder_codes).int() if len(self._decoder_codes) else None,
+            static=self._static(STATIC, rows),
+            static_codes=self._static(STATIC_CODES, rows),
         )
+
+    def _static(self, name: str, rows: np.ndarray) -> torch.Tensor | None:
+        if name not in self._store.statics:
+            return None
+        return self._moved(torch.from_numpy(self._store.static(name, rows)))
 
     @property
     def nbytes(self) -> int:
@@ -84,12 +94,14 @@ class WindowDataset(Dataset[ForecastBatch]):
         """Say where the inputs stand in a gathered batch, behind whose V values come those masks that are read."""
         masked = self._inputs.masked
         place = {self._inputs.num_values + v: self._inputs.num_values + at for at, v in enumerate(masked)}
-        self._masked, self._encoder, self._decoder = (
+        self._masked, self._encoder, self._decoder, self._encoder_codes, self._decoder_codes = (
             self._moved(torch.tensor(index, dtype=torch.int64))
             for index in (
                 masked,
                 [place.get(one, one) for one in self._inputs.encoder],
                 [place.get(one, one) for one in self._inputs.decoder],
+                self._inputs.encoder_codes,
+                self._inputs.decoder_codes,
             )
         )
 

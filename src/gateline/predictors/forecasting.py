@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
+from gateline.conformal import Intervals
 from gateline.data.prepared_windows import STATE, open_store, read_windows
 from gateline.data.series_encoding import (
     Encoding,
@@ -24,11 +25,35 @@ from gateline.data.store import SERIES, SequenceStore
 from gateline.data.windows import WindowDataset
 from gateline.errors import DataError
 from gateline.manifest import Artifact
-from gateline.models.stack import Stack
+from gateline.metrics import percent
+from gateline.models.forecaster import ForecasterNetwork
+from gateline.models.forecaster.settings import MEDIAN
 from gateline.table import TABLE, Columns, read_table
 
 SCORING_BATCH = 512  # windows at a time
 EXAMPLE_SERIES = 2  # series in the example request
+
+
+@dataclass(frozen=True)
+class WindowForecasts:
+    """Forecasts of W windows in raw units.
+
+    Args:
+        point: float64 (W, U).
+        quantiles: float64 (W, U) by level, in rising order.
+        intervals: lower and upper ends, each float64 (W, U), by coverage.
+    """
+
+    point: np.ndarray
+    quantiles: Mapping[float, np.ndarray]
+    intervals: Mapping[float, tuple[np.ndarray, np.ndarray]]
+
+    def columns(self, name: str) -> dict[str, np.ndarray]:
+        """Name all of them, each (W, U), as columns of an answer or a table."""
+        named = {name: self.point} | {f"{name}_q{percent(level)}": values for level, values in self.quantiles.items()}
+        for coverage, (lower, upper) in self.intervals.items():
+            named |= {f"{name}_low_{percent(coverage)}": lower, f"{name}_high_{percent(coverage)}": upper}
+        return named
 
 
 class Forecaster:
@@ -37,14 +62,25 @@ class Forecaster:
     Args:
         network: in eval mode.
         encoding: fitted.
+        intervals: calibrated; None for none.
         lookback: past steps T it reads.
         horizon: steps U it forecasts.
     """
 
-    def __init__(self, network: nn.Module, encoding: Encoding, *, lookback: int, horizon: int) -> None:
+    def __init__(
+        self,
+        network: ForecasterNetwork,
+        encoding: Encoding,
+        intervals: Intervals | None = None,
+        *,
+        lookback: int,
+        horizon: int,
+    ) -> None:
         self._network = network.eval()
+        self.levels = network.levels
         self.encoding = encoding
         self._inputs = encoding.inputs()
+        self.intervals = intervals
         self.lookback = lookback
         self.horizon = horizon
         schema, needed = encoding.schema, {name for name, _, _ in self.input_columns}
@@ -55,15 +91,22 @@ class Forecaster:
     def input_columns(self) -> list[tuple[str, str, bool]]:
         """Name, type and whether it must be there, of each column of a request."""
         schema = self.encoding.schema
-        needed = {schema.time.column, *schema.keys, self.encoding.target, *self.encoding.past, *self.encoding.known}
+        read = (*self.encoding.past, *self.encoding.known, *self.encoding.static)
+        needed = {schema.time.column, *schema.keys, self.encoding.target, *read}
         return [(name, column.type, True) for name, column in schema.columns.items() if name in needed]
 
     @property
+    def place_columns(self) -> list[str]:
+        """Columns that say where a row of an answer belongs: the keys, and then the time stamp."""
+        return [*self.encoding.schema.keys, self.encoding.schema.time.column]
+
+    @property
     def output_columns(self) -> list[tuple[str, str]]:
-        """Name and type of each column of an answer."""
-        schema = self.encoding.schema
-        named = [(name, str(schema.columns[name].type)) for name in (*schema.keys, schema.time.column)]
-        return [*named, (self.encoding.target, "float")]
+        """Name and type of each column of an answer: place, point forecast, quantiles, ends of intervals."""
+        columns = self.encoding.schema.columns
+        empty = self._in_raw_units(np.zeros((0, self.horizon, len(self.levels))), np.zeros(0, dtype=np.int64))
+        forecasts = [(name, "float") for name in empty.columns(self.encoding.target)]
+        return [(name, str(columns[name].type)) for name in self.place_columns] + forecasts
 
     def predict(self, frame: pd.DataFrame, origin: pd.Timestamp | None = None) -> pd.DataFrame:
         """Forecast the next `horizon` steps of every series in a request.
@@ -75,7 +118,7 @@ class Forecaster:
                 columns are known ahead, else the steps after its last row.
 
         Returns:
-            One row per series and step: keys, time stamp, forecast.
+            One row per series and step, see `output_columns`.
 
         Raises:
             DataError: a column, a series, or enough rows are not there, or a value is refused by the schema.
@@ -89,22 +132,39 @@ class Forecaster:
         table = self._windows(regular_columns(frame, self._asked), origin)
         store = self.encoding.encode(table)
         starts = store.offsets[:-1] + self.lookback
-        forecast = self.forecast(store, starts)
+        forecasts = self.forecast_windows(store, starts).columns(self.encoding.target)
         steps = (starts[:, None] + np.arange(self.horizon)).ravel()
-        place = (*self._asked.keys, self._asked.time.column)
-        return pd.DataFrame({**{name: table[name][steps] for name in place}, self.encoding.target: forecast.ravel()})
+        place = {name: table[name][steps] for name in self.place_columns}
+        return pd.DataFrame({**place, **{name: values.ravel() for name, values in forecasts.items()}})
 
     def forecast(self, store: SequenceStore, origins: np.ndarray) -> np.ndarray:
-        """Forecast windows of an encoded store: float64 (W, U) in raw units, for rows of first steps (W,)."""
+        """Point forecasts of windows, see `forecast_windows`: float64 (W, U)."""
+        return self.forecast_windows(store, origins).point
+
+    def forecast_windows(self, store: SequenceStore, origins: np.ndarray) -> WindowForecasts:
+        """Forecast windows of an encoded store in raw units, for rows of first steps (W,)."""
+        return self._in_raw_units(self.scaled(store, origins), store.static(SERIES, origins))
+
+    def scaled(self, store: SequenceStore, origins: np.ndarray) -> np.ndarray:
+        """Forecast windows of an encoded store in the scaled space of the target: float32 (W, U, Q)."""
         dataset = WindowDataset(store, origins, inputs=self._inputs, lookback=self.lookback, horizon=self.horizon)
         # Without a DataLoader: to set one up takes longer than to forecast one window.
         rows = [
             np.arange(len(dataset))[first : first + SCORING_BATCH] for first in range(0, len(dataset), SCORING_BATCH)
         ]
         with torch.inference_mode():
-            scaled = [self._network(dataset.__getitems__(some)).float() for some in rows]
-        series = store.static(SERIES, origins)
-        return self.encoding.scalers[self.encoding.target].inverse(torch.cat(scaled).numpy(), series)
+            return torch.cat([self._network(dataset.__getitems__(some)).float() for some in rows]).numpy()
+
+    def _in_raw_units(self, scaled: np.ndarray, series: np.ndarray) -> WindowForecasts:
+        """Take forecasts (W, U, Q) back to raw units, and put intervals around them; series (W,)."""
+        scaler = self.encoding.scalers[self.encoding.target]
+        raw = scaler.inverse(scaled, series)
+        quantiles = {level: raw[:, :, place] for place, level in enumerate(self.levels)} if len(self.levels) > 1 else {}
+        around = {}
+        if self.intervals is not None:
+            lower, upper = (scaler.inverse(ends, series) for ends in self.intervals.bounds(scaled))
+            around = {c: (lower[:, :, k], upper[:, :, k]) for k, c in enumerate(self.intervals.coverages)}
+        return WindowForecasts(raw[:, :, self.levels.index(MEDIAN)], quantiles, around)
 
     def trace(self, store: SequenceStore, origins: np.ndarray) -> dict[str, np.ndarray]:
         """Trace the gates and states of the encoder's last cell that reads forwards, while it reads the past of windows.
@@ -116,15 +176,11 @@ class Forecaster:
         Returns:
             what `Cell.trace` returns, each (W, steps, H); the encoder may take several steps of the past as one.
         """
-        encoder = cast(Stack, self._network.encoder)
-        read: list[torch.Tensor] = []
-        hook = encoder.register_forward_pre_hook(lambda _, given: read.append(given[0]))
-        try:
-            self.forecast(store, origins)
-        finally:
-            hook.remove()
-        with torch.inference_mode():  # the first thing that it reads is the past
-            traced = encoder.trace(read[0])[-encoder.directions]
+        dataset = WindowDataset(store, origins, inputs=self._inputs, lookback=self.lookback, horizon=self.horizon)
+        encoder = self._network.encoder
+        with torch.inference_mode():
+            read = self._network.encoder_inputs(dataset.__getitems__(np.arange(len(dataset))))
+            traced = encoder.trace(read)[-encoder.directions]
         return {name: part.numpy() for name, part in traced.items()}
 
     def forecast_test_windows(self, prepared: Artifact) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gateline.data.store import SequenceStore
+from gateline.data.store import SERIES, SequenceStore
 from gateline.predictors.forecasting import Forecaster
 from gateline.scoring import INK, MODEL, SOFT
 
@@ -51,7 +51,7 @@ def look_inside(forecaster: Forecaster, store: SequenceStore, origins: np.ndarra
     chosen = choose_windows(errors)
     rows = origins[chosen]
     traced = forecaster.trace(store, rows)
-    names = np.array(forecaster.encoding.series, dtype=object)[np.asarray(store.arrays["series"])[rows]]
+    names = np.array(forecaster.encoding.series, dtype=object)[store.static(SERIES, rows)]
     times = pd.to_datetime(np.asarray(store.arrays["time"])[rows], unit="s", utc=True)
     local = times.tz_convert(forecaster.encoding.calendar.timezone)
     return Inside(

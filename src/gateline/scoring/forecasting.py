@@ -18,8 +18,8 @@ from gateline.data.series_encoding import Encoding
 from gateline.data.splits import PARTS
 from gateline.evaluation import Figure, Scores
 from gateline.manifest import Artifact
-from gateline.metrics import UNITLESS_METRICS, by_group, by_step, forecast_metrics
-from gateline.predictors.forecasting import Forecaster
+from gateline.metrics import UNITLESS_METRIC, by_step, forecast_metrics, interval_metrics, percent, pinball
+from gateline.predictors.forecasting import Forecaster, WindowForecasts
 from gateline.scoring import INK, MODEL, SOFT
 from gateline.scoring.cell_gates import draw_cell_gates, look_inside
 from gateline.tasks.forecasting import TASK as FORECASTING
@@ -51,30 +51,35 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
         cycle=settings.cycle,
     )
     target = np.asarray(problem.store.arrays["raw_target"])[problem.steps("test")]  # (W, U)
-    forecast = forecaster.forecast(problem.store, problem.origins["test"])
+    forecasts = forecaster.forecast_windows(problem.store, problem.origins["test"])
     # One thread: sums over threads differ in their last bits, and an oversubscribed OpenMP crawls.
     with threadpool_limits(1):
         baselines = {name: BASELINES[name](problem, "test") for name in settings.baselines}
     names = np.array(encoding.series, dtype=object)[problem.series("test")]
     deviation = np.array(encoding.target_deviation)[problem.series("test")]
     key_values = _keys_of(names, encoding)
+    metrics = _measure(forecasts, target, deviation)
+    curves = {"model": by_step(forecasts.point, target)} | {n: by_step(g, target) for n, g in baselines.items()}
     return Scores(
-        metrics=forecast_metrics(forecast, target, deviation),
+        metrics=metrics,
         baselines={name: forecast_metrics(guess, target, deviation) for name, guess in baselines.items()},
         slices={
-            f"{key}={value}": metrics
+            f"{key}={value}": _measure(forecasts, target, deviation, key_values[key] == value)
             for key in settings.slices
-            for value, metrics in by_group(forecast, target, deviation, key_values[key]).items()
+            for value in sorted(set(key_values[key].tolist()))
         },
         details={
             "unit": encoding.schema.columns[encoding.target].unit,
             "target": encoding.target,
-            "mae_by_step": {"model": by_step(forecast, target)} | {n: by_step(g, target) for n, g in baselines.items()},
-            "unitless": UNITLESS_METRICS,
+            "mae_by_step": curves,
+            "coverage_by_step": {
+                percent(coverage): _coverage_by_step(ends, target) for coverage, ends in forecasts.intervals.items()
+            },
+            "unitless": [name for name in metrics if UNITLESS_METRIC.fullmatch(name)],
             "validation": {"mae": _validation_mae(problem, forecaster)},
         },
         num_windows=len(target),
-        predictions=_as_table(problem, key_values, target, forecast, baselines),
+        predictions=_as_table(problem, key_values, target, forecasts, baselines),
     )
 
 
@@ -107,6 +112,8 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
         "cell_gates": (partial(draw_cell_gates, inside=inside, unit=scores.details["unit"]), "Inside the cell"),
         "training": (partial(_draw_training, model=model), "Training"),
     }
+    if scores.details["coverage_by_step"]:
+        draw["coverage_by_step"] = (partial(_draw_coverage, scores=scores), "How often the intervals held")
     drawn = []
     for name, (function, title) in draw.items():
         figure, caption = function(plt)
@@ -114,6 +121,26 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
         plt.close(figure)
         drawn.append(Figure(name, title, caption))
     return drawn
+
+
+def _measure(
+    forecasts: WindowForecasts, target: np.ndarray, deviation: np.ndarray, rows: np.ndarray | slice = slice(None)
+) -> dict[str, float]:
+    """All metrics of some windows: of the point forecast, of quantiles and of intervals where there are some."""
+    measured = forecast_metrics(forecasts.point[rows], target[rows], deviation[rows])
+    if forecasts.quantiles:
+        quantiles = np.stack([values[rows] for values in forecasts.quantiles.values()], axis=2)
+        measured["pinball"] = pinball(quantiles, target[rows], list(forecasts.quantiles))
+    for coverage, (lower, upper) in forecasts.intervals.items():
+        measured |= interval_metrics(lower[rows], upper[rows], target[rows], coverage)
+    return measured
+
+
+def _coverage_by_step(ends: tuple[np.ndarray, np.ndarray], target: np.ndarray) -> list[float]:
+    lower, upper = ends
+    inside = (lower <= target) & (target <= upper)
+    counts = np.isfinite(target).sum(axis=0)
+    return [float(share) for share in inside.sum(axis=0) / np.maximum(counts, 1)]
 
 
 def _validation_mae(problem: Problem, forecaster: Forecaster) -> float:
@@ -134,10 +161,10 @@ def _as_table(
     problem: Problem,
     keys: Mapping[str, np.ndarray],
     target: np.ndarray,
-    forecast: np.ndarray,
+    forecasts: WindowForecasts,
     baselines: Mapping[str, np.ndarray],
 ) -> pd.DataFrame:
-    """One row per window and step: keys, origin, step (1..U), time, target, forecast, baselines."""
+    """One row per window and step: keys, origin, step (1..U), time, target, forecasts, baselines."""
     windows, horizon = target.shape
     times = np.asarray(problem.store.arrays["time"])
     steps = problem.steps("test")
@@ -148,7 +175,7 @@ def _as_table(
             "step": np.tile(np.arange(1, horizon + 1), windows),
             "time": pd.to_datetime(times[steps].ravel(), unit="s", utc=True),
             "target": target.ravel(),
-            "forecast": forecast.ravel(),
+            **{name: values.ravel() for name, values in forecasts.columns("forecast").items()},
             **{f"baseline_{name}": guess.ravel() for name, guess in baselines.items()},
         }
     )
@@ -158,6 +185,13 @@ def _series_column(table: pd.DataFrame, encoding: Encoding) -> pd.Series:
     if not encoding.schema.keys:
         return pd.Series("", index=table.index)
     return table[list(encoding.schema.keys)].agg("/".join, axis=1)
+
+
+def _interval_columns(table: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Columns of the lower and upper ends of intervals, and their coverage in percent."""
+    start = "forecast_low_"
+    coverages = [name.removeprefix(start) for name in table.columns if name.startswith(start)]
+    return [(f"forecast_low_{coverage}", f"forecast_high_{coverage}", coverage) for coverage in coverages]
 
 
 def _draw_forecasts(plt: Any, scores: Scores, encoding: Encoding) -> tuple[Any, str]:
@@ -178,11 +212,15 @@ def _draw_forecasts(plt: Any, scores: Scores, encoding: Encoding) -> tuple[Any, 
     for axis, name in zip(axes[:, 0], shown, strict=True):
         rows = table[inside & (table["series"] == name)].sort_values("local")
         moments = rows["local"].dt.tz_localize(None)
+        for low, high, coverage in _interval_columns(table):
+            axis.fill_between(
+                moments, rows[low], rows[high], color=MODEL, alpha=0.15, linewidth=0, label=f"{coverage} % interval"
+            )
         axis.plot(moments, rows["target"], color=INK, linewidth=1.1, label="observed")
         axis.plot(moments, rows["forecast"], color=MODEL, linewidth=1.6, label=f"forecast {ahead} steps before")
         axis.set_ylabel(f"{encoding.target} [{scores.details['unit'] or '-'}]")
         axis.set_title(name)
-    axes[0, 0].legend(loc="upper right", ncols=2)
+    axes[0, 0].legend(loc="upper right", ncols=4)
     axes[-1, 0].xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%d %b"))
     caption = (
         f"The {SHOWN_DAYS} most varied days of the test part, in {encoding.calendar.timezone} time. Each point of the blue "
@@ -204,6 +242,17 @@ def _draw_error_by_step(plt: Any, scores: Scores) -> tuple[Any, str]:
     axis.set_ylim(bottom=0)
     axis.legend(loc="lower right", ncols=2)
     return figure, "Mean absolute error on the test part for each step ahead; lower is better."
+
+
+def _draw_coverage(plt: Any, scores: Scores) -> tuple[Any, str]:
+    figure, axis = plt.subplots(figsize=(8, 3.4))
+    for coverage, shares in scores.details["coverage_by_step"].items():
+        (line,) = axis.plot(range(1, len(shares) + 1), [100 * share for share in shares], label=f"{coverage} %")
+        axis.axhline(float(coverage), color=line.get_color(), linewidth=0.8, linestyle=":")
+    axis.set_xlabel("steps ahead")
+    axis.set_ylabel("targets inside [%]")
+    axis.legend(loc="lower right", ncols=3)
+    return figure, "Share of the test part's targets inside each interval, and what it was calibrated to (dotted)."
 
 
 def _draw_error_by_position(plt: Any, scores: Scores, encoding: Encoding) -> tuple[Any, str]:

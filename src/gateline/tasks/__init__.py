@@ -41,8 +41,12 @@ class Predictor(Protocol):
         """Name, type and whether it must be there, of each column of a request."""
 
     @property
+    def place_columns(self) -> list[str]:
+        """Columns that say where a row of an answer belongs: the keys, and then the time stamp."""
+
+    @property
     def output_columns(self) -> list[tuple[str, str]]:
-        """Name and type of each column of an answer."""
+        """Name and type of each column of an answer: first those of its place."""
 
     def predict(self, frame: pd.DataFrame, origin: pd.Timestamp | None = None) -> pd.DataFrame:
         """Answer a request."""
@@ -66,6 +70,9 @@ class Task(Protocol):
     def check(self, schema: Schema, preprocess: Any, evaluation: Any, gates: Gates | None) -> None:
         """Refuse sections that do not fit together."""
 
+    def check_training(self, model: Any, training: Training) -> None:
+        """Refuse settings of the network and of its training that do not fit together."""
+
     def check_scoring(self, prepared: Artifact, evaluation: Any, gates: Gates) -> None:
         """Refuse an evaluation that cannot be made of these data, before it begins."""
 
@@ -75,10 +82,10 @@ class Task(Protocol):
     def dataset(self, prepared: Artifact, part: str) -> Dataset[Any]:
         """Open the windows or sequences of one part; the data set gathers whole batches by `__getitems__`."""
 
-    def build(self, model: Any, shapes: Mapping[str, int]) -> nn.Module:
+    def build(self, model: Any, shapes: Mapping[str, Any]) -> nn.Module:
         """Build the network, freshly initialised, from its settings and `shapes` of the prepared data."""
 
-    def shapes(self, prepared: Artifact) -> dict[str, int]:
+    def shapes(self, prepared: Artifact) -> dict[str, Any]:
         """Say what the network must know of the prepared data."""
 
     def order(self, prepared: Artifact, dataset: Any, training: Training, seed: int) -> Order:

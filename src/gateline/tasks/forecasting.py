@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -14,20 +15,21 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from gateline.batch import ForecastBatch
+from gateline.conformal import Intervals
 from gateline.data.calendar import Calendar
 from gateline.data.inputs import TARGET
 from gateline.data.order import Order, SequentialOrder, ShuffledOrder
-from gateline.data.prepared_windows import STATE, WINDOWS, open_store, open_windows
+from gateline.data.prepared_windows import STATE, WINDOWS, open_store, open_windows, read_windows
 from gateline.data.scaling import Transform
 from gateline.data.series_encoding import Encoding, Scaling, regular_table, unix_seconds
 from gateline.data.splits import TimeSplit, window_runs
 from gateline.data.store import VALUES
 from gateline.data.windows import WindowDataset
 from gateline.errors import ArtifactError, WorkloadError, did_you_mean, examples
-from gateline.losses import summed_loss
+from gateline.losses import summed_loss, summed_pinball
 from gateline.manifest import Artifact, Draft
-from gateline.metrics import FORECAST_METRICS, WINDOW_METRICS
-from gateline.models.forecaster import ForecasterSettings, build_forecaster
+from gateline.metrics import FORECAST_METRICS, PROBABILISTIC_METRIC, WINDOW_METRICS
+from gateline.models.forecaster import ForecasterNetwork, ForecasterSettings, Shapes, build_forecaster
 from gateline.predictors.forecasting import Forecaster
 from gateline.table import TABLE, write_table
 from gateline.tasks import Scorer
@@ -38,6 +40,10 @@ from gateline.workload.training import Training
 
 SCORING_BATCH = 512  # windows at a time where no gradients are kept
 BASELINES = ("last_value", "seasonal_naive", "seasonal_median", "ridge", "nlinear", "gradient_boosting")
+
+PINBALL = "pinball"
+"""The loss that trains quantiles."""
+INTERVALS = "intervals.json"
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 """Sum and count."""
@@ -87,6 +93,9 @@ class ForecastingPreprocess(Section):
     """Columns known up to the moment of forecasting."""
     known: tuple[str, ...] = ()
     """Columns known ahead for every step to forecast; the most powerful, and the easiest way to leak."""
+    static: tuple[str, ...] = ()
+    """Columns with one value per series. Here as in `past` and `known`, a text column gets a learnt embedding; a text that
+    training has not seen, or none, has a code of its own."""
     calendar: Calendar = Calendar()
     transforms: dict[str, Transform] = {}
     """By column; a column without one is only standardised."""
@@ -134,13 +143,15 @@ class Forecasting:
             ("target", preprocess.target),
             *(("past", c) for c in preprocess.past),
             *(("known", c) for c in preprocess.known),
+            *(("static", c) for c in preprocess.static),
         ]
         for role, name in roles:
             _known_name(f"preprocess.{role}", name, schema.columns)
-            if schema.columns[name].type not in ("float", "integer", "boolean"):
+            usable = ("float", "integer", "boolean") if role == "target" else ("float", "integer", "boolean", "text")
+            if schema.columns[name].type not in usable:
                 raise WorkloadError(
                     f"preprocess.{role}",
-                    expected="a column of numbers",
+                    expected="a column of numbers" + ("" if role == "target" else " or texts"),
                     found=f"{name} ({schema.columns[name].type})",
                     do="Drop it",
                 )
@@ -151,12 +162,26 @@ class Forecasting:
                 "preprocess",
                 expected="one role for each column",
                 found=f"{examples(twice)} twice",
-                do="The past target is read anyway; a column is either `past` or `known`",
+                do="The past target is read anyway; a column is one of `past`, `known` and `static`",
             )
         for name in preprocess.transforms:
-            _known_name("preprocess.transforms", name, names)
+            _known_name("preprocess.transforms", name, [n for n in names if schema.columns[n].type != "text"])
         if evaluation is not None and gates is not None:
             _check_gates(schema, evaluation, gates)
+
+    def check_training(self, model: ForecasterSettings, training: Training) -> None:
+        """Refuse a loss that does not train what the network forecasts.
+
+        Raises:
+            WorkloadError: quantiles without the pinball loss, or it without quantiles.
+        """
+        if bool(model.quantiles) != (training.loss == PINBALL):
+            raise WorkloadError(
+                "training.loss",
+                expected=f"`{PINBALL}` with `model.quantiles`, and only then",
+                found=f"`{training.loss}` and quantiles {list(model.quantiles)}",
+                do=f"Say `loss: {PINBALL}`" if model.quantiles else "Name quantiles, or another loss",
+            )
 
     def check_scoring(self, prepared: Artifact, evaluation: ForecastingEvaluation, gates: Gates) -> None:
         """Refuse an evaluation that cannot be made of these data.
@@ -171,7 +196,7 @@ class Forecasting:
 
             prepared/
             ├── arrays/*.npy          values, raw_target, time (one row per step), offsets
-            ├── statics/series.npy    which series each is (one row per series)
+            ├── statics/*.npy         which series each is, and its static columns (one row per series)
             ├── windows/{train,validation,test}.npy     first steps of the windows, in runs of (first row, number, stride)
             ├── state.json            encoding (fitted on the training part), windows, split
             └── table.parquet         the table in raw units, cleaned and without gaps
@@ -189,6 +214,7 @@ class Forecasting:
             target=preprocess.target,
             past=preprocess.past,
             known=preprocess.known,
+            static=preprocess.static,
             calendar=preprocess.calendar,
             transforms=preprocess.transforms,
             scaling=preprocess.scaling,
@@ -219,6 +245,7 @@ class Forecasting:
             "split": split_as_json,
             "encoder_features": encoding.encoder_names(),
             "decoder_features": encoding.decoder_names(),
+            "texts": {name: len(vocabulary.texts) for name, vocabulary in encoding.vocabularies.items()},
         }
 
     def dataset(self, prepared: Artifact, part: str) -> WindowDataset:
@@ -232,7 +259,7 @@ class Forecasting:
             horizon=state["windows"]["horizon"],
         )
 
-    def shapes(self, prepared: Artifact) -> dict[str, int]:
+    def shapes(self, prepared: Artifact) -> dict[str, Any]:
         """Say what the network must know of the prepared data."""
         state = prepared.read_json(STATE)
         encoding = Encoding.from_json(state["encoding"])
@@ -242,11 +269,17 @@ class Forecasting:
             "num_series": len(encoding.series),
             "lookback": state["windows"]["lookback"],
             "horizon": state["windows"]["horizon"],
+            "target_mask": encoding.target in encoding.may_be_missing,
+            "static_features": len(encoding.numbers(encoding.static)),
+            **{
+                f"{role}_categories": [encoding.vocabularies[name].num_codes for name in encoding.texts(columns)]
+                for role, columns in (("past", encoding.past), ("known", encoding.known), ("static", encoding.static))
+            },
         }
 
-    def build(self, model: ForecasterSettings, shapes: Mapping[str, int]) -> nn.Module:
+    def build(self, model: ForecasterSettings, shapes: Mapping[str, Any]) -> ForecasterNetwork:
         """Build the network, freshly initialised."""
-        return build_forecaster(model, **shapes)
+        return build_forecaster(Shapes(**shapes), model)
 
     def order(self, prepared: Artifact, dataset: WindowDataset, training: Training, seed: int) -> Order:  # noqa: ARG002
         """Draw the training windows in a fresh random order every epoch."""
@@ -264,7 +297,8 @@ class Forecasting:
         carried: None,  # noqa: ARG002  windows hand nothing on
     ) -> tuple[torch.Tensor, torch.Tensor, None]:
         """Sum the loss over the observed steps of a batch, in the scaled space of the target, and count them."""
-        return *summed_loss(kind, network(batch).float(), batch.target, batch.observed), None
+        forecaster = cast(ForecasterNetwork, network)
+        return *_summed(kind, forecaster, forecaster(batch).float(), batch), None
 
     def scorer(self, prepared: Artifact, kind: str) -> Scorer:
         """Add up the loss (scaled) and the errors, in raw units and in those of each series' deviation."""
@@ -272,10 +306,11 @@ class Forecasting:
         scaler, deviation = encoding.scalers[encoding.target], np.array(encoding.target_deviation)
 
         def score(network: nn.Module, batch: ForecastBatch, carried: None) -> tuple[dict[str, Pair], None]:  # noqa: ARG001
-            prediction = network(batch).float()
-            total, count = summed_loss(kind, prediction, batch.target, batch.observed)
-            series = batch.series.cpu().numpy()
-            forecast, target = (scaler.inverse(each.cpu().numpy(), series) for each in (prediction, batch.target))
+            forecaster = cast(ForecasterNetwork, network)
+            prediction = forecaster(batch).float()  # (B, U, Q)
+            total, count = _summed(kind, forecaster, prediction, batch)
+            series, point = batch.series.cpu().numpy(), prediction[:, :, forecaster.median]
+            forecast, target = (scaler.inverse(each.cpu().numpy(), series) for each in (point, batch.target))
             error = np.where(batch.observed.cpu().numpy(), np.abs(forecast - target), 0.0)
             scaled = error / deviation[series][:, None]
             sums = {"mae": error.sum(), "mae_scaled": scaled.sum(), "mse_scaled": np.square(scaled).sum()}
@@ -286,7 +321,29 @@ class Forecasting:
         return score
 
     def finish(self, network: nn.Module, prepared: Artifact, draft: Draft) -> None:
-        """Add nothing: the weights say it all."""
+        """Calibrate `model.intervals` on the validation part, and write them into the model folder.
+
+            model/
+            └── intervals.json        see `gateline.conformal.Intervals`; only where intervals are asked for
+
+        Raises:
+            DataError: the validation part is too short for a coverage.
+        """
+        coverages = cast(ForecasterNetwork, network).settings.intervals
+        if not coverages:
+            return
+        state, store, origins = prepared.read_json(STATE), open_store(prepared), read_windows(prepared, "validation")
+        lookback, horizon = state["windows"]["lookback"], state["windows"]["horizon"]
+        # On the CPU and in float32, as the model is served.
+        served = cast(ForecasterNetwork, copy.deepcopy(network).cpu())
+        forecaster = Forecaster(served, Encoding.from_json(state["encoding"]), lookback=lookback, horizon=horizon)
+        intervals = Intervals.calibrate(
+            forecaster.scaled(store, origins),
+            store.arrays[VALUES][origins[:, None] + np.arange(horizon), TARGET],
+            levels=served.levels,
+            coverages=coverages,
+        )
+        draft.write_json(INTERVALS, intervals.to_json())
 
     def load_predictor(self, folder: Path) -> Forecaster:
         """Load a model folder.
@@ -300,15 +357,24 @@ class Forecasting:
         try:
             network = self.build(ForecasterSettings(**config["model"]), config["shapes"])
             encoding = Encoding.from_json(state["encoding"])
+            intervals = Intervals.from_json(read_model_json(folder, INTERVALS)) if network.settings.intervals else None
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(
                 folder, expected="a model of this version", found=" ".join(str(error).split())[:160], do="Train again"
             ) from error
         load_network(network, folder)
-        return Forecaster(network, encoding, lookback=config["shapes"]["lookback"], horizon=config["shapes"]["horizon"])
+        lookback, horizon = config["shapes"]["lookback"], config["shapes"]["horizon"]
+        return Forecaster(network, encoding, intervals, lookback=lookback, horizon=horizon)
 
 
 TASK = Forecasting()
+
+
+def _summed(kind: str, network: ForecasterNetwork, prediction: torch.Tensor, batch: ForecastBatch) -> Pair:
+    """Sum the loss of forecasts (B, U, Q): of all quantiles, or of the point forecast."""
+    if kind == PINBALL:
+        return summed_pinball(prediction, batch.target, batch.observed, network.levels)
+    return summed_loss(kind, prediction[:, :, network.median], batch.target, batch.observed)
 
 
 def _check_gates(schema: Schema, evaluation: ForecastingEvaluation, gates: Gates) -> None:
@@ -317,7 +383,10 @@ def _check_gates(schema: Schema, evaluation: ForecastingEvaluation, gates: Gates
     for name in gates.baselines:
         _known_name("gates.baselines", name, evaluation.baselines)
     for name in gates.limits:
-        _known_name("gates.limits", name, FORECAST_METRICS)
+        if not PROBABILISTIC_METRIC.fullmatch(
+            name
+        ):  # evaluate says whether the model has these quantiles and intervals
+            _known_name("gates.limits", name, FORECAST_METRICS)
     # The champion is compared by resampling windows, which needs a mean over windows.
     _known_name("gates.metric", gates.metric, WINDOW_METRICS)
 

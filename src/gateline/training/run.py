@@ -161,10 +161,12 @@ def settings_of_weights(workload: Workload, run: RunSettings) -> dict[str, Json]
             found=repr(training.monitor),
             do=did_you_mean(training.monitor, task.monitors),
         )
+    model = workload.section("model", task.Model)
+    task.check_training(model, training)
     device, autocast_type = configure_process(run.device, run.precision)
     return {
         "task": task.name,
-        "model": workload.section("model", task.Model).model_dump(mode="json"),
+        "model": model.model_dump(mode="json"),
         "training": training.model_dump(mode="json"),
         "seed": run.seed,
         "device": device.type,

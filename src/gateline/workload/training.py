@@ -70,8 +70,8 @@ Schedule = Annotated[
 class Training(Section):
     """How the weights are found. The seed, the device and the precision are run-wide: `params.yaml` holds them."""
 
-    loss: Literal["absolute", "squared", "huber"] = "absolute"
-    """Compared in the transformed, scaled space of the target."""
+    loss: Literal["absolute", "squared", "huber", "pinball"] = "absolute"
+    """Compared in the transformed, scaled space of the target. pinball: of the quantiles that the model forecasts."""
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: Positive = 1e-3
     """The largest that the schedule reaches."""

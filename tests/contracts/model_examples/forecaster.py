@@ -8,11 +8,21 @@ import torch
 from torch import nn
 
 from gateline.batch import ForecastBatch
-from gateline.losses import summed_loss
+from gateline.losses import summed_loss, summed_pinball
 from gateline.tasks.forecasting import TASK
 from tests.model_example import Batch, Example
 
-SHAPES = {"encoder_features": 3, "decoder_features": 2, "num_series": 2, "lookback": 6, "horizon": 4}
+SHAPES = {
+    "encoder_features": 3,
+    "decoder_features": 2,
+    "num_series": 2,
+    "lookback": 6,
+    "horizon": 4,
+    "static_features": 1,
+    "past_categories": (3,),
+    "known_categories": (4,),
+    "static_categories": (3,),
+}
 
 
 def example(**settings: Any) -> Example:
@@ -29,11 +39,17 @@ def example(**settings: Any) -> Example:
             "series": torch.tensor([0, 1, 1, 0]),
             "target": torch.randn(4, 4, generator=generator) * observed,
             "observed": observed,
+            "past_codes": torch.randint(0, 3, (4, 6, 2), generator=generator),
+            "known_codes": torch.randint(0, 4, (4, 4, 1), generator=generator),
+            "static": torch.randn(4, 1, generator=generator),
+            "static_codes": torch.tensor([[1], [2], [2], [1]]),
         }
 
     def loss(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        forecast = model(ForecastBatch(**batch))
-        return summed_loss("squared", forecast.to(batch["target"].dtype), batch["target"], batch["observed"])
+        forecast = model(ForecastBatch(**batch)).to(batch["target"].dtype)
+        if made.quantiles:
+            return summed_pinball(forecast, batch["target"], batch["observed"], made.quantiles)
+        return summed_loss("squared", forecast[:, :, 0], batch["target"], batch["observed"])
 
     return Example(
         build=lambda: TASK.build(made, SHAPES),
@@ -47,4 +63,11 @@ EXAMPLES = {
     "direct": example(),
     "direct, attention and linear path": example(attention="dot", linear_path=True),
     "direct, linear decoder": example(decoder="linear", num_layers=2),
+    "direct, quantiles and additive attention": example(attention="additive", quantiles=(0.1, 0.5, 0.8)),
+    "recursive": example(mode="recursive", teacher_forcing=0.5, attention="dot", series="embedding"),
+    "recursive, gru, window normalisation": example(mode="recursive", cell="gru", normalisation="revin", affine=True),
+    "segment": example(mode="segment", segment=3, normalisation="last_value"),
+    "segment, two layers of slstm": example(
+        mode="segment", segment=2, cell="slstm", num_layers=2, quantiles=(0.5, 0.9)
+    ),
 }

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from gateline.models.forecaster.direct import EncoderDecoder
+from gateline.models.forecaster.base import ForecasterNetwork
+from gateline.models.forecaster.direct import EncoderDecoder, LinearDecoder
+from gateline.models.forecaster.recursive import RecursiveForecaster
 from gateline.models.forecaster.segment import SegmentForecaster
 from gateline.models.forecaster.settings import ForecasterSettings
+from gateline.models.forecaster.shapes import Shapes
 from gateline.models.sequence_input import require_cell
 
-__all__ = ["ForecasterSettings", "build_forecaster"]
+__all__ = ["ForecasterNetwork", "ForecasterSettings", "Shapes", "build_forecaster"]
 
-MODES = {"direct": EncoderDecoder, "segment": SegmentForecaster}
+MODES: dict[str, type[ForecasterNetwork]] = {
+    "direct": EncoderDecoder,
+    "recursive": RecursiveForecaster,
+    "segment": SegmentForecaster,
+}
 
 
-def build_forecaster(
-    settings: ForecasterSettings,
-    *,
-    encoder_features: int,
-    decoder_features: int,
-    num_series: int,
-    lookback: int,
-    horizon: int,
-) -> nn.Module:
-    """Build the network of `settings.mode`, freshly initialised; for the other arguments see the modes.
+def build_forecaster(shapes: Shapes, settings: ForecasterSettings) -> ForecasterNetwork:
+    """Build the network of `settings.mode`, freshly initialised.
 
     Raises:
-        WorkloadError: the settings do not fit the windows, or the cell reads pictures.
+        WorkloadError: the settings do not fit the shapes, or the cell reads pictures.
     """
     require_cell(settings.cell, reads_pictures=False)
-    return MODES[settings.mode](
-        encoder_features=encoder_features,
-        decoder_features=decoder_features,
-        num_series=num_series,
-        lookback=lookback,
-        horizon=horizon,
-        settings=settings,
-    )
+    kind = LinearDecoder if settings.decoder == "linear" else MODES[settings.mode]
+    return kind(shapes, settings)

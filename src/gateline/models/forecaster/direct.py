@@ -3,103 +3,155 @@
 The encoder reads the past; its last state starts the decoder, which reads what is known ahead of each step and writes
 all steps in one pass, without feeding its own forecasts back. A linear decoder writes them from the encoder's last step.
 
-Source: Sutskever, Vinyals and Le (2014), arXiv 1409.3215; attention: Luong, Pham and Manning (2015), arXiv 1508.04025,
-with the scale of Vaswani et al. (2017); linear path: Lai et al. (2018), arXiv 1703.07015, section 3.6.
+Source: Sutskever, Vinyals and Le (2014), arXiv 1409.3215; linear path: Lai et al. (2018), arXiv 1703.07015, section 3.6.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import cast
 
 import torch
 from torch import nn
 
 from gateline.batch import ForecastBatch
-from gateline.models.attention import ScaledDotAttention
-from gateline.models.forecaster.normalisation import LastValue, last_observed
+from gateline.models.attention import AdditiveAttention, ScaledDotAttention
+from gateline.models.forecaster.base import ForecasterNetwork
+from gateline.models.forecaster.covariates import WhichSeries, at_every_step
+from gateline.models.forecaster.head import ForecastHead
+from gateline.models.forecaster.normalisation import Level, last_observed
 from gateline.models.forecaster.settings import ForecasterSettings
-from gateline.models.stack import Stack
+from gateline.models.forecaster.shapes import Shapes
+from gateline.models.stack import Stack, StackState
 from gateline.randomness import Dropout
 
+ATTENTION = {"dot": ScaledDotAttention, "additive": AdditiveAttention}
 
-class EncoderDecoder(nn.Module):
-    """Forecast U steps of one target from T past steps.
+
+class StepForecaster(ForecasterNetwork):
+    """What forecasters have in common whose encoder reads step by step.
 
     Args:
-        encoder_features: number of features Fp of a past step; the first two are the scaled target and its mask.
-        decoder_features: number of features Fk known ahead of a step.
-        num_series: number of series; each window says which one it is from.
-        lookback: number of past steps T.
-        horizon: number of steps to forecast U.
-        settings: sizes, dropout, attention.
+        shapes: of the batches.
+        settings: section `model`.
     """
 
-    def __init__(
-        self,
-        *,
-        encoder_features: int,
-        decoder_features: int,
-        num_series: int,
-        lookback: int,
-        horizon: int,
-        settings: ForecasterSettings,
-    ) -> None:
-        super().__init__()
-        hidden, self.horizon = settings.hidden_size, horizon
-        self.num_series = num_series if num_series > 1 else 0
-        self.encoder = Stack(input_size=encoder_features + self.num_series, settings=settings.stack())
-        self.decoder, self.attention = None, None
+    def __init__(self, shapes: Shapes, settings: ForecasterSettings) -> None:
+        super().__init__(shapes, settings)
+        self.series = WhichSeries(shapes.num_series, settings)
+        self.window_size = self.covariates.static_size + self.series.output_size
+        self.encoder = Stack(input_size=self.covariates.encoder_size + self.window_size, settings=settings.stack())
         self.dropout = Dropout(settings.dropout)
-        if settings.decoder == "linear":
-            self.head = nn.Linear(hidden + horizon * decoder_features, horizon)
-        else:
-            # Beside what is known ahead, a decoder step reads how far ahead it is and the last observed target.
-            self.decoder = Stack(input_size=decoder_features + self.num_series + 2, settings=settings.stack())
-            self.attention = ScaledDotAttention(hidden, hidden) if settings.attention == "dot" else None
-            self.head = nn.Linear(hidden * (2 if self.attention else 1), 1)
-        self.linear_path = nn.Linear(2 * lookback, horizon) if settings.linear_path else None
+        self.linear_path = nn.Linear(2 * shapes.lookback, shapes.horizon) if settings.linear_path else None
         if self.linear_path is not None:
             nn.init.zeros_(self.linear_path.weight)
             nn.init.zeros_(self.linear_path.bias)
-        self.normalisation = LastValue() if settings.normalisation == "last_value" else None
-        self.position: torch.Tensor
-        self.register_buffer("position", torch.linspace(-1, 1, horizon)[:, None], persistent=False)  # (U, 1)
 
     def forward(self, batch: ForecastBatch) -> torch.Tensor:
-        """Forecast the scaled target: (B, U)."""
-        past, known = batch.past, batch.known
-        if self.normalisation is not None:
-            values, level = self.normalisation(past[:, :, 0], past[:, :, 1])
-            past = torch.cat([values[:, :, None], past[:, :, 1:]], dim=2)
-        lags = past[:, :, :2]
-        if self.decoder is None:
-            encoded, _ = self.encoder(self.with_series(past, batch.series))  # (B, T, H)
-            forecast = self.head(torch.cat([self.dropout(encoded[:, -1]), known.flatten(1)], dim=1))  # (B, U)
-        else:
-            forecast = self.decode(self.decoder, batch.series, past, known)
+        """Forecast the scaled target: (B, U, Q)."""
+        level = self.level(batch)
+        lags = self.normalised_past(batch, level)  # (B, T)
+        encoded, state = self.encoder(self.inputs(batch, lags))  # (B, T, H)
+        forecast = self.decode(batch, encoded, state, lags, level)  # (B, U, Q)
         if self.linear_path is not None:
-            forecast = forecast + self.linear_path(lags.flatten(1))
-        return forecast if self.normalisation is None else self.normalisation.inverse(forecast, level)
+            masked = torch.stack([lags, batch.past[:, :, 1]], dim=2).flatten(1)  # (B, T * 2)
+            forecast = forecast + self.linear_path(masked)[:, :, None]
+        return self.normalisation.inverse(forecast, level)
 
-    def decode(self, decoder: Stack, series: torch.Tensor, past: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-        """Write a step from each step of a recurrent decoder: (B, U)."""
-        encoded, state = self.encoder(self.with_series(past, series))  # (B, T, H)
-        last = last_observed(past[:, :, 0], past[:, :, 1])  # (B,)
-        steps = [
-            self.with_series(known, series),
-            self.position.expand(len(past), -1, -1),
-            last[:, None, None].expand(-1, self.horizon, 1),
-        ]
-        decoded, _ = decoder(torch.cat(steps, dim=2), state)  # (B, U, H)
+    @abstractmethod
+    def decode(
+        self, batch: ForecastBatch, encoded: torch.Tensor, state: StackState, lags: torch.Tensor, level: Level
+    ) -> torch.Tensor:
+        """Forecast, still normalised.
+
+        Args:
+            batch: for what is known ahead.
+            encoded: (B, T, H).
+            state: of the encoder, after the last past step.
+            lags: (B, T), the normalised past target, 0 where not observed.
+            level: what the target is normalised by.
+
+        Returns:
+            (B, U, Q).
+        """
+
+    def encoder_inputs(self, batch: ForecastBatch) -> torch.Tensor:
+        """What the encoder reads: (B, T, encoder.input_size)."""
+        return self.inputs(batch, self.normalised_past(batch, self.level(batch)))
+
+    def inputs(self, batch: ForecastBatch, lags: torch.Tensor) -> torch.Tensor:
+        """Put the normalised target in the place of the other one, and what is known of the window beside every step."""
+        past = torch.cat([lags[:, :, None], self.covariates.past_steps(batch)[:, :, 1:]], dim=2)
+        return at_every_step(past, self.covariates.of_series(batch), self.series(batch.series))
+
+
+class LinearDecoder(StepForecaster):
+    """Write all steps at once from the encoder's last step and all that is known ahead.
+
+    Args:
+        shapes: of the batches.
+        settings: section `model`.
+    """
+
+    def __init__(self, shapes: Shapes, settings: ForecasterSettings) -> None:
+        super().__init__(shapes, settings)
+        size = self.encoder.output_size + shapes.horizon * self.covariates.decoder_size
+        self.head = ForecastHead(size, shapes.horizon, self.levels)
+
+    def decode(
+        self,
+        batch: ForecastBatch,
+        encoded: torch.Tensor,
+        state: StackState,  # noqa: ARG002  the last step says it
+        lags: torch.Tensor,  # noqa: ARG002
+        level: Level,  # noqa: ARG002
+    ) -> torch.Tensor:
+        """Forecast, still normalised: (B, U, Q)."""
+        read = [self.dropout(encoded[:, -1]), self.covariates.known_steps(batch).flatten(1)]
+        return cast(torch.Tensor, self.head(torch.cat(read, dim=1)))
+
+
+class EncoderDecoder(StepForecaster):
+    """Write all steps in one pass of a recurrent decoder.
+
+    Args:
+        shapes: of the batches.
+        settings: section `model`.
+    """
+
+    def __init__(self, shapes: Shapes, settings: ForecasterSettings) -> None:
+        super().__init__(shapes, settings)
+        hidden = settings.hidden_size
+        # Beside what is known ahead, a decoder step reads how far ahead it is and one target: the last that was observed.
+        self.decoder = Stack(input_size=self.covariates.decoder_size + self.window_size + 2, settings=settings.stack())
+        self.attention = ATTENTION[settings.attention](hidden, hidden) if settings.attention != "none" else None
+        self.head = ForecastHead(hidden * (2 if self.attention else 1), 1, self.levels)
+        self.position: torch.Tensor
+        self.register_buffer("position", torch.linspace(-1, 1, shapes.horizon)[:, None], persistent=False)  # (U, 1)
+
+    def decode(
+        self,
+        batch: ForecastBatch,
+        encoded: torch.Tensor,
+        state: StackState,
+        lags: torch.Tensor,
+        level: Level,  # noqa: ARG002
+    ) -> torch.Tensor:
+        """Forecast, still normalised: (B, U, Q)."""
+        last = last_observed(lags, batch.past[:, :, 1])  # (B,)
+        asked = torch.cat([self.known_inputs(batch), last[:, None, None].expand(-1, self.horizon, 1)], dim=2)
+        decoded, _ = self.decoder(asked, state)  # (B, U, H)
+        return self.read_out(decoded, encoded)
+
+    def known_inputs(self, batch: ForecastBatch) -> torch.Tensor:
+        """What the decoder reads of each step beside a target: (B, U, decoder.input_size - 1)."""
+        steps = torch.cat([self.covariates.known_steps(batch), self.position.expand(len(batch.past), -1, -1)], dim=2)
+        return at_every_step(steps, self.covariates.of_series(batch), self.series(batch.series))
+
+    def read_out(self, decoded: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
+        """Forecast from decoder (B, U, H) and encoder (B, T, H): (B, U, Q)."""
         read = [self.dropout(decoded)]
         if self.attention is not None:
             context, _ = self.attention(decoded, encoded)
             read.append(self.dropout(context))
         return cast(torch.Tensor, self.head(torch.cat(read, dim=2)).squeeze(2))
-
-    def with_series(self, steps: torch.Tensor, series: torch.Tensor) -> torch.Tensor:
-        """Write beside every step which series it is from: (B, ., F) -> (B, ., F + S)."""
-        if not self.num_series:
-            return steps
-        which = nn.functional.one_hot(series, self.num_series).to(steps.dtype)[:, None]  # (B, 1, S)
-        return torch.cat([steps, which.expand(-1, steps.shape[1], -1)], dim=2)

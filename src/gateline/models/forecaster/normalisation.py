@@ -2,7 +2,67 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
+from torch import nn
+
+from gateline.models.forecaster.settings import ForecasterSettings
+
+EPSILON = 1e-5
+"""Added to the variance, so that a window that never changes is not divided by 0."""
+
+
+class Level(NamedTuple):
+    """What a window is normalised by: (x - shift) / scale, each (B, 1)."""
+
+    shift: torch.Tensor
+    scale: torch.Tensor
+
+
+class WindowNormalisation(nn.Module):
+    """Take a window's own level out of it, and put it back into the forecast: exactly each other's inverse.
+
+    `last_value` subtracts the last observed target. `revin` subtracts the mean and divides by the deviation of the observed
+    targets; `affine` then multiplies and adds what is learnt. The learnt scale is the exponential of a weight: above 0, so
+    quantiles stay in order.
+
+    Source: Kim et al. (2022), Reversible Instance Normalization, ICLR, equations 1 to 3, there with a scale of either sign.
+
+    Args:
+        settings: `normalisation` and `affine`.
+    """
+
+    def __init__(self, settings: ForecasterSettings) -> None:
+        super().__init__()
+        self.kind = settings.normalisation
+        self.log_scale = nn.Parameter(torch.zeros(1)) if settings.affine else None
+        self.shift = nn.Parameter(torch.zeros(1)) if settings.affine else None
+
+    def level(self, values: torch.Tensor, observed: torch.Tensor) -> Level:
+        """Find the level of windows from values and observed, each (B, T); 0 where nothing was observed."""
+        none, one = torch.zeros_like(values[:, :1]), torch.ones_like(values[:, :1])
+        if self.kind == "none":
+            return Level(none, one)
+        if self.kind == "last_value":
+            return Level(last_observed(values, observed)[:, None], one)
+        count = observed.sum(dim=1, keepdim=True)
+        mean = (values * observed).sum(dim=1, keepdim=True) / count.clamp(min=1)
+        variance = ((values - mean).square() * observed).sum(dim=1, keepdim=True) / count.clamp(min=1)
+        return Level(mean, torch.where(count > 0, (variance + EPSILON).sqrt(), one))
+
+    def forward(self, values: torch.Tensor, level: Level) -> torch.Tensor:
+        """Normalise values (B, T)."""
+        normalised = (values - level.shift) / level.scale
+        if self.log_scale is not None and self.shift is not None:
+            normalised = normalised * self.log_scale.exp() + self.shift
+        return normalised
+
+    def inverse(self, forecast: torch.Tensor, level: Level) -> torch.Tensor:
+        """Take forecasts (B, U, Q) back."""
+        if self.log_scale is not None and self.shift is not None:
+            forecast = (forecast - self.shift) / self.log_scale.exp()
+        return forecast * level.scale[:, :, None] + level.shift[:, :, None]
 
 
 def last_observed(values: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
@@ -10,16 +70,3 @@ def last_observed(values: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
     steps = torch.arange(1, values.shape[1] + 1, device=values.device)
     last = (observed.bool() * steps).argmax(dim=1)  # 0 when nothing was observed, and then values there are 0
     return values.gather(1, last[:, None]).squeeze(1)
-
-
-class LastValue(torch.nn.Module):
-    """Read and forecast each window as its difference from the last observed target."""
-
-    def forward(self, values: torch.Tensor, observed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Subtract: values and observed (B, T) -> normalised (B, T), 0 where missing, and the level (B, 1)."""
-        level = last_observed(values, observed)[:, None]
-        return (values - level) * observed, level
-
-    def inverse(self, forecast: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """Add the level (B, 1) to a forecast (B, U)."""
-        return forecast + level

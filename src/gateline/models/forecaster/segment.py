@@ -4,7 +4,8 @@ The lookback is cut into segments, each embedded linearly and read as one step b
 then asked for every segment ahead at once, each told apart by the embedding of its position and of the series: one step
 of the same cell, whatever the horizon. So errors do not accumulate, and a window of 720 steps is 30 steps of 24.
 
-Source: Lin et al. (2023), SegRNN, arXiv 2308.11200, sections 3.2 and 3.3.
+Source: Lin et al. (2023), SegRNN, arXiv 2308.11200, sections 3.2 and 3.3. What is known of a step beside the target joins
+its segment before the embedding; what is known ahead, and of a series, is added to the question.
 """
 
 from __future__ import annotations
@@ -14,69 +15,63 @@ from torch import nn
 
 from gateline.batch import ForecastBatch
 from gateline.errors import WorkloadError
-from gateline.models.forecaster.normalisation import LastValue
+from gateline.models.forecaster.base import ForecasterNetwork
+from gateline.models.forecaster.head import ForecastHead
+from gateline.models.forecaster.normalisation import Level
 from gateline.models.forecaster.settings import ForecasterSettings
+from gateline.models.forecaster.shapes import Shapes
 from gateline.models.stack import Stack, StackState
 from gateline.randomness import Dropout
 
 
-class SegmentForecaster(nn.Module):
+class SegmentForecaster(ForecasterNetwork):
     """Forecast U steps of one target from T past steps, w steps at a time.
 
     Args:
-        encoder_features: number of features Fp of a past step; the first two are the scaled target and its mask.
-        decoder_features: number of features Fk known ahead of a step.
-        num_series: number of series; each window says which one it is from.
-        lookback: number of past steps T.
-        horizon: number of steps to forecast U.
-        settings: sizes, segment, dropout, normalisation.
+        shapes: of the batches.
+        settings: section `model`.
 
     Raises:
         WorkloadError: the lookback is no multiple of the segment.
     """
 
-    def __init__(
-        self,
-        *,
-        encoder_features: int,
-        decoder_features: int,
-        num_series: int,
-        lookback: int,
-        horizon: int,
-        settings: ForecasterSettings,
-    ) -> None:
-        super().__init__()
-        segment = settings.segment or lookback
-        if lookback % segment:
+    def __init__(self, shapes: Shapes, settings: ForecasterSettings) -> None:
+        super().__init__(shapes, settings)
+        segment = settings.segment or shapes.lookback
+        if shapes.lookback % segment:
             raise WorkloadError(
                 "model.segment",
-                expected=f"a divisor of preprocess.windows.lookback, {lookback}",
+                expected=f"a divisor of preprocess.windows.lookback, {shapes.lookback}",
                 found=str(segment),
                 do="Change one of the two",
             )
-        hidden = settings.hidden_size
-        self.segment, self.horizon, self.num_segments = segment, horizon, -(-horizon // segment)
-        self.normalisation = LastValue() if settings.normalisation == "last_value" else None
-        self.embed = nn.Sequential(nn.Linear(segment * encoder_features, hidden), nn.ReLU())
+        hidden, covariates = settings.hidden_size, self.covariates
+        self.segment, self.num_segments = segment, -(-shapes.horizon // segment)
+        self.target_mask = shapes.target_mask
+        features = covariates.encoder_size - (0 if shapes.target_mask else 1)
+        self.embed = nn.Sequential(nn.Linear(segment * features, hidden), nn.ReLU())
         self.encoder = Stack(input_size=hidden, settings=settings.stack())
-        share = hidden // 2 if num_series > 1 else 0
+        share = hidden // 2 if shapes.num_series > 1 and settings.series != "none" else 0
         self.position = nn.Parameter(torch.randn(self.num_segments, hidden - share))
-        self.series = nn.Embedding(num_series, share) if share else None
-        self.embed_known = nn.Linear(segment * decoder_features, hidden) if decoder_features else None
-        self.head = nn.Sequential(Dropout(settings.dropout), nn.Linear(hidden, segment))
+        self.series = nn.Embedding(shapes.num_series, share) if share else None
+        self.embed_known = nn.Linear(segment * covariates.decoder_size, hidden) if covariates.decoder_size else None
+        self.embed_static = nn.Linear(covariates.static_size, hidden) if covariates.static_size else None
+        self.dropout = Dropout(settings.dropout)
+        self.head = ForecastHead(hidden, segment, self.levels)
 
     def forward(self, batch: ForecastBatch) -> torch.Tensor:
-        """Forecast the scaled target: (B, U)."""
-        past = batch.past
-        if self.normalisation is not None:
-            values, level = self.normalisation(past[:, :, 0], past[:, :, 1])
-            past = torch.cat([values[:, :, None], past[:, :, 1:]], dim=2)
-        segments = past.unflatten(1, (-1, self.segment)).flatten(2)  # (B, T / w, w * Fp)
-        _, state = self.encoder(self.embed(segments))
+        """Forecast the scaled target: (B, U, Q)."""
+        level = self.level(batch)
+        _, state = self.encoder(self._encoder_inputs(batch, level))
         asked = self.questions(batch)  # (B, M, H)
         decoded, _ = self.encoder(asked.flatten(0, 1)[:, None], repeat_state(state, self.num_segments))  # (B * M, 1, H)
-        forecast = self.head(decoded).view(len(past), -1)[:, : self.horizon]  # (B, U)
-        return forecast if self.normalisation is None else self.normalisation.inverse(forecast, level)
+        written = self.head(self.dropout(decoded)).flatten(0, 2)  # (B * M * w, Q)
+        forecast = written.unflatten(0, (len(batch.past), -1))[:, : self.horizon]  # (B, U, Q)
+        return self.normalisation.inverse(forecast, level)
+
+    def encoder_inputs(self, batch: ForecastBatch) -> torch.Tensor:
+        """What the encoder reads: (B, T / w, H), one step per segment."""
+        return self._encoder_inputs(batch, self.level(batch))
 
     def questions(self, batch: ForecastBatch) -> torch.Tensor:
         """What the cell is asked for each segment ahead: position, series and what is known of it, (B, M, H)."""
@@ -84,10 +79,19 @@ class SegmentForecaster(nn.Module):
         if self.series is not None:
             asked = torch.cat([asked, self.series(batch.series)[:, None].expand(-1, self.num_segments, -1)], dim=2)
         if self.embed_known is not None:
-            missing = self.num_segments * self.segment - self.horizon
-            known = nn.functional.pad(batch.known, (0, 0, 0, missing))  # the last segment may reach past the horizon
+            missing = self.num_segments * self.segment - self.horizon  # the last segment may reach past the horizon
+            known = nn.functional.pad(self.covariates.known_steps(batch), (0, 0, 0, missing))
             asked = asked + self.embed_known(known.unflatten(1, (-1, self.segment)).flatten(2))
+        of_series = self.covariates.of_series(batch)
+        if self.embed_static is not None and of_series is not None:
+            asked = asked + self.embed_static(of_series)[:, None]
         return asked
+
+    def _encoder_inputs(self, batch: ForecastBatch, level: Level) -> torch.Tensor:
+        rest = self.covariates.past_steps(batch)[:, :, 1 if self.target_mask else 2 :]
+        past = torch.cat([self.normalised_past(batch, level)[:, :, None], rest], dim=2)
+        embedded: torch.Tensor = self.embed(past.unflatten(1, (-1, self.segment)).flatten(2))
+        return embedded
 
 
 def repeat_state(state: StackState, times: int) -> StackState:

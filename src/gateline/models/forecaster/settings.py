@@ -10,30 +10,60 @@ from gateline.models.stack import StackSettings
 from gateline.workload.section import Section
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Level = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+
+MEDIAN = 0.5
 
 
 class ForecasterSettings(Section):
     """Section `model` of a forecasting workload."""
 
-    mode: Literal["direct", "segment"] = "direct"
-    """direct: an encoder reads the past, a decoder writes all steps in one pass; segment: both work on segments of several
-    steps, which makes long windows short."""
+    mode: Literal["direct", "recursive", "segment"] = "direct"
+    """direct: an encoder reads the past, a decoder writes all steps in one pass. recursive: the decoder takes one step at a
+    time and reads its own forecast of the step before. segment: encoder and decoder work on segments of several steps, which
+    makes long windows short."""
     cell: str = "lstm"
     """A file of `gateline.cells`."""
+    cell_options: dict[str, int | float | bool] = {}
+    """What the cell has of its own."""
     hidden_size: Count = 64
     num_layers: Count = 1
     dropout: Probability = 0.0
     """Of what the head reads, and between layers."""
-    normalisation: Literal["none", "last_value"] = "none"
-    """last_value: each window is read and forecast as its difference from the last observed target."""
+    variational_dropout: bool = False
+    """Drop the same features at all steps of a sequence, between layers. Not with `mode: recursive`, whose decoder sees one
+    step at a time."""
+    weight_drop: Probability = 0.0
+    """Of hidden-to-hidden weights."""
+    residual: bool = False
+    """Add to the output of a layer what it read."""
+    normalisation: Literal["none", "last_value", "revin"] = "none"
+    """last_value: each window is read and forecast as its difference from the last observed target. revin: less its own mean
+    and divided by its own deviation, and the forecast taken back."""
+    affine: bool = False
+    """Learn a scale and a shift of what is normalised. With `normalisation: revin` only."""
+    series: Literal["auto", "none", "one_hot", "embedding"] = "auto"
+    """How the network is told which series a window is from. auto: one_hot up to 16 series, an embedding for more; a segment
+    forecaster always uses an embedding. none: it is not told."""
+    embedding_size: Count = 8
+    """Numbers that stand for one text of a text column, or for one series."""
+    quantiles: tuple[Level, ...] = ()
+    """Levels to forecast, in rising order and 0.5 among them, which is the point forecast; needs `training.loss: pinball`.
+    Empty: the point forecast only."""
+    intervals: tuple[Level, ...] = ()
+    """Coverages, e.g. 0.8, of intervals calibrated on the validation part after training."""
     segment: Count | None = None
     """Steps of a segment; `lookback` is a multiple of it. With `mode: segment` only."""
+    teacher_forcing: Share = 0.0
+    """Share of steps, in training, at which the decoder reads what was observed in place of its own forecast. With
+    `mode: recursive` only."""
     decoder: Literal["recurrent", "linear"] = "recurrent"
     """recurrent: cells read what is known ahead of each step; linear: all steps at once from the encoder's last step and all
     that is known ahead, which costs next to nothing. linear with `mode: direct` only."""
-    attention: Literal["none", "dot"] = "none"
-    """dot: every decoder step looks back at all encoder steps. With `mode: direct` and `decoder: recurrent` only."""
+    attention: Literal["none", "dot", "additive"] = "none"
+    """Every step of a recurrent decoder looks back at all encoder steps. Not with `mode: segment`."""
     linear_path: bool = False
     """Add a linear function of the past target, one weight per lag and step: the cells learn what it leaves over. With
     `mode: direct` only."""
@@ -42,21 +72,42 @@ class ForecasterSettings(Section):
     def _keys_of_the_mode(self) -> ForecasterSettings:
         if self.mode == "segment" and self.segment is None:
             raise ValueError("`segment`, the number of steps of a segment, with `mode: segment`")
-        if self.mode != "segment" and self.segment is not None:
-            raise ValueError(f"`segment` only with `mode: segment`, got it with `mode: {self.mode}`")
-        if self.decoder == "linear" and (self.mode != "direct" or self.attention != "none"):
-            raise ValueError(
-                "`decoder: linear` only with `mode: direct` and `attention: none`, "
-                f"got it with `mode: {self.mode}` and `attention: {self.attention}`"
-            )
-        if self.mode != "direct" and (self.attention != "none" or self.linear_path):
-            raise ValueError(
-                f"`attention` and `linear_path` only with `mode: direct`, got them with `mode: {self.mode}`"
-            )
+        elsewhere = {
+            "segment": ("segment", self.segment is not None),
+            "teacher_forcing": ("recursive", self.teacher_forcing > 0),
+            "decoder: linear": ("direct", self.decoder == "linear"),
+            "linear_path": ("direct", self.linear_path),
+        }
+        for key, (mode, given) in elsewhere.items():
+            if given and self.mode != mode:
+                raise ValueError(f"`{key}` only with `mode: {mode}`, got it with `mode: {self.mode}`")
+        if self.attention != "none" and (self.mode == "segment" or self.decoder == "linear"):
+            raise ValueError("`attention: none` where no decoder goes step by step")
+        if self.mode == "segment" and self.series == "one_hot":
+            raise ValueError("`series: embedding` or `none` with `mode: segment`")
+        if self.mode == "recursive" and self.variational_dropout:
+            raise ValueError("no `variational_dropout` with `mode: recursive`: its decoder sees one step at a time")
+        if self.affine and self.normalisation != "revin":
+            raise ValueError(f"`affine` only with `normalisation: revin`, got it with `{self.normalisation}`")
         return self
+
+    @model_validator(mode="after")
+    def _levels_in_order(self) -> ForecasterSettings:
+        for name in ("quantiles", "intervals"):
+            levels = getattr(self, name)
+            if list(levels) != sorted(set(levels)):
+                raise ValueError(f"`{name}` in rising order, each once, got {list(levels)}")
+        if self.quantiles and MEDIAN not in self.quantiles:
+            raise ValueError(f"0.5 among `quantiles`: it is the point forecast; got {list(self.quantiles)}")
+        return self
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Levels that the network writes: the quantiles, or the point forecast alone in the place of the median."""
+        return self.quantiles or (MEDIAN,)
 
     def stack(self) -> StackSettings:
         """Say how cells are stacked, in an encoder as in a decoder."""
         return StackSettings(
-            cell=self.cell, hidden_size=self.hidden_size, num_layers=self.num_layers, dropout=self.dropout
+            **{name: getattr(self, name) for name in StackSettings.model_fields if hasattr(self, name)}
         )

@@ -1,0 +1,52 @@
+"""What the forecasters of all modes have in common. B batch, T past steps, U steps to forecast, Q quantiles."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+from gateline.batch import ForecastBatch
+from gateline.models.forecaster.covariates import Covariates
+from gateline.models.forecaster.normalisation import Level, WindowNormalisation
+from gateline.models.forecaster.settings import MEDIAN, ForecasterSettings
+from gateline.models.forecaster.shapes import Shapes
+from gateline.models.stack import Stack
+
+
+class ForecasterNetwork(nn.Module, ABC):
+    """Forecast U steps of one target from T past steps.
+
+    Args:
+        shapes: of the batches.
+        settings: section `model`.
+    """
+
+    encoder: Stack
+    """Reads `encoder_inputs`; its gates can be traced."""
+
+    def __init__(self, shapes: Shapes, settings: ForecasterSettings) -> None:
+        super().__init__()
+        self.settings, self.horizon = settings, shapes.horizon
+        self.levels = settings.levels
+        self.median = self.levels.index(MEDIAN)
+        self.covariates = Covariates(shapes, settings)
+        self.normalisation = WindowNormalisation(settings)
+
+    @abstractmethod
+    def forward(self, batch: ForecastBatch) -> torch.Tensor:
+        """Forecast the scaled target: (B, U, Q), in rising order; Q is 1 for a point forecast."""
+
+    @abstractmethod
+    def encoder_inputs(self, batch: ForecastBatch) -> torch.Tensor:
+        """What the encoder reads: (B, steps, encoder.input_size)."""
+
+    def level(self, batch: ForecastBatch) -> Level:
+        """Find what the target of each window is normalised by."""
+        return self.normalisation.level(batch.past[:, :, 0], batch.past[:, :, 1])
+
+    def normalised_past(self, batch: ForecastBatch, level: Level) -> torch.Tensor:
+        """Normalise the past target, 0 where it was not observed: (B, T)."""
+        normalised: torch.Tensor = self.normalisation(batch.past[:, :, 0], level) * batch.past[:, :, 1]
+        return normalised

@@ -1,0 +1,47 @@
+"""An encoder-decoder that takes one step at a time. B batch, T past steps, U steps to forecast, Q quantiles.
+
+The decoder reads the target of the step before: the last that was observed at the first step, then its own forecast. In
+training, `teacher_forcing` is the share of steps at which it reads what was observed instead.
+
+Source: Sutskever, Vinyals and Le (2014), arXiv 1409.3215; the share: Bengio et al. (2015), arXiv 1506.03099, section 2.4.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from gateline.batch import ForecastBatch
+from gateline.models.forecaster.direct import EncoderDecoder
+from gateline.models.forecaster.normalisation import Level, last_observed
+from gateline.models.stack import StackState
+from gateline.randomness import rows_rand
+
+
+class RecursiveForecaster(EncoderDecoder):
+    """Forecast U steps of one target from T past steps, each from the forecast before; for its parts see `EncoderDecoder`.
+
+    With quantiles the median is what is fed back.
+    """
+
+    def decode(
+        self, batch: ForecastBatch, encoded: torch.Tensor, state: StackState, lags: torch.Tensor, level: Level
+    ) -> torch.Tensor:
+        """Forecast, still normalised: (B, U, Q)."""
+        known, told = self.known_inputs(batch), self.told(batch)
+        observed = self.normalisation(batch.target, level)  # (B, U)
+        before, steps = last_observed(lags, batch.past[:, :, 1]), []
+        for step in range(self.horizon):
+            asked = torch.cat([known[:, step : step + 1], before[:, None, None]], dim=2)  # (B, 1, ...)
+            decoded, state = self.decoder(asked, state)
+            steps.append(self.read_out(decoded, encoded))  # (B, 1, Q)
+            before = steps[-1][:, 0, self.median].to(lags.dtype)
+            if told is not None:
+                before = torch.where(told[:, step], observed[:, step], before)
+        return torch.cat(steps, dim=1)
+
+    def told(self, batch: ForecastBatch) -> torch.Tensor | None:
+        """Draw the steps after which the decoder is told what was observed: bool (B, U); None: never."""
+        share = self.settings.teacher_forcing
+        if not self.training or share == 0:
+            return None
+        return (rows_rand(batch.target.shape, batch.target.device) < share) & batch.observed
