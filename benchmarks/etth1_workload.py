@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -47,7 +48,9 @@ def merged(section: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 def prepare(text: str, folder: Path) -> Artifact:
     """Run ingest, validate and preprocess."""
-    raw = ingest(Workload.read(text, "ingest").section("source", Source), folder / "raw")
+    mirror = os.environ.get("GATELINE_MIRROR")
+    source = Workload.read(text, "ingest").section("source", Source)
+    raw = ingest(source, folder / "raw", mirror=Path(mirror) if mirror else None)
     validate(Workload.read(text, "validate"), folder / "raw", folder / "report", as_of=None)
     report = open_artifact(folder / "report", "report")
     return preprocess(Workload.read(text, "preprocess"), raw, report, folder / "prepared")

@@ -182,11 +182,10 @@ def table(result: Mapping[str, Any]) -> str:
         (name, f"{speed['median']:.0f}", f"{speed['lowest']:.0f} – {speed['highest']:.0f}")
         for name, speed in speeds.items()
     ]
-    compared = [
-        (entry["of"], entry["to"], f"**{entry['ratio']:.1f}**", f"{entry['lowest']:.1f} – {entry['highest']:.1f}")
-        + (f"{entry['reach']:g}",)
-        for entry in ratios
-    ]
+    compared = []
+    for entry in ratios:
+        spread = f"{entry['lowest']:.1f} – {entry['highest']:.1f}"
+        compared.append((entry["of"], entry["to"], f"**{entry['ratio']:.1f}**", spread, f"{entry['reach']:g}"))
     achieved = [
         (
             name,

@@ -1,6 +1,8 @@
-"""Decisions of the process that training and inference share: threads, denormal numbers, determinism, device, precision."""
+"""Decisions of the process that training and inference share: threads, denormal numbers, memory, determinism, device, precision."""
 
 from __future__ import annotations
+
+import ctypes
 
 import torch
 
@@ -9,6 +11,9 @@ from gateline.errors import WorkloadError
 THREADS = 1
 """More threads split sums differently, so the bytes of the weights would depend on the number of cores; and for recurrent
 products of this size a second thread brings next to nothing."""
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""As malloc.h of glibc numbers them."""
 
 
 def configure_process(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
@@ -28,6 +33,7 @@ def configure_process(device: str, precision: str) -> tuple[torch.device, torch.
     # Vanishing gradients become denormal numbers, which make long windows several times slower on CPUs.
     torch.set_flush_denormal(True)
     torch.set_num_threads(THREADS)
+    keep_freed_memory()
     # The same as use_deterministic_algorithms(True, warn_only=True), which also imports the compiler (1.5 seconds).
     torch.set_deterministic_debug_mode("warn")
     if device == "cuda" and not torch.cuda.is_available():
@@ -47,6 +53,18 @@ def configure_process(device: str, precision: str) -> tuple[torch.device, torch.
     if precision == "float16" and chosen.type == "cpu":
         raise WorkloadError("precision", expected="float32 or bfloat16 on a CPU", found="float16", do="Use bfloat16")
     return chosen, types[precision]
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed, for the next step, instead of handing it back to the system; elsewhere do nothing.
+
+    A step over long windows frees and asks for hundreds of megabytes (the gates of every step, kept for the way back). By
+    default these come from the system each time, page by page and zeroed, which takes up to half of the time of a step.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 2**30)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def computes_bfloat16(device: torch.device) -> bool:
