@@ -14,7 +14,7 @@ Batch = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Example:
-    """What the contract suite must know of a model. A file of `tests/contracts/model_examples` holds them as `EXAMPLES`.
+    """What the contract suite must know of a model; a file of `tests/contracts/model_examples` has several.
 
     Args:
         build: makes the model, small and freshly initialised.

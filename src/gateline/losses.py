@@ -1,7 +1,7 @@
 """Losses over the observed elements of a batch, independent of padding and of how batches are cut.
 
-Each returns a sum and the count of what was summed, so that the caller can take a mean over any number of batches. B batch,
-T time, U target length, C classes or channels, V vocabulary, Y rows and X columns of a frame.
+Each returns a sum and the count of what was summed, so that the caller can take a mean over any number of batches. B
+batch, T time, U target length, C classes or channels, V vocabulary, Y rows and X columns of a frame.
 """
 
 from __future__ import annotations
@@ -121,8 +121,9 @@ def summed_ctc(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum -log p(labelling) over a batch, in nats, and count its sequences. Label 0 is the blank.
 
-    A labelling that does not fit into its output (one step per label and one between equal neighbours) has the probability
-    0 and an infinite loss: training stops and names the batch, rather than learn from the others in silence.
+    A labelling that does not fit into its output (one step per label and one between equal neighbours) has the
+    probability 0 and an infinite loss: training stops and names the batch, rather than learn from the others in
+    silence.
 
     Args:
         log_probs: float (B, T, V), logarithms of probabilities.
@@ -132,12 +133,8 @@ def summed_ctc(
 
     Source: Graves et al. (2006), Connectionist temporal classification, equations 3 to 8.
     """
-    # Past its length torch would still read the labels' range.
-    steps = torch.arange(target.shape[1], device=target.device)
-    labels = target.masked_fill(steps >= target_lengths.to(target.device)[:, None], 1)
-    total = functional.ctc_loss(
-        at_least_float32(log_probs).transpose(0, 1), labels, output_lengths, target_lengths, blank=0, reduction="sum"
-    )
+    by_step = at_least_float32(log_probs).transpose(0, 1)  # (T, B, V)
+    total = functional.ctc_loss(by_step, target, output_lengths, target_lengths, blank=0, reduction="sum")
     return total, torch.full((), len(target), device=log_probs.device)
 
 
@@ -147,8 +144,8 @@ def summed_frame_loss(
     """Sum a loss over the pixels of frames and count them.
 
     Args:
-        kind: ``squared``, or ``binary_cross_entropy`` (a pixel is the probability of being lit, as in the ConvLSTM paper,
-            arXiv 1506.04214, section 3.2).
+        kind: ``squared``, or ``binary_cross_entropy`` (a pixel is the probability of being lit, as in the ConvLSTM
+            paper, arXiv 1506.04214, section 4.1).
         logits: float (B, U, C, Y, X); the frame is their logistic function.
         target: float (B, U, C, Y, X) in [0, 1].
         observed: bool (B, U), which frames there are, or None for all.

@@ -88,7 +88,7 @@ def row_of(example: Example, batch: Batch, row: int) -> Batch:
 
 
 def test_every_model_has_an_example() -> None:
-    """A model is a module, or a package of modules, that defines what can stand in the section `model` of a workload."""
+    """A model is a module, or a package of them, that defines what can stand in the section `model` of a workload."""
     models = set()
     for module in pkgutil.walk_packages(gateline.models.__path__, "gateline.models."):
         for _, found in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):

@@ -27,9 +27,9 @@ END, V = 1, 3
 
 
 def remembering_model(rng: np.random.Generator, sharpness: float = 1.5) -> Step:
-    """A model whose next token depends on all tokens before it and on the row's memory, through a table drawn at random.
+    """A model whose next token depends on all tokens before it and on its row, through a table drawn at random.
 
-    The state is the number that the tokens so far spell; `forbid` in memory rules out token 2.
+    The state is the number that the tokens so far spell, nested as a stack's state is.
     """
     table = torch.from_numpy(rng.standard_normal((4096, V)) * sharpness)
 
@@ -97,6 +97,39 @@ def test_the_score_of_a_narrow_beam_is_that_of_its_sequence(width: int, rng: np.
             wanted = log_prob(step, row, 4, sequence) / length_penalty(len(sequence), 0.6)
             assert float(found.scores[row, n]) == pytest.approx(wanted)
         assert found.scores[row, 0] >= found.scores[row, 1]
+
+
+def plain_beam_search(
+    step: Step, row: int, batch: int, width: int, alpha: float, longest: int
+) -> tuple[float, list[int]]:
+    """The same search of one row with lists, going on to the greatest length whatever was found."""
+    going: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
+    kept: list[tuple[float, list[int]]] = []
+    for length in range(1, longest + 1):
+        longer = sorted(
+            ((log_prob(step, row, batch, (*tokens, new)), (*tokens, new)) for _, tokens in going for new in range(V)),
+            reverse=True,
+        )
+        for total, tokens in longer[:width]:
+            if tokens[-1] == END or length == longest:
+                kept.append((total / ((5 + length) / 6) ** alpha, [t for t in tokens if t != END]))
+        going = [(total, tokens) for total, tokens in longer if tokens[-1] != END][:width]
+    return max(kept)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_a_narrow_beam_equals_the_same_search_written_with_lists(
+    width: int, alpha: float, rng: np.random.Generator
+) -> None:
+    for _ in range(3):
+        step = remembering_model(rng)
+        settings = BeamSettings(width=width, length_penalty=alpha, max_length=6)
+        found = beam_search(step, *start(4), end=END, settings=settings)
+        for row in range(4):
+            score, tokens = plain_beam_search(step, row, 4, width, alpha, 6)
+            assert found.best()[row] == tokens
+            assert float(found.scores[row, 0]) == pytest.approx(score)
 
 
 def test_a_wider_beam_beats_greedy_where_the_best_first_token_leads_nowhere() -> None:
@@ -249,13 +282,13 @@ def plain_prefix_search(log_probs: np.ndarray, width: int) -> dict[tuple[int, ..
 @pytest.mark.parametrize("width", [1, 2, 4, 7])
 def test_a_narrow_ctc_beam_equals_the_textbooks(width: int, rng: np.random.Generator) -> None:
     log_probs, lengths = ctc_output(rng, 5, 20, 4), torch.tensor([20, 13, 7, 1, 16])
-    found = ctc_beam_search(log_probs, lengths, width=width, num_best=1)
+    found = ctc_beam_search(log_probs, lengths, width=width, num_best=width)
 
     for row in range(5):
         wanted = plain_prefix_search(log_probs[row, : lengths[row]].numpy(), width)
-        best = max(wanted, key=wanted.__getitem__)
-        assert tuple(found.best()[row]) == best
-        assert float(found.scores[row, 0]) == pytest.approx(wanted[best])
+        real = [n for n in range(width) if found.scores[row, n] > -math.inf]
+        assert [tuple(found.tokens[row, n, : found.lengths[row, n]].tolist()) for n in real] == list(wanted)
+        assert found.scores[row, real].tolist() == pytest.approx(list(wanted.values()))
 
 
 def test_ctc_greedy_takes_the_best_label_of_each_step(rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""What is particular to each model, against formulas; what all have in common is in `tests/contracts/test_models.py`."""
+"""What is particular to each model, against formulas; `tests/contracts/test_models.py` has what all have in common."""
 
 from __future__ import annotations
 
@@ -223,7 +223,11 @@ def test_input_feeding_lets_a_step_know_where_the_one_before_it_looked(rng: np.r
         model = translator(input_feeding=input_feeding)
         source, before = tokens(rng, 9, 1, 5), tokens(rng, 7, 1, 2)
         memory, state = model.start(source)
-        _, state = model.step(before[:, 0], memory, state)
+        first, state = model.step(before[:, 0], memory, state)
+        if state.attended is not None:
+            torch.testing.assert_close(
+                model.head(state.attended)[:, 0], first
+            )  # it is what the first token was made of
         plain, _ = model.step(before[:, 1], memory, state)
         attended = None if state.attended is None else state.attended + 1
         other, _ = model.step(before[:, 1], memory, state._replace(attended=attended))

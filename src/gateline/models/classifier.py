@@ -1,10 +1,10 @@
 """One answer for a whole sequence. B batch, T time, F features, H hidden, D directions, C classes.
 
-The stack's outputs are pooled over the real steps and read by one linear layer. Whether the C logits are one choice (softmax)
-or C yes-or-no labels (logistic) is for the loss to say.
+The stack's outputs are pooled over the real steps and read by one linear layer. Whether the C logits are one choice
+(softmax) or C yes-or-no labels (logistic) is for the loss to say.
 
-Source: last step, Sutskever, Vinyals and Le (2014), arXiv 1409.3215; mean and maximum, Conneau et al. (2017), arXiv 1705.02364;
-attention with a learned query, Yang et al. (2016), Hierarchical attention networks, equations 5 to 7.
+Source: last step, Sutskever, Vinyals and Le (2014), arXiv 1409.3215; mean and maximum, Conneau et al. (2017), arXiv
+1705.02364; attention with a learned query, Yang et al. (2016), Hierarchical attention networks, equations 5 to 7.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class ClassifierSettings(InputSettings):
     """Section `model` of a classification workload."""
 
     pooling: Pooling = "last"
-    """How all steps become one: last (of each direction), mean, max (of each feature), or attention (a learned weighting)."""
+    """How all steps become one: last (of each direction), mean, max (of each feature), or attention (a learned
+    weighting)."""
 
 
 class Classifier(nn.Module):

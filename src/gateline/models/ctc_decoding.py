@@ -44,7 +44,8 @@ class Prefixes:
 
     Args:
         tokens: int64 (B, K, T).
-        size: int64 (B, K), labels written; far below 0 where there is no prefix, so that nothing is taken for its child.
+        size: int64 (B, K), labels written; far below 0 where there is no prefix, so that nothing is taken for its
+            child.
         last: int64 (B, K), the last label, 0 for none.
         key: int64 (B, K), the same for equal prefixes; that two of different labels share one has odds of about 2^-64.
         blank: float (B, K), log probability of all alignments of the prefix that end with a blank.

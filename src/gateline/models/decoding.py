@@ -1,7 +1,9 @@
-"""From a model's probabilities to tokens: greedy, beam search and sampling. B batch, K beam, N hypotheses, V vocabulary.
+"""From a model's probabilities to tokens: greedy, beam search and sampling.
 
-A model offers ``step(tokens (B,), memory, state) -> (logits (B, V), state)``. Both `memory`, which never changes while a
-sequence is written (an encoded sentence), and `state`, which does, are nested tuples of tensors (B, ...).
+B batch, K beam, N hypotheses, U tokens of a sequence, V vocabulary.
+
+A model offers ``step(tokens (B,), memory, state) -> (logits (B, V), state)``. Both `memory`, which never changes while
+a sequence is written (an encoded sentence), and `state`, which does, are nested tuples of tensors (B, ...).
 """
 
 from __future__ import annotations
@@ -171,9 +173,9 @@ def beam_search(
 ) -> Hypotheses:
     """Look for the sequences of the best score, following `width` hypotheses of each row at once.
 
-    A hypothesis that ends among the `width` best of its step is kept. A row is finished when none that still goes on could
-    become better than the `num_best` kept ones: log p only falls, so its best possible score is known. The width decides
-    only how much is looked at; wide enough, the result is that of looking at every sequence.
+    A hypothesis that ends among the `width` best of its step is kept. A row is finished when none that still goes on
+    could become better than the `num_best` kept ones: log p only falls, so its best possible score is known. The width
+    decides only how much is looked at; wide enough, the result is that of looking at every sequence.
 
     Args:
         step: the model.

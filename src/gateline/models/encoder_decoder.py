@@ -2,12 +2,12 @@
 
 B batch, T source steps, U target steps, V target vocabulary, E embedding, H hidden, D directions of the encoder.
 
-The encoder reads the source. The decoder starts from its last state and reads, for each target token, the token before it; what
-it wrote looks back at all source steps, and both together foretell the token.
+The encoder reads the source. The decoder starts from its last state and reads, for each target token, the token before
+it; what it wrote looks back at all source steps, and both together foretell the token.
 
-Source: Sutskever, Vinyals and Le (2014), arXiv 1409.3215; Bahdanau, Cho and Bengio (2015), arXiv 1409.0473; attention after the
-cell and input feeding, Luong, Pham and Manning (2015), arXiv 1508.04025, sections 3 and 3.3; own predictions as inputs in
-training, Bengio, Vinyals, Jaitly and Shazeer (2015), arXiv 1506.03099.
+Source: Sutskever, Vinyals and Le (2014), arXiv 1409.3215; Bahdanau, Cho and Bengio (2015), arXiv 1409.0473; attention
+after the cell and input feeding, Luong, Pham and Manning (2015), arXiv 1508.04025, sections 3 and 3.3; own predictions
+as inputs in training, Bengio, Vinyals, Jaitly and Shazeer (2015), arXiv 1506.03099.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class TranslatorSettings(InputSettings):
     attention: Literal["additive", "dot"] = "additive"
     """How a target step weighs the source steps."""
     input_feeding: bool = False
-    """A decoder step also reads what the step before it attended to; training then goes step by step, and dropout draws for
-    each step."""
+    """A decoder step also reads what the step before it attended to; training then goes step by step, and dropout draws
+    for each step."""
     tie_weights: bool = True
     """Write target tokens with the numbers that they are read with."""
 
@@ -112,8 +112,8 @@ class Translator(nn.Module):
             source: int64 (B, T).
             before: int64 (B, U), the token before each target token: a begin token, then the target without its last.
             source_lengths: int64 (B,), 1 to T; None: all steps are real.
-            teacher_forcing: probability with which a step reads `before`; else it reads what the step before it found most
-                probable. At 1, and without input feeding, all steps are computed in one pass.
+            teacher_forcing: probability with which a step reads `before`; else it reads what the step before it found
+                most probable. At 1, and without input feeding, all steps are computed in one pass.
 
         Returns:
             Logits (B, U, V), and weights of attention (B, U, T), 0 past the source's length.
@@ -148,7 +148,7 @@ class Translator(nn.Module):
     def advance(
         self, tokens: torch.Tensor, memory: Memory, state: DecoderState
     ) -> tuple[torch.Tensor, torch.Tensor, DecoderState]:
-        """Read target tokens int64 (B, U), one at a time with input feeding: attended (B, U, H), weights (B, U, T), state."""
+        """Read target tokens, int64 (B, U): attended (B, U, H), weights (B, U, T), state; with input feeding U is 1."""
         x = self.embedding(tokens)  # (B, U, E)
         if state.attended is not None:
             x = torch.cat([x, state.attended.to(x.dtype)], dim=2)
@@ -162,7 +162,7 @@ class Translator(nn.Module):
         return cast(torch.Tensor, self.head(self.output_dropout(attended)))
 
     def step(self, tokens: torch.Tensor, memory: Memory, state: DecoderState) -> tuple[torch.Tensor, DecoderState]:
-        """Read one token of each row, int64 (B,): logits (B, V) of the next, and the state. See `gateline.models.decoding`."""
+        """Read one token of each row, int64 (B,): logits (B, V) of the next, and the state."""
         attended, _, state = self.advance(tokens[:, None], Memory(*memory), DecoderState(*state))
         return self.write(attended).squeeze(1), state
 
@@ -170,8 +170,9 @@ class Translator(nn.Module):
 class Bridge(nn.Module):
     """Mix the states of both directions of an encoder into one for the decoder, unit by unit.
 
-    A mean with learned weights, and not a linear map: it stays within what a cell's state can be, whatever the cell (the
-    normaliser of sLSTM is positive). Beside attention the choice hardly matters (Britz et al., 2017, arXiv 1703.03906).
+    A mean with learned weights, and not a linear map: it stays within what a cell's state can be, whatever the cell
+    (the normaliser of sLSTM is positive). Beside attention the choice hardly matters (Britz et al., 2017, arXiv
+    1703.03906).
 
     Args:
         settings: of the encoder.

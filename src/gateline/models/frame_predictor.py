@@ -1,11 +1,13 @@
-"""The next frames of a film. B batch, T past frames, U frames to come, C channels, Y rows, X columns, P side of a patch.
+"""The next frames of a film.
 
-A stack of convolutional cells reads the past frames; a second one starts from its state and writes the frames to come, each from
-the one before it. The paper reads the states of all layers to paint a frame; here the last layer is read, so that training on the
-true frames takes one pass.
+B batch, T past frames, U frames to come, C channels, Y rows, X columns, P side of a patch.
 
-Source: Shi et al. (2015), Convolutional LSTM network, arXiv 1506.04214, sections 3.2 and 4.1; own predictions as inputs in
-training, Bengio, Vinyals, Jaitly and Shazeer (2015), arXiv 1506.03099.
+A stack of convolutional cells reads the past frames; a second one starts from its state and writes the frames to come,
+each from the one before it. The paper reads the states of all layers to paint a frame; here the last layer is read, so
+that training on the true frames takes one pass.
+
+Source: Shi et al. (2015), Convolutional LSTM network, arXiv 1506.04214, sections 3.2 and 4.1; own predictions as inputs
+in training, Bengio, Vinyals, Jaitly and Shazeer (2015), arXiv 1506.03099.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ class FramePredictorSettings(StackSettings):
 
     cell: str = "conv_lstm"
     patch: Size = 1
-    """Side of the squares of pixels that are read as one pixel of more channels; it divides rows and columns of a frame."""
+    """Side of the squares of pixels that are read as one pixel of more channels; it divides rows and columns of a
+    frame."""
 
     @model_validator(mode="after")
     def _only_the_past(self) -> FramePredictorSettings:

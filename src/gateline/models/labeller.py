@@ -1,7 +1,7 @@
 """One answer for each step of a sequence. B batch, T time, F features, H hidden, C classes.
 
-Whether the C logits of a step are one choice (softmax: parts of speech) or C yes-or-no labels (logistic: alarms of a monitor)
-is for the loss to say.
+Whether the C logits of a step are one choice (softmax: parts of speech) or C yes-or-no labels (logistic: alarms of a
+monitor) is for the loss to say.
 
 Source: Graves and Schmidhuber (2005), Framewise phoneme classification with bidirectional LSTM.
 """

@@ -1,10 +1,11 @@
 """What comes next in a stream of tokens. B batch, T time, V vocabulary, E embedding, H hidden.
 
-The state is carried from chunk to chunk of a stream, and gradients end where a chunk begins (truncated backpropagation).
+The state is carried from chunk to chunk of a stream, and gradients end where a chunk begins (truncated
+backpropagation). `start` and `step` are what `gateline.models.decoding` asks for.
 
-Source: Mikolov et al. (2010), Recurrent neural network based language model; tied weights, Press and Wolf (2017),
-arXiv 1608.05859, and Inan, Khosravi and Socher (2017), arXiv 1611.01462; dropouts, Merity, Keskar and Socher (2018), AWD-LSTM,
-arXiv 1708.02182.
+Source: Mikolov et al. (2010), Recurrent neural network based language model; tied weights, Press and Wolf (2017), arXiv
+1608.05859, and Inan, Khosravi and Socher (2017), arXiv 1611.01462; dropouts, Merity, Keskar and Socher (2018),
+AWD-LSTM, arXiv 1708.02182.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class LanguageModelSettings(InputSettings):
     variational_dropout: bool = True
     """Drop the same features at all steps of a chunk, as AWD-LSTM does."""
     tie_weights: bool = True
-    """Write tokens with the numbers that they are read with; a linear map stands before them where their size differs from
-    `hidden_size`."""
+    """Write tokens with the numbers that they are read with; a linear map stands before them where their size differs
+    from `hidden_size`."""
 
     @model_validator(mode="after")
     def _only_the_past(self) -> LanguageModelSettings:
@@ -73,7 +74,7 @@ class LanguageModel(nn.Module):
     def step(
         self, tokens: torch.Tensor, memory: tuple[()], state: StackState | None
     ) -> tuple[torch.Tensor, StackState]:
-        """Read one token of each row, int64 (B,): logits (B, V) of the next, and the state. See `gateline.models.decoding`."""
+        """Read one token of each row, int64 (B,): logits (B, V) of the next, and the state."""
         del memory
         logits, state = self(tokens[:, None], state)
         return logits.squeeze(1), state

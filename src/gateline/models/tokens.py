@@ -40,7 +40,8 @@ class TokenHead(nn.Module):
     Args:
         input_size: number of features H of what is read.
         num_tokens: size of the vocabulary V.
-        tied: an embedding whose weights are taken; where its size is not H, a linear map stands between. None: own weights.
+        tied: an embedding whose weights are taken; where its size is not H, a linear map stands between. None: own
+            weights.
     """
 
     def __init__(self, input_size: int, num_tokens: int, tied: TokenEmbedding | None) -> None:

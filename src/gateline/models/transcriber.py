@@ -1,10 +1,10 @@
 """Labels for a recording, without saying when. B batch, T time, M mel bands, R input steps per output step, V labels.
 
-Log-mel frames are joined to fewer, longer steps, read by a stack of cells, and turned into the probabilities of connectionist
-temporal classification; label 0 is the blank.
+Log-mel frames are joined to fewer, longer steps, read by a stack of cells, and turned into the probabilities of
+connectionist temporal classification; label 0 is the blank.
 
 Source: Graves et al. (2006), Connectionist temporal classification; fewer steps, Amodei et al. (2016), Deep Speech 2,
-arXiv 1512.02595, section 3.3 (strided convolution), and Sak et al. (2015), arXiv 1507.06947, section 3.2 (stacking).
+arXiv 1512.02595 (strided convolution), and Sak et al. (2015), arXiv 1507.06947 (stacking).
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class TranscriberSettings(DropoutSettings):
 
     bidirectional: bool = True
     time_reduction: Size = 4
-    """Input steps per output step; 1: none are joined. An output needs a step per label, and one between equal neighbours."""
+    """Input steps per output step; 1: none are joined. An output needs a step per label, and one between equal
+    neighbours."""
     reduction: Literal["convolution", "stacking"] = "convolution"
     """How steps are joined: by convolutions that halve their number, or by laying frames side by side."""
     channels: Size = 128
