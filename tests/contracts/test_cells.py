@@ -130,7 +130,8 @@ def test_gradients_are_right(name: str, lengths: torch.Tensor | None, rng: np.ra
         y, state = cell(x, start, lengths)
         return y, *state
 
-    assert torch.autograd.gradcheck(run, (x, *start, *cell.parameters()))
+    many = cell.reads_pictures  # then along random directions, instead of number by number
+    assert torch.autograd.gradcheck(run, (x, *start, *cell.parameters()), fast_mode=many)
 
 
 @EVERY_CELL
@@ -183,8 +184,8 @@ def test_it_learns_one_batch_by_heart(name: str, rng: np.random.Generator) -> No
     target = target.mean(dim=(3, 4), keepdim=True).expand_as(target) if cell.reads_pictures else target
     head = torch.nn.Linear(24, 24)
     optimiser = torch.optim.Adam([*cell.parameters(), *head.parameters()], lr=0.02)
-    losses = []
-    for _ in range(250):
+    losses: list[float] = []
+    while len(losses) < 400 and (not losses or losses[-1] > 0.02 * losses[0]):
         read = head(cell(x)[0].movedim(2, -1)).movedim(-1, 2)
         loss = (read - target).square().mean()
         optimiser.zero_grad()
@@ -192,7 +193,7 @@ def test_it_learns_one_batch_by_heart(name: str, rng: np.random.Generator) -> No
         optimiser.step()
         losses.append(float(loss.detach()))
 
-    assert min(losses) < 0.02 * losses[0]
+    assert losses[-1] <= 0.02 * losses[0]
 
 
 @EVERY_CELL

@@ -11,15 +11,12 @@ from gateline.cells import Cell, State
 from gateline.cells._initial import initialise
 from gateline.cells._padding import is_padding, last_real, without_padding
 
-SHUT = 1e4  # what shuts or opens a gate for good: its sigmoid is exactly 0 or 1 in every precision, its slope exactly 0
-
 
 class FusedCell(Cell):
     """A cell whose steps all run inside one kernel of torch.
 
-    Rows of different lengths run through that kernel as they are, unpacked: a feature that is 1 on padding and 0 elsewhere
-    drives the gates so far that the state is held from the last real step on, to the bit. Packing would leave the fast
-    kernel of the CPU (`python -m benchmarks.cells` prints what that costs), and on a GPU it waits for the lengths.
+    Rows of different lengths run through that kernel as they are, unpacked: packing would leave the fast kernel of the CPU
+    (`python -m benchmarks.cells` prints what that costs), and on a GPU it waits for the lengths.
 
     Args:
         layer: `nn.LSTM` or `nn.GRU`, one layer, batch first; initialised here.
@@ -38,30 +35,32 @@ class FusedCell(Cell):
         self, x: torch.Tensor, state: State | None = None, lengths: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, State]:
         """Read sequences; see `Cell.forward`."""
-        if lengths is None and not (self.training and self.weight_drop):
-            return self.run_layer(x, state)
-        weight_ih, weight_hh, *biases = self.layer.all_weights[0]
         if lengths is None:
-            return self.run_kernel(x, state, [weight_ih, self.dropped(weight_hh), *biases])
+            return self.run(x, state, None)
         padding = is_padding(x, lengths)
-        x = torch.cat([without_padding(x, padding), padding[:, :, None].to(x.dtype)], dim=2)  # (B, T, F + 1)
-        wider = torch.cat([weight_ih, self.holding(weight_ih)], dim=1)  # (gates * H, F + 1)
-        y, (_, *memory) = self.run_kernel(x, state, [wider, self.dropped(weight_hh), *biases])
+        y, (_, *memory) = self.run(without_padding(x, padding), state, padding)
         return without_padding(y, padding), (last_real(y, lengths), *memory)
 
     @abstractmethod
-    def holding(self, weight_ih: torch.Tensor) -> torch.Tensor:
-        """Make the input weights (gates * H, 1) of the feature that marks padding: they hold the state."""
+    def run(self, x: torch.Tensor, state: State | None, padding: torch.Tensor | None) -> tuple[torch.Tensor, State]:
+        """Run all steps, those of the padding too.
 
-    @abstractmethod
-    def run_layer(self, x: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
-        """Run the layer as it is."""
+        Args:
+            x: (B, T, F), 0 where there is padding.
+            state: where to go on.
+            padding: bool (B, T), or None where there is none.
 
-    @abstractmethod
-    def run_kernel(
-        self, x: torch.Tensor, state: State | None, weights: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, State]:
-        """Run the layer's kernel with other weights: weight_ih, weight_hh, bias_ih, bias_hh."""
+        Returns:
+            y (B, T, H), in which nobody reads the padding, and the state, whose first part nobody reads where there is
+            padding; the others are those of the last real step.
+        """
+
+    def run_weights(self) -> list[torch.Tensor] | None:
+        """Return weights to run with (weight_ih, weight_hh, bias_ih, bias_hh) where some are dropped, else None."""
+        if not (self.training and self.weight_drop):
+            return None
+        weight_ih, weight_hh, *biases = self.layer.all_weights[0]
+        return [weight_ih, self.dropped(weight_hh), *biases]
 
     def initial_state(self, x: torch.Tensor) -> torch.Tensor:
         """Make the zeros (1, B, H) that the kernel starts from."""

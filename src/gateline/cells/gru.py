@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gateline.cells import State
-from gateline.cells._fused import SHUT, FusedCell, laid_out
+from gateline.cells._fused import FusedCell, laid_out
 
 
 class GRU(FusedCell):
@@ -17,23 +17,20 @@ class GRU(FusedCell):
 
     def __init__(self, *, input_size: int, hidden_size: int, weight_drop: float = 0.0) -> None:
         layer = nn.GRU(input_size, hidden_size, batch_first=True)
-        super().__init__(layer, gates=3, remembers=1, weight_drop=weight_drop)  # in the order reset, update, candidate
+        # The gates lie in the order reset, update, candidate.
+        super().__init__(layer, gates=3, remembers=1, weight_drop=weight_drop)
 
-    def holding(self, weight_ih: torch.Tensor) -> torch.Tensor:
-        """Open the update gate, which keeps h."""
-        column = weight_ih.new_zeros(len(weight_ih), 1)
-        column[self.hidden_size : 2 * self.hidden_size] = SHUT
-        return column
-
-    def run_layer(self, x: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
-        """Run `nn.GRU`."""
-        y, h = self.layer(x, None if state is None else state[0][None])
-        return y, (h[0],)
-
-    def run_kernel(
-        self, x: torch.Tensor, state: State | None, weights: list[torch.Tensor]
+    def run(
+        self,
+        x: torch.Tensor,
+        state: State | None,
+        padding: torch.Tensor | None,  # noqa: ARG002 - nothing to hold
     ) -> tuple[torch.Tensor, State]:
-        """Run the kernel of `nn.GRU` with other weights."""
+        """Run `nn.GRU`, or its kernel with other weights; h of every step is in y, so padding needs nothing more."""
+        weights = self.run_weights()
+        if weights is None:
+            y, h = self.layer(x, None if state is None else state[0][None])
+            return y, (h[0],)
         start = self.initial_state(x) if state is None else state[0][None]
         y, h = torch.gru(x, start, laid_out(weights), True, 1, 0.0, self.training, False, True)
         return y, (h[0],)
@@ -41,7 +38,7 @@ class GRU(FusedCell):
     def trace(self, x: torch.Tensor, state: State | None = None) -> dict[str, torch.Tensor]:
         """Return the gates, what is proposed for h, and h both as cell state and as output, each (B, T, H)."""
         h = self.initial_state(x)[0] if state is None else state[0]
-        y, _ = self.run_layer(x, state)
+        y, _ = self.layer(x, None if state is None else state[0][None])
         from_x, from_h = self.gate_inputs(x, torch.cat([h[:, None], y[:, :-1]], dim=1))
         (reset_x, update_x, new_x), (reset_h, update_h, new_h) = from_x.chunk(3, dim=2), from_h.chunk(3, dim=2)
         reset = torch.sigmoid(reset_x + reset_h)
