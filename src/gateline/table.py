@@ -116,7 +116,7 @@ def _clean_column(values: pd.Series, column: Column, schema: Schema) -> Any:
 
 
 def _as_utc(times: pd.Series, timezone: str) -> pd.DatetimeIndex:
-    found = times.array
+    found = times.to_numpy() if times.dtype == TEXT else times.array
     if not pd.api.types.is_datetime64_any_dtype(found):
         try:
             found = pd.to_datetime(found, format="ISO8601", cache=len(found) >= REPEATED)

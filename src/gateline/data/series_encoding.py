@@ -288,13 +288,14 @@ def regular_columns(frame: pd.DataFrame, schema: Schema) -> Columns:
     _refuse_without_place(table, schema)
     names, times = series_names(table, schema), table[schema.time.column]
     labels, series = _numbered(names)
-    if not _in_order(series, times.asi8):
-        order = np.lexsort((times.asi8, series))
-        table = {name: values[order] for name, values in table.items()}
-        series, times = series[order], table[schema.time.column]
+    seconds, step = unix_seconds(times), int(schema.time.frequency.total_seconds())
+    if _is_regular(series, seconds, step):
+        return table
+    order = np.lexsort((times.asi8, series))
+    table = {name: values[order] for name, values in table.items()}
+    series, seconds, times = series[order], seconds[order], times[order]
     offsets = np.searchsorted(series, np.arange(len(labels) + 1))  # (S + 1,)
-    seconds = unix_seconds(times)
-    place, off_grid = np.divmod(seconds - seconds[offsets[:-1]][series], _seconds_per_step(schema))
+    place, off_grid = np.divmod(seconds - seconds[offsets[:-1]][series], step)
     twice = np.append((np.diff(place) == 0) & (np.diff(series) == 0), False)  # the earlier of two rows
     if off_grid.any() or twice[:-1].any():
         _refuse_irregular(labels, series, times, off_grid > 0, twice, schema)
@@ -306,7 +307,7 @@ def regular_columns(frame: pd.DataFrame, schema: Schema) -> Columns:
     rows[begins[series] + place] = np.arange(len(names))
     first = np.repeat(offsets[:-1], lengths)
     steps = np.arange(len(rows)) - np.repeat(begins, lengths)
-    return at_steps(table, rows, first, times.asi8[first] + steps * _seconds_per_step(schema) * 1_000_000, schema)
+    return at_steps(table, rows, first, times.asi8[first] + steps * step * 1_000_000, schema)
 
 
 def at_steps(table: Columns, rows: np.ndarray, series: np.ndarray, stamps: np.ndarray, schema: Schema) -> Columns:
@@ -416,14 +417,10 @@ def _numbered(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return labels, series
 
 
-def _in_order(series: np.ndarray, stamps: np.ndarray) -> bool:
-    """Say whether rows are in order of series, and in each of time."""
-    next_series, step = np.diff(series), np.diff(stamps)
-    return bool(((next_series > 0) | (next_series == 0) & (step >= 0)).all())
-
-
-def _seconds_per_step(schema: Schema) -> int:
-    return int(schema.time.frequency.total_seconds())
+def _is_regular(series: np.ndarray, seconds: np.ndarray, step: int) -> bool:
+    """Say whether rows are in order of series, and each is one step later than the one before it in its series."""
+    next_series = np.diff(series)
+    return bool(((next_series > 0) | (next_series == 0) & (np.diff(seconds) == step)).all())
 
 
 def _key_text(values: Any) -> np.ndarray:

@@ -134,8 +134,9 @@ class Forecaster:
         starts = store.offsets[:-1] + self.lookback
         forecasts = self.forecast_windows(store, starts).columns(self.encoding.target)
         steps = (starts[:, None] + np.arange(self.horizon)).ravel()
-        place = {name: table[name][steps] for name in self.place_columns}
-        return pd.DataFrame({**place, **{name: values.ravel() for name, values in forecasts.items()}})
+        answer = {name: table[name][steps] for name in self.place_columns}
+        answer |= {name: values.ravel() for name, values in forecasts.items()}
+        return pd.DataFrame(answer, copy=False)  # nobody else holds these arrays
 
     def forecast(self, store: SequenceStore, origins: np.ndarray) -> np.ndarray:
         """Point forecasts of windows, see `forecast_windows`: float64 (W, U)."""
