@@ -101,7 +101,7 @@ def test_the_score_of_a_narrow_beam_is_that_of_its_sequence(width: int, rng: np.
 
 def plain_beam_search(
     step: Step, row: int, batch: int, width: int, alpha: float, longest: int
-) -> tuple[float, list[int]]:
+) -> list[tuple[float, list[int]]]:
     """The same search of one row with lists, going on to the greatest length whatever was found."""
     going: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
     kept: list[tuple[float, list[int]]] = []
@@ -114,7 +114,7 @@ def plain_beam_search(
             if tokens[-1] == END or length == longest:
                 kept.append((total / ((5 + length) / 6) ** alpha, [t for t in tokens if t != END]))
         going = [(total, tokens) for total, tokens in longer if tokens[-1] != END][:width]
-    return max(kept)
+    return sorted(kept, reverse=True)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
@@ -122,14 +122,17 @@ def plain_beam_search(
 def test_a_narrow_beam_equals_the_same_search_written_with_lists(
     width: int, alpha: float, rng: np.random.Generator
 ) -> None:
-    for _ in range(3):
-        step = remembering_model(rng)
+    for sharpness in (0.3, 1.0, 3.0):
+        step = remembering_model(rng, sharpness)
         settings = BeamSettings(width=width, length_penalty=alpha, max_length=6)
-        found = beam_search(step, *start(4), end=END, settings=settings)
-        for row in range(4):
-            score, tokens = plain_beam_search(step, row, 4, width, alpha, 6)
-            assert found.best()[row] == tokens
-            assert float(found.scores[row, 0]) == pytest.approx(score)
+        for num_best in (1, 5):
+            found = beam_search(step, *start(4), end=END, settings=settings, num_best=num_best)
+            for row in range(4):
+                wanted = plain_beam_search(step, row, 4, width, alpha, 6)[:num_best]
+                real = range(len(wanted))
+                assert [found.tokens[row, n, : found.lengths[row, n]].tolist() for n in real] == [t for _, t in wanted]
+                assert found.scores[row, : len(wanted)].tolist() == pytest.approx([score for score, _ in wanted])
+                assert (found.scores[row, len(wanted) :] == -math.inf).all()
 
 
 def test_a_wider_beam_beats_greedy_where_the_best_first_token_leads_nowhere() -> None:
@@ -144,6 +147,18 @@ def test_a_wider_beam_beats_greedy_where_the_best_first_token_leads_nowhere() ->
 
     assert beam_search(step, (), None, begin, end=END, settings=settings).best() == [[2]]
     assert greedy(step, (), None, begin, end=END, max_length=3).best() == [[0, 0, 0]]
+
+
+def test_a_search_goes_on_while_a_longer_sequence_could_still_be_judged_better() -> None:
+    """Ending at once has 0.5; token 0 has 0.45 and then goes on for certain, which the length penalty makes the better."""
+    after = {-1: [0.45, 0.5, 0.05], 0: [1 - 2e-9, 1e-9, 1e-9], 2: [1e-9, 1 - 2e-9, 1e-9]}
+
+    def step(tokens: torch.Tensor, memory: Any, state: Any) -> tuple[torch.Tensor, Any]:
+        return torch.tensor([after.get(int(token), after[0]) for token in tokens]).log(), state
+
+    for alpha, wanted in ((0.0, []), (2.0, [0] * 6)):
+        settings = BeamSettings(width=2, length_penalty=alpha, max_length=6)
+        assert beam_search(step, (), None, torch.tensor([-1]), end=END, settings=settings).best() == [wanted]
 
 
 def test_a_row_decodes_alike_alone_and_in_a_batch(rng: np.random.Generator) -> None:

@@ -215,7 +215,6 @@ def beam_search(
 
         going = torch.argsort(ends.long(), dim=1, stable=True)[:, first]  # the best that do not end, in their order
         parent, log_p, chosen = parent.gather(1, going), best.gather(1, going), token.gather(1, going)
-        log_p = log_p.masked_fill(ends.gather(1, going), -math.inf)
         written = _write_at(_pick(written, parent), length - 1, chosen)
         possible = log_p[:, 0] / length_penalty(settings.max_length, settings.length_penalty)
         if bool((kept.scores[:, -1] >= possible).all()):
