@@ -34,10 +34,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH_OF_A_PIPE},
     help="Recurrent sequence models, from versioned data to a model in production.\n\n"
-    "\b\nYour own data in three commands, in a clone of Gateline:\n"
+    "\b\nYour own data in a few commands, in a clone of Gateline:\n"
     "  gateline new rides --from rides.csv    look at the data, write workloads/rides.yaml\n"
     "  gateline check rides                   say what it would do\n"
-    "  gateline run rides                     do it: data, checks, training, evaluation, registry\n\n"
+    "  gateline run rides                     do it: data, checks, training, evaluation, registry\n"
+    "  gateline tune rides --trials 30        look for better settings\n\n"
     "\b\nExit codes: 0 done, 2 refused (one line says why), 75 run the same command again, 1 a bug.",
 )
 
@@ -217,6 +218,64 @@ def show(
     project = Project.find(Path.cwd())
     name = project.resolve(workload).stem
     print_summary(summarise(name, project.artifacts(name)), _console(), Path.cwd())
+
+
+@app.command(
+    short_help="Try settings of a workload, and write the best ones back as a workload.",
+    epilog="\b\nExamples:\n"
+    "  gateline tune flight_delays --trials 30\n"
+    "  gateline tune flight_delays --trials 60 --processes 4     go on, four at a time\n"
+    "  gateline tune flight_delays --trials 200 --storage postgresql://HOST/optuna    on several machines at once\n",
+)
+@_in_one_line
+def tune(
+    workload: Annotated[
+        str, typer.Argument(metavar="WORKLOAD", help="Name of a workload, or path of its file.", show_default=False)
+    ],
+    trials: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Trials that shall have a result in the end, earlier ones included.")
+    ],
+    processes: Annotated[int, typer.Option(min=1, metavar="K", help="Trials at the same time on this machine.")] = 1,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="GATELINE_SEARCH_STORAGE",
+            help="Database that several machines can share; where it has a password, name it in the variable.  "
+            "[default: SQLite in artifacts/WORKLOAD/search]",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Workload to write.  [default: workloads/WORKLOAD_tuned.yaml]")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file even if somebody wrote or edited it.")
+    ] = False,
+) -> None:
+    """Search the settings that the section `search` of a workload names, judged on its validation part.
+
+    Trial 0 has the present settings. A search goes on where it was stopped; several may work on one study at once. Trials
+    are runs in MLflow, nested in one of the study.
+    """
+    from gateline.adapters.project import Project
+    from gateline.adapters.search import Tuning
+    from gateline.adapters.search.table import conclusion, print_search
+
+    tuning = Tuning(Project.find(Path.cwd()), workload, output=output, storage=storage, force=force)
+    code, why = tuning.prepare(_say)
+    if code != EXIT_DONE:
+        raise typer.Exit(refuse(why, code))
+    outcome = tuning.run(trials, processes, _say)
+    print_search(outcome.problem, outcome.results, outcome.best, outcome.present, _console())
+    print(conclusion(outcome.best, outcome.present, outcome.written))
+    if outcome.best is None:
+        raise typer.Exit(EXIT_REFUSED)
+    if outcome.written is not None:
+        print(
+            f"Written: {_shown(outcome.written)}. Next: `gateline check {_shown(outcome.written)}`, `gateline run {outcome.written.stem}`."
+        )
+    if outcome.unlogged is not None:
+        raise outcome.unlogged
 
 
 def _console() -> Console:

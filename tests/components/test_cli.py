@@ -110,7 +110,7 @@ def test_gateline_alone_shows_its_help(tmp_path: Path) -> None:
     assert "gateline new rides --from rides.csv" in answer.stdout
 
 
-@pytest.mark.parametrize("name", ["new", "check", "run", "show"])
+@pytest.mark.parametrize("name", ["new", "check", "run", "show", "tune"])
 def test_every_command_has_a_help_with_an_example(tmp_path: Path, name: str) -> None:
     answer = gateline(tmp_path, name, "--help")
     assert answer.returncode == 0
@@ -165,7 +165,13 @@ def test_a_path_is_read_from_where_the_user_stands(project: Path) -> None:
 
 
 def test_outside_a_project_it_says_where_to_go(tmp_path: Path) -> None:
-    for argv in (["new", "x", "--from", "x.csv"], ["check", "x"], ["run", "x"], ["show", "x"]):
+    for argv in (
+        ["new", "x", "--from", "x.csv"],
+        ["check", "x"],
+        ["run", "x"],
+        ["show", "x"],
+        ["tune", "x", "--trials", "1"],
+    ):
         assert_refused(gateline(tmp_path, *argv), "Change into your clone")
 
 

@@ -32,6 +32,7 @@ from gateline.workload import Workload
 
 EXIT_BUG: Final = 1
 LAST_STEP = "register"
+PREPARING_STEP = "preprocess"
 INDENT = "  "  # of what a step says, under the name of the step
 SAYS = "gateline: "  # what begins the one line of a refusal
 NOISE = re.compile(
@@ -53,6 +54,23 @@ def run_workload(project: Project, reference: str, say: Callable[[str], None]) -
     Raises:
         WorkloadError: it is not among the workloads of `params.yaml`, or this project cannot run any.
     """
+    name = _runnable(project, reference)
+    code, why = _repro(project.root, name, say)
+    release = project.artifacts(name) / "release"
+    if code == EXIT_DONE and not is_registered(name, open_artifact(release, "release")):
+        # DVC cannot see the registry: what it skips as up to date may be gone there.
+        say(f"{LAST_STEP}: the registry does not hold this release any more; once again")
+        return _repro(project.root, name, say, "--force", "--single-item")
+    return code, why
+
+
+def prepare_workload(project: Project, reference: str, say: Callable[[str], None]) -> tuple[int, str]:
+    """Run the steps of one workload up to preprocess that are out of date; arguments and answer as `run_workload`."""
+    return _repro(project.root, _runnable(project, reference), say, last=PREPARING_STEP)
+
+
+def _runnable(project: Project, reference: str) -> str:
+    """Say the name of a workload that DVC can run."""
     path = project.resolve(reference)
     name = Workload.read(path).name
     if path != project.workload_path(name):
@@ -70,27 +88,17 @@ def run_workload(project: Project, reference: str, say: Callable[[str], None]) -
             found=", ".join(names) or "none",
             do=f"Add the line `- {name}`" + (f". {did_you_mean(name, names)}" if names else ""),
         )
-    _check_runnable(project)
-    code, why = _repro(project.root, name, say)
-    release = project.artifacts(name) / "release"
-    if code == EXIT_DONE and not is_registered(name, open_artifact(release, "release")):
-        # DVC cannot see the registry: what it skips as up to date may be gone there.
-        say(f"{LAST_STEP}: the registry does not hold this release any more; once again")
-        return _repro(project.root, name, say, "--force", "--single-item")
-    return code, why
-
-
-def _check_runnable(project: Project) -> None:
     for needed, do in (
         (DVC, "Change into your clone of Gateline"),
         (".dvc", "Run `dvc init` (without git: `dvc init --no-scm`)"),
     ):
         if not (project.root / needed).exists():
             raise WorkloadError(project.root, expected=f"{needed} in it", found="none", do=do)
+    return name
 
 
-def _repro(root: Path, name: str, say: Callable[[str], None], *flags: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "dvc", "repro", *flags, f"{LAST_STEP}@{name}"]
+def _repro(root: Path, name: str, say: Callable[[str], None], *flags: str, last: str = LAST_STEP) -> tuple[int, str]:
+    command = [sys.executable, "-m", "dvc", "repro", *flags, f"{last}@{name}"]
     process = subprocess.Popen(  # noqa: S603  (this interpreter, and a name that was checked)
         command,
         cwd=root,

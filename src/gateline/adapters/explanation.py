@@ -23,9 +23,10 @@ from gateline.readout import read_out
 from gateline.table import TABLE, read_table
 from gateline.tasks import Task, task_named
 from gateline.validation import rules
-from gateline.workload import SECTIONS, Workload
+from gateline.workload import OPTIONAL, SECTIONS, Workload
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema
+from gateline.workload.search import Dimension, read_search
 from gateline.workload.section import format_span
 from gateline.workload.source import File, Source
 from gateline.workload.training import Training
@@ -73,6 +74,7 @@ class _Sections:
     training: Training
     evaluation: Any
     gates: Gates
+    searched: tuple[Dimension, ...]
 
 
 def explain(project: Project, reference: str) -> Explanation:
@@ -124,11 +126,12 @@ def explain(project: Project, reference: str) -> Explanation:
 
 
 def _read(workload: Workload, task: Task) -> _Sections:
-    for name in SECTIONS:
+    needed = [name for name in SECTIONS if name not in OPTIONAL]
+    for name in needed:
         if name not in workload.sections:
             raise WorkloadError(
                 f"{workload.place}: {name}",
-                expected=f"the sections {', '.join(SECTIONS)}",
+                expected=f"the sections {', '.join(needed)}",
                 found=f"no `{name}`",
                 do="Add it; `gateline new` writes all of them",
             )
@@ -140,6 +143,7 @@ def _read(workload: Workload, task: Task) -> _Sections:
         workload.section("training", Training),
         workload.section("evaluation", task.Evaluation),
         workload.section("gates", Gates),
+        read_search(workload, task.Model)[1] if "search" in workload.sections else (),
     )
 
 
@@ -198,7 +202,7 @@ def _in_words(
         "train": list(_train(sections, facts, weights)),
         "evaluate": list(_evaluate(sections)),
         "register": list(_register(sections.gates)),
-    }
+    } | ({"tune": list(_tune(sections))} if sections.searched else {})
 
 
 def _ingest(source: Source, raw: Artifact | None) -> Iterator[str]:
@@ -299,3 +303,9 @@ def _register(gates: Gates) -> Iterator[str]:
     yield f"demand at least {gates.min_windows:,} test windows"
     rule = "better" if gates.champion.rule == "superior" else f"at most {gates.champion.margin:.1%} worse"
     yield f"replace a champion if {rule} with {gates.champion.confidence:.0%} confidence, and no slice over {gates.slice_margin:.0%} worse"
+
+
+def _tune(sections: _Sections) -> Iterator[str]:
+    yield f"`gateline tune` looks for the lowest {sections.training.monitor} of the validation part among"
+    for dimension in sections.searched:
+        yield f"{dimension.key} {dimension.in_words()} (now {dimension.present})"

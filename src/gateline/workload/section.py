@@ -114,14 +114,15 @@ def _known_keys(kind: type[pydantic.BaseModel], location: tuple[int | str, ...])
     kinds = [kind]
     for part in map(str, location):
         fields = [each.model_fields[part] for each in kinds if part in each.model_fields]
-        nested = [section for field in fields for section in _sections_in(field.annotation)]
+        nested = [section for field in fields for section in sections_in(field.annotation)]
         # Of several kinds of section under one key, the location names the one that is meant.
         named = [each for each in nested or kinds if each.__name__.lower() == part.replace("_", "").lower()]
         kinds = named or nested or kinds
     return sorted({field.alias or name for each in kinds for name, field in each.model_fields.items()})
 
 
-def _sections_in(annotation: Any) -> list[type[pydantic.BaseModel]]:
+def sections_in(annotation: Any) -> list[type[pydantic.BaseModel]]:
+    """List the sections that a field's type names, also inside unions and containers."""
     if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
         return [annotation]
-    return [section for argument in getattr(annotation, "__args__", ()) for section in _sections_in(argument)]
+    return [section for argument in getattr(annotation, "__args__", ()) for section in sections_in(argument)]

@@ -36,6 +36,7 @@ def workload_text(name: str, file: File, table: FoundTable, settings: Settings) 
         _training(settings),
         _evaluation(table, settings),
         _gates(settings),
+        _search(),
     ]
     return "\n".join(part.strip("\n") + "\n" for part in parts)
 
@@ -408,6 +409,23 @@ gates:
   slice_margin: 0.1
   # Against the model in production, on the same windows: better, with this confidence (block bootstrap, so many resamples).
   champion: {{rule: superior, margin: 0.0, confidence: 0.95, resamples: 2000}}
+"""
+
+
+def _search() -> str:
+    return """\
+# What `gateline tune` may try, judged by `training.monitor` on the validation part. Editing this runs no step again.
+search:
+  # Keys of model and training. A range of numbers (with `step`, or `log` for orders of magnitude), or `choices`.
+  settings:
+    model.hidden_size: {low: 16, high: 128, step: 16}
+    model.dropout: {low: 0.0, high: 0.5, step: 0.05}
+    model.attention: {choices: [none, dot]}
+    training.learning_rate: {low: 0.0003, high: 0.02, log: true}
+  # tpe looks near what was good, after so many trials at random; or random.
+  sampler: {kind: tpe, seed: 0, startup_trials: 10}
+  # median ends a trial that is worse than half of the others at the same epoch, but not before so many epochs; or none.
+  pruner: {kind: median, startup_trials: 5, warm_up_epochs: 2}
 """
 
 

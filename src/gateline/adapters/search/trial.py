@@ -1,0 +1,131 @@
+"""One trial: train with its settings, tell Optuna of every epoch, and say what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optuna
+import torch
+from optuna.trial import FrozenTrial, TrialState
+
+from gateline.adapters.search.claims import Claim
+from gateline.adapters.search.study import Problem, suggest
+from gateline.errors import TrainingError, WorkloadError
+from gateline.training import OnEpoch, OnStep, train
+from gateline.workload.search import Scalar, with_settings
+
+HISTORY, REASON, SAME_AS = "history", "reason", "same_as"
+"""What a trial keeps in the database beside Optuna's own: its epochs, why it failed, which trial it repeats."""
+
+State = Literal["complete", "pruned", "failed"]
+STATES: Mapping[State, TrialState] = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a trial.
+
+    Args:
+        number: of the trial, from 0.
+        settings: that were tried, by dotted key.
+        state: complete, pruned or failed.
+        history: one record per epoch, as `history.json` holds them.
+        value: the best epoch's monitored value; the last one's for a pruned trial; None for a failed one.
+        reason: why it failed.
+        same_as: the trial with the same settings whose result this is.
+    """
+
+    number: int
+    settings: Mapping[str, Scalar]
+    state: State
+    history: Sequence[Mapping[str, Any]]
+    value: float | None
+    reason: str = ""
+    same_as: int | None = None
+
+
+def result_of(trial: FrozenTrial, problem: Problem) -> Result:
+    """Read the result of a finished trial from the study."""
+    state = next(name for name, state in STATES.items() if state is trial.state)
+    attributes = trial.user_attrs
+    return Result(
+        trial.number,
+        problem.settings_of(trial),
+        state,
+        attributes.get(HISTORY, ()),
+        trial.value if state != "failed" else None,
+        attributes.get(REASON, ""),
+        attributes.get(SAME_AS),
+    )
+
+
+def run_trial(problem: Problem, claim: Claim, on_epoch: Sequence[OnEpoch], on_step: OnStep) -> Result:
+    """Train with the settings of one trial.
+
+    Args:
+        problem: what is searched.
+        claim: the trial, and where its checkpoint lies.
+        on_epoch: who else is told of every epoch.
+        on_step: who is told of progress; may raise to stop, and the trial can be gone on with.
+    """
+    trial = claim.trial
+    settings = suggest(trial, problem)
+    twin = _twin(problem, trial, settings)
+    if twin is not None:
+        return Result(trial.number, settings, "complete", twin.user_attrs.get(HISTORY, ()), twin.value, "", twin.number)
+    monitored = f"validation_{problem.monitor}"
+    history: list[Mapping[str, Any]] = []
+    known = set(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+
+    def report(record: Mapping[str, Any]) -> None:
+        history.append(dict(record))
+        epoch = int(record["epoch"])
+        if epoch not in known:  # else an earlier try of this trial told it
+            trial.report(record[monitored], epoch)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    workload = with_settings(problem.workload, settings)
+    try:
+        train(
+            workload,
+            problem.prepared,
+            claim.folder / "model",
+            problem.run,
+            on_epoch=[*on_epoch, report],
+            on_step=on_step,
+        )
+    except optuna.TrialPruned:
+        return Result(trial.number, settings, "pruned", history, history[-1][monitored])
+    except (TrainingError, WorkloadError, torch.OutOfMemoryError) as error:
+        # Settings that diverge, that their section refuses together, or that do not fit: they are bad, the search is not.
+        return Result(trial.number, settings, "failed", history, None, " ".join(str(error).split())[:500])
+    return Result(trial.number, settings, "complete", history, min(record[monitored] for record in history))
+
+
+def tell(claim: Claim, result: Result) -> None:
+    """Write the result into the study; `Claims.tidy` removes the folder."""
+    trial = claim.trial
+    claim.rest()
+    try:
+        trial.set_user_attr(HISTORY, list(result.history))
+        if result.reason:
+            trial.set_user_attr(REASON, result.reason)
+        if result.same_as is not None:
+            trial.set_user_attr(SAME_AS, result.same_as)
+        value = result.value if result.state == "complete" else None
+        trial.study.tell(trial, value, STATES[result.state], skip_if_finished=True)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        pass  # another machine took the trial over, and was faster
+
+
+def _twin(problem: Problem, trial: optuna.Trial, settings: Mapping[str, Scalar]) -> FrozenTrial | None:
+    """A complete trial of the same settings: training is deterministic, so it would give the same value again."""
+    others = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return next((each for each in others if problem.settings_of(each) == settings), None)
