@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from gateline.cli import app
 from gateline.manifest import open_artifact, write_artifact
+from tests.steps import run_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = (
@@ -295,6 +296,95 @@ def test_an_interrupted_run_says_so_and_goes_on_when_run_again(clone: Path, numb
     assert process.wait(timeout=60) == 75, heard
     assert heard[-1].startswith("gateline: ")
     assert "again" in heard[-1]
+
+
+# ── tune ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SPACE = """\
+search:
+  settings:
+    training.learning_rate: {low: 0.0001, high: 0.03, log: true} # wide
+"""
+
+
+@pytest.fixture
+def tunable(clone: Path) -> Path:
+    """The clone with a workload whose learning rate is far too low."""
+    assert gateline(clone, "new", "load", "--from", "load.csv").returncode == 0
+    path = clone / "workloads" / "load.yaml"
+    text = path.read_text().partition("# What `gateline tune`")[0]
+    for old, new in (("learning_rate: 0.002", "learning_rate: 0.0001 # slow"), ("epochs: 20", "epochs: 2")):
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text + SPACE)
+    return clone
+
+
+def test_new_writes_a_search_that_check_explains(project: Path) -> None:
+    assert gateline(project, "new", "load", "--from", "load.csv").returncode == 0
+    checked = gateline(project, "check", "load")
+    assert "tune        `gateline tune` looks for the lowest loss of the validation part" in checked.stdout
+    assert "training.learning_rate 0.0003 to 0.02 by orders of magnitude (now 0.002)" in checked.stdout
+
+
+def test_a_workload_without_a_search_is_ready_all_the_same(project: Path) -> None:
+    assert gateline(project, "new", "load", "--from", "load.csv").returncode == 0
+    path = project / "workloads" / "load.yaml"
+    path.write_text(path.read_text().partition("# What `gateline tune`")[0])
+    checked = gateline(project, "check", "load")
+    assert checked.returncode == 0, checked.stderr
+    assert "gateline tune" not in checked.stdout
+    assert_refused(gateline(project, "tune", "load", "--trials", "3"), "expected a section `search`; found none")
+
+
+def test_tune_refuses_before_anything_is_computed(tunable: Path) -> None:
+    written = tunable / "workloads" / "load_tuned.yaml"
+    written.write_text("by hand\n")
+    assert_refused(gateline(tunable, "tune", "load", "--trials", "3"), "a file that was written or edited by somebody")
+    assert written.read_text() == "by hand\n"
+    assert_refused(gateline(tunable, "tune", "load", "--trials", "3", "--output", "a/b.yaml"), "a folder to write into")
+    assert_refused(gateline(tunable, "tune", "load", "--trials", "3", "--output", "B C.yaml"), "lower-case letters")
+    path = tunable / "workloads" / "load.yaml"
+    path.write_text(path.read_text().replace("training.learning_rate:", "training.learnin_rate:"))
+    assert_refused(gateline(tunable, "tune", "load", "--trials", "3"), "Did you mean 'learning_rate'?")
+    assert not (tunable / "artifacts").exists()
+
+
+@pytest.mark.slow  # trains
+def test_tune_writes_back_a_workload_that_trains_to_the_value_of_its_trial(tunable: Path) -> None:
+    answer = gateline_process(tunable, "tune", "load", "--trials", "3")
+    assert answer.returncode == 0, answer.stderr
+    assert "3 trials: 3 complete, 0 pruned, 0 failed" in answer.stdout
+    assert "0  (present settings)" not in answer.stdout.splitlines()[3]
+    found = re.search(r"Best: trial ([12]) \((-\d+\.\d)% against the present settings\)", answer.stdout)
+    assert found, answer.stdout
+    assert yaml.safe_load((tunable / "params.yaml").read_text())["workloads"] == ["other", "load", "load_tuned"]
+
+    written = tunable / "workloads" / "load_tuned.yaml"
+    before, after = ((tunable / "workloads" / name).read_text() for name in ("load.yaml", "load_tuned.yaml"))
+    head, _, body = after.partition("\n\n")
+    assert all(line.startswith("#") for line in head.splitlines())
+    changed = [(old, new) for old, new in zip(before.splitlines(), body.splitlines(), strict=True) if old != new]
+    assert [old.split(":")[0].strip() for old, _ in changed] == ["name", "learning_rate"]
+    assert all(new.endswith("# slow") == old.endswith("# slow") for old, new in changed)
+
+    checked = gateline(tunable, "check", "load_tuned")
+    assert checked.returncode == 0, checked.stderr
+    assert checked.stdout.splitlines()[-1] == "load_tuned: ready"
+    with contextlib.chdir(tunable):
+        assert run_until("train", written, tunable / "artifacts" / "load_tuned") == ("train", 0)
+    model = open_artifact(tunable / "artifacts" / "load_tuned" / "model", "model")
+    history = model.read_json("history.json")
+    promised = re.search(r"loss (\d\.\d+) on the validation part", head)
+    assert promised
+    assert f"{min(record['validation_loss'] for record in history):.6g}" == promised[1]
+
+    again = gateline(tunable, "tune", "load", "--trials", "3")
+    assert again.returncode == 0, again.stderr
+    assert written.read_text() == after
+    assert "trial" not in again.stderr
+    written.write_text(after.replace("# slow", "# quick"))
+    assert_refused(gateline(tunable, "tune", "load", "--trials", "3"), "written or edited by somebody")
 
 
 # ── show ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

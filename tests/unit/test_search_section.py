@@ -92,6 +92,20 @@ def test_the_loss_is_searched_only_where_something_else_is_the_measure() -> None
         dimension("training.loss", choices, training__monitor="loss")
 
 
+def test_a_schedule_is_chosen_by_its_name_or_by_a_setting_inside_it() -> None:
+    names = {"choices": ["cosine", "one_cycle"]}
+    assert dimension("training.schedule", names).present == "cosine"
+    assert dimension("training.schedule", names, training__schedule="one_cycle").present == "one_cycle"
+    with pytest.raises(WorkloadError, match="present one among them"):
+        dimension("training.schedule", names, training__schedule="constant")
+    with pytest.raises(WorkloadError, match="found 'cosin'"):
+        dimension("training.schedule", {"choices": ["cosine", "cosin"]})
+    inside, written = {"choices": ["cosine", "one_cycle"]}, {"kind": "cosine"}
+    assert dimension("training.schedule.kind", inside, training__schedule=written).present == "cosine"
+    with pytest.raises(WorkloadError, match=r"`training\.schedule` written as keys and values; found 'cosine'"):
+        dimension("training.schedule.kind", inside, training__schedule="cosine")
+
+
 def test_true_is_no_number_among_choices() -> None:
     linear = dimension("model.linear_path", {"choices": [True, False]})
     assert True in linear

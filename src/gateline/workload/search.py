@@ -10,11 +10,10 @@ import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 import pydantic
 from pydantic import Field, model_validator
-from pydantic.fields import FieldInfo
 
 from gateline.errors import WorkloadError, did_you_mean
 from gateline.workload import Workload
@@ -155,6 +154,8 @@ def read_search(workload: Workload, model: type[Section]) -> tuple[Search, tuple
     dimensions = tuple(
         _dimension(f"{place}.{key}", key, setting, kinds, present) for key, setting in search.settings.items()
     )
+    for key in search.settings:
+        _refuse_short_form(f"{place}.{key}", key, workload.sections)
     if "training.monitor" in search.settings or (
         "training.loss" in search.settings and present["training"]["monitor"] == "loss"
     ):
@@ -165,6 +166,22 @@ def read_search(workload: Workload, model: type[Section]) -> tuple[Search, tuple
             do="Take training.monitor out; search training.loss only where training.monitor is a metric",
         )
     return search, dimensions
+
+
+def _refuse_short_form(place: str, key: str, sections: Mapping[str, Any]) -> None:
+    """Refuse a key inside of what the file writes as one word, where its value could not be written back."""
+    inner: Any = sections
+    path = key.split(".")
+    for depth, part in enumerate(path[:-1], start=1):
+        inner = inner.get(part, {}) if isinstance(inner, Mapping) else {}
+        if not isinstance(inner, Mapping):
+            outer = ".".join(path[:depth])
+            raise WorkloadError(
+                place,
+                expected=f"`{outer}` written as keys and values",
+                found=repr(inner),
+                do=f"Write e.g. `{path[depth - 1]}: {{kind: {inner}, {path[depth]}: ...}}`, or search `{outer}` itself",
+            )
 
 
 def with_settings(workload: Workload, values: Mapping[str, Scalar]) -> Workload:
@@ -190,17 +207,12 @@ def _dimension(
             found=repr(key),
             do="Search only those; try another `preprocess` in a workload of its own, since each trial reads the same prepared data",
         )
-    reader: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(
-        _field(place, kinds[name], inside.split(".")).rebuild_annotation()
-    )
+    reader = _reader(place, kinds[name], inside.split("."))
     present: Any = sections
     for part in key.split("."):
         present = present.get(part) if isinstance(present, Mapping) else None
-    if not isinstance(present, Scalar):
-        raise WorkloadError(place, expected="one value", found=f"several ({present!r})"[:80], do="Name a key inside it")
     if setting.choices is not None:
-        choices = tuple(_read(place, reader, choice) for choice in setting.choices)
-        dimension = Dimension(key, present, "choice", choices=choices)
+        dimension = _choice(place, key, reader, setting.choices, present)
     else:
         low, high = _read(place, reader, setting.low), _read(place, reader, setting.high)
         if isinstance(low, bool) or not isinstance(low, int | float):
@@ -215,7 +227,7 @@ def _dimension(
             dimension = Dimension(key, present, "integer", low, high, None if step is None else int(step), setting.log)
         else:
             dimension = Dimension(key, present, "float", low, high, step, setting.log)
-    if present not in dimension:
+    if dimension.present not in dimension:
         raise WorkloadError(
             place,
             expected=f"values with the present one among them, which every trial is compared with: {present!r}",
@@ -225,8 +237,18 @@ def _dimension(
     return dimension
 
 
-def _field(place: str, kind: type[pydantic.BaseModel], path: list[str]) -> FieldInfo:
-    """Follow a path through nested sections to the field at its end."""
+def _choice(
+    place: str, key: str, reader: pydantic.TypeAdapter[Any], choices: tuple[Scalar, ...], present: Any
+) -> Dimension:
+    """Read the choices; one that names a whole section, such as a schedule, stays the name."""
+    read = [(choice, _read(place, reader, choice)) for choice in choices]
+    names = [choice for choice, meaning in read if isinstance(present, Mapping) and meaning == present]
+    values = tuple(meaning if isinstance(meaning, Scalar) else choice for choice, meaning in read)
+    return Dimension(key, names[0] if names else present, "choice", choices=values)
+
+
+def _reader(place: str, kind: type[pydantic.BaseModel], path: list[str]) -> pydantic.TypeAdapter[Any]:
+    """Follow a path through nested sections to the field at its end, and find what reads it."""
     candidates: list[type[pydantic.BaseModel]] = [kind]
     for depth, part in enumerate(path):
         found = [section.model_fields[part] for section in candidates if part in section.model_fields]
@@ -239,7 +261,8 @@ def _field(place: str, kind: type[pydantic.BaseModel], path: list[str]) -> Field
                 do=did_you_mean(part, known) if known else f"`{path[depth - 1]}` has no settings inside",
             )
         if depth == len(path) - 1:
-            return found[0]
+            annotation: Any = Union[tuple(field.rebuild_annotation() for field in found)]  # noqa: UP007  (made here)
+            return pydantic.TypeAdapter(annotation)
         candidates = [section for field in found for section in sections_in(field.annotation)]
     raise AssertionError(path)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateline.adapters.checkpoint_store import BESIDE
 from gateline.adapters.dvc_run import prepare_workload
 from gateline.adapters.mlflow_server import tracking_uri
 from gateline.adapters.project import PARAMS, Project
@@ -109,7 +110,10 @@ class Tuning:
         with contextlib.chdir(self.project.root), Interruption() as interruption:
             prepared = open_artifact(self.artifacts / "prepared", "prepared")
             monitor = self.workload.section("training", Training).monitor
-            problem = Problem(self.workload, prepared, self.run_settings, self.search, self.dimensions, monitor)
+            checkpoints = str(self.project.params().get("checkpoints", BESIDE))
+            problem = Problem(
+                *(self.workload, prepared, self.run_settings, self.search, self.dimensions, monitor, checkpoints)
+            )
             place = Place(self.storage, self.artifacts / FOLDER / problem.study_name)
             return search(problem, place, trials, processes, interruption, say, self._write)
 
@@ -162,7 +166,7 @@ def search(
 
 
 def _run_settings(project: Project) -> RunSettings:
-    """Seed, device and precision of `params.yaml`: every trial has those that `gateline run` would have."""
+    """Seed, device and precision of `params.yaml`, as `gateline run` has them; each trial is one process."""
     params = project.params()
     for key in ("seed", "device", "precision"):
         if key not in params:

@@ -178,7 +178,7 @@ class Claims:
             folder = self._folder_of(each.number)
             if each.state is not TrialState.RUNNING:
                 continue
-            here = _owner_here(folder) == each.user_attrs.get(OWNER, "nobody")
+            here = _is_of_this_machine(each, folder)
             if not (here or _abandoned(each)) or (lock := self._lock(folder)) is None:
                 continue
             trial = optuna.Trial(self.study, each._trial_id)
@@ -202,7 +202,8 @@ class Claims:
     def _sign(self, trial: optuna.Trial, folder: Path) -> str:
         """Say in the database, and here for those who see this folder, whose trial it is."""
         mine = uuid.uuid4().hex
-        (folder / LOCK).write_text(mine, encoding="utf-8")
+        with (folder / LOCK).open("a", encoding="utf-8") as owners:
+            owners.write(f"{mine}\n")
         trial.set_user_attr(OWNER, mine)
         trial.set_user_attr(ALIVE, time.time())
         return mine
@@ -211,12 +212,13 @@ class Claims:
         return self.folder / f"trial-{number:04d}"
 
 
-def _owner_here(folder: Path) -> str | None:
-    """Who of this machine worked on a trial last."""
+def _is_of_this_machine(trial: FrozenTrial, folder: Path) -> bool:
+    """Say whether the process that worked on a trial last saw this folder, so that its lock says whether it lives."""
     try:
-        return (folder / LOCK).read_text(encoding="utf-8")
+        owners = (folder / LOCK).read_text(encoding="utf-8").split()
     except FileNotFoundError:
-        return None
+        return False
+    return OWNER not in trial.user_attrs or trial.user_attrs[OWNER] in owners
 
 
 def _abandoned(trial: FrozenTrial) -> bool:

@@ -20,6 +20,7 @@ import optuna
 import sqlalchemy.exc
 from optuna.trial import FrozenTrial, TrialState
 
+from gateline.adapters.checkpoint_store import BESIDE
 from gateline.errors import GatelineError, UnreachableError
 from gateline.manifest import Artifact, digest_of
 from gateline.training import RunSettings, settings_of_weights
@@ -42,6 +43,7 @@ class Problem:
         search: how to choose.
         dimensions: the settings to search.
         monitor: what is measured on the validation part.
+        checkpoints: where trials that are stopped keep their state; see `open_store`.
     """
 
     workload: Workload
@@ -50,6 +52,7 @@ class Problem:
     search: Search
     dimensions: tuple[Dimension, ...]
     monitor: str
+    checkpoints: str = BESIDE
 
     @cached_property
     def study_name(self) -> str:
@@ -163,6 +166,10 @@ def reached(url: str) -> Iterator[None]:
         sqlalchemy.exc.InterfaceError,
         optuna.exceptions.StorageInternalError,
     ) as error:
+        if "unable to open database file" in str(error):
+            raise GatelineError(
+                where, expected="a folder to keep it in", found="none", do="Make the folder, or correct --storage"
+            ) from error
         raise UnreachableError(
             where,
             expected="an answer",

@@ -10,10 +10,15 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
+from gateline.adapters.checkpoint_store import open_store
 from gateline.adapters.search.claims import Claim
 from gateline.adapters.search.study import Problem, suggest
 from gateline.errors import TrainingError, WorkloadError
-from gateline.training import OnEpoch, OnStep, train
+from gateline.manifest import digest_of
+from gateline.passport import code_version
+from gateline.training import train
+from gateline.training.checkpoints import CheckpointStore
+from gateline.training.loop import OnEpoch, OnStep, Stop
 from gateline.workload.search import Scalar, with_settings
 
 HISTORY, REASON, SAME_AS = "history", "reason", "same_as"
@@ -35,7 +40,7 @@ class Result:
         number: of the trial, from 0.
         settings: that were tried, by dotted key.
         state: complete, pruned or failed.
-        history: one record per epoch, as `history.json` holds them.
+        history: one record per epoch, as `history.json` holds them, and how fast it was.
         value: the best epoch's monitored value; the last one's for a pruned trial; None for a failed one.
         reason: why it failed.
         same_as: the trial with the same settings whose result this is.
@@ -65,14 +70,20 @@ def result_of(trial: FrozenTrial, problem: Problem) -> Result:
     )
 
 
-def run_trial(problem: Problem, claim: Claim, on_epoch: Sequence[OnEpoch], on_step: OnStep) -> Result:
+def run_trial(
+    problem: Problem, claim: Claim, on_epoch: Sequence[OnEpoch], on_step: OnStep | None, stop: Stop
+) -> Result:
     """Train with the settings of one trial.
 
     Args:
         problem: what is searched.
         claim: the trial, and where its checkpoint lies.
         on_epoch: who else is told of every epoch.
-        on_step: who is told of progress; may raise to stop, and the trial can be gone on with.
+        on_step: who is told of progress.
+        stop: says when to stop.
+
+    Raises:
+        Preempted: `stop` said so; the trial can be gone on with.
     """
     trial = claim.trial
     settings = suggest(trial, problem)
@@ -91,15 +102,12 @@ def run_trial(problem: Problem, claim: Claim, on_epoch: Sequence[OnEpoch], on_st
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    workload = with_settings(problem.workload, settings)
+    workload, model = with_settings(problem.workload, settings), claim.folder / "model"
     try:
         train(
-            workload,
-            problem.prepared,
-            claim.folder / "model",
-            problem.run,
-            on_epoch=[*on_epoch, report],
-            on_step=on_step,
+            *(workload, problem.prepared, model, problem.run, [*on_epoch, report], on_step),
+            stop=stop,
+            checkpoints=_checkpoints(problem, claim),
         )
     except optuna.TrialPruned:
         return Result(trial.number, settings, "pruned", history, history[-1][monitored])
@@ -109,8 +117,8 @@ def run_trial(problem: Problem, claim: Claim, on_epoch: Sequence[OnEpoch], on_st
     return Result(trial.number, settings, "complete", history, min(record[monitored] for record in history))
 
 
-def tell(claim: Claim, result: Result) -> None:
-    """Write the result into the study; `Claims.tidy` removes the folder."""
+def tell(problem: Problem, claim: Claim, result: Result) -> None:
+    """Write the result into the study, and forget the checkpoint; `Claims.tidy` removes the folder."""
     trial = claim.trial
     claim.rest()
     try:
@@ -123,6 +131,13 @@ def tell(claim: Claim, result: Result) -> None:
         trial.study.tell(trial, value, STATES[result.state], skip_if_finished=True)
     except optuna.exceptions.UpdateFinishedTrialError:
         pass  # another machine took the trial over, and was faster
+    _checkpoints(problem, claim).clear()
+
+
+def _checkpoints(problem: Problem, claim: Claim) -> CheckpointStore:
+    """Where a trial that is stopped keeps its state; another one where the code has changed since, which cannot go on."""
+    key = digest_of([problem.study_name, claim.trial.number, code_version()])
+    return open_store(problem.checkpoints, claim.folder / "model", key)
 
 
 def _twin(problem: Problem, trial: optuna.Trial, settings: Mapping[str, Scalar]) -> FrozenTrial | None:

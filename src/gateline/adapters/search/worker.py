@@ -75,18 +75,12 @@ def do_trials(problem: Problem, place: Place, total: int, interruption: Interrup
             study = open_study(problem, place.storage)
         claims = Claims(study, place.folder, total)
         while (claim := claims.next(interruption.wait)) is not None:
-            with claim, training_progress(epochs) if alone else contextlib.nullcontext() as progress:
-
-                def on_step(step: int, steps: int, loss: float) -> None:
-                    interruption.check()
-                    if progress is not None:
-                        progress.on_step(step, steps, loss)
-
-                told = [] if progress is None else [progress.on_epoch]
-                result = run_trial(problem, claim, told, on_step)
+            with claim, training_progress(epochs) if alone else contextlib.nullcontext() as shown:
+                on_epoch, on_step = ([], None) if shown is None else ([shown.on_epoch], shown.on_step)
+                result = run_trial(problem, claim, on_epoch, on_step, interruption)
                 if not lost:
                     lost = not _logged(problem, result, place, interruption)
-                tell(claim, result)
+                tell(problem, claim, result)
             say(_line(result, problem, best_trial(study.get_trials(deepcopy=False))))
 
 
