@@ -52,7 +52,7 @@ def dimension(key: str, setting: dict[str, Any], **changes: Any) -> Dimension:
             "present one among them.*12.*found 4 to 16 in steps of 3",
         ),
         ("model.hidden_size", {"low": 16, "high": 32}, "present one among them"),
-        ("model.attention", {"choices": ["none", "dott"]}, "'none' or 'dot'; found 'dott'"),
+        ("model.attention", {"choices": ["none", "dott"]}, "'dot'.*found 'dott'"),
         ("model.attention", {"choices": ["dot"]}, "two or more choices"),
         ("model.attention", {"choices": ["dot", "none", "dot"]}, "two or more choices, each once"),
         ("model.attention", {"low": 0, "high": 1}, "found 0"),
