@@ -74,7 +74,7 @@ def main() -> None:
         padding[name] = {
             precision: {
                 "packed": ratio(lambda layer=layer: packed(layer, x, lengths), lambda cell=cell: cell(x)[0], kind, turns),
-                "held": ratio(lambda cell=cell: cell(x, None, lengths)[0], lambda cell=cell: cell(x)[0], kind, turns),
+                "unpacked": ratio(lambda cell=cell: cell(x, None, lengths)[0], lambda cell=cell: cell(x)[0], kind, turns),
             }
             for precision, kind in PRECISIONS.items()
         }  # fmt: skip
@@ -89,7 +89,7 @@ def main() -> None:
     }  # fmt: skip
     of_cells = [[name, *(f"{cost[p]:.2f}" for p in PRECISIONS)] for name, cost in costs.items()]
     of_padding = [
-        [name, precision, f"{cost['packed']:.2f}", f"{cost['held']:.2f}"]
+        [name, precision, f"{cost['packed']:.2f}", f"{cost['unpacked']:.2f}"]
         for name, by_precision in padding.items()
         for precision, cost in by_precision.items()
     ]
@@ -99,8 +99,8 @@ def main() -> None:
             f"thread of {result['where']['cpu']}, as a multiple of `nn.LSTM` in the same precision:",  # type: ignore[index]
             markdown(["cell", *PRECISIONS], of_cells),
             f"Rows of {round(SHORTEST * STEPS)} to {STEPS} steps, as a multiple of the same cell without lengths: packed as "
-            "torch's manual has it, and with the state held through the padding, as the cells here do:",
-            markdown(["cell", "precision", "packed", "held"], of_padding),
+            "torch's manual has it, and unpacked, as the cells here do:",
+            markdown(["cell", "precision", "packed", "unpacked"], of_padding),
         ]
     )
     write_result("cells", result, text)
