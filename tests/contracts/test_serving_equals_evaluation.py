@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gateline.data.series_encoding import regular_table
 from gateline.errors import DataError
 from gateline.evaluation import evaluate
 from gateline.manifest import Artifact, open_artifact, write_artifact
@@ -113,6 +114,33 @@ def test_order_of_rows_and_columns_and_more_of_the_past_change_nothing(
     one = plain[plain["shop"] == "west"]
     only = forecaster.predict(one)
     np.testing.assert_allclose(only["sales"], answer.loc[answer["shop"] == "west", "sales"], rtol=1e-5)
+
+
+def test_a_row_that_is_absent_is_a_row_without_values(
+    with_known: tuple[Forecaster, Artifact, Artifact], rng: np.random.Generator
+) -> None:
+    forecaster, prepared, _ = with_known
+    plain = forecaster.example(read_table(prepared.path / TABLE))
+    first = plain[plain["shop"] == plain["shop"].iloc[0]]
+    gone = first.index[rng.choice(np.arange(1, LOOKBACK), 3, replace=False)]
+    empty = plain.copy()
+    empty.loc[gone, ["sales", "footfall", "price"]] = np.nan
+
+    pd.testing.assert_frame_equal(forecaster.predict(plain.drop(index=gone)), forecaster.predict(empty))
+
+
+def test_the_origin_may_be_said_or_follow_from_the_rows(
+    with_known: tuple[Forecaster, Artifact, Artifact], without_known: tuple[Forecaster, Artifact, Artifact]
+) -> None:
+    for (forecaster, _, _), ahead in ((with_known, HORIZON), (without_known, 0)):
+        origin = pd.Timestamp(tiny_table()["time"].iloc[1500])
+        wider = regular_table(tiny_table(), forecaster.encoding.schema)
+
+        answer = forecaster.predict(request(origin, ahead))
+
+        assert answer["time"].min() == origin
+        told = forecaster.predict(wider, origin=origin)
+        pd.testing.assert_frame_equal(told, answer)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,42 @@ def test_rows_that_are_absent_become_missing_and_nothing_else_changes() -> None:
     pd.testing.assert_frame_equal(holed[~gone], whole[~gone])
 
 
+def test_any_table_is_laid_out_as_pandas_would_series_by_series(rng: np.random.Generator) -> None:
+    two = Schema.model_validate(
+        {
+            "time": {"column": "t", "frequency": "15min", "timezone": "Europe/Berlin"},
+            "keys": ["store", "item"],
+            "columns": {
+                "store": {"type": "integer"},
+                "t": {"type": "time"},
+                "note": {"type": "text"},
+                "item": {"type": "text"},
+                "y": {"type": "float", "max": 90, "violation": "missing"},
+            },
+        }
+    )
+    pieces = []
+    for store, item in ((2, "b"), (10, "a"), (2, "a")):  # as text, 10 comes before 2
+        rows = int(rng.integers(2, 40))
+        begin = pd.Timestamp("2024-03-30T21:15Z") + pd.Timedelta("15min") * int(rng.integers(50))
+        piece = pd.DataFrame({"store": store, "t": pd.date_range(begin, periods=rows, freq="15min"), "item": item})
+        piece["note"], piece["y"] = rng.choice(["x", "", "long"], rows), rng.uniform(0, 100, rows)
+        pieces.append(piece.sample(frac=0.7, random_state=int(rng.integers(1000))))
+    shuffled = pd.concat(pieces).sample(frac=1, random_state=int(rng.integers(1000)))
+
+    laid_out = regular_table(shuffled, two)
+
+    expected = []
+    for store, item in ((10, "a"), (2, "a"), (2, "b")):
+        piece = shuffled[(shuffled["store"] == store) & (shuffled["item"] == item)]
+        full = piece.set_index("t").sort_index().asfreq("15min").reset_index()
+        expected.append(full.assign(store=float(store), item=item, y=full["y"].where(full["y"] <= 90)))
+    pd.testing.assert_frame_equal(
+        laid_out, pd.concat(expected, ignore_index=True)[list(two.columns)].astype({"t": "datetime64[us, UTC]"})
+    )
+    assert regular_table(laid_out, two).equals(laid_out)
+
+
 def test_a_time_stamp_off_the_grid_is_named() -> None:
     table = tiny_table()
     table.loc[4, "time"] = "2024-01-01T04:30:00Z"
@@ -128,7 +164,7 @@ def test_the_arrays_hold_what_their_names_say() -> None:
     assert "price_observed" not in encoder
     hour = table["time"].dt.hour.to_numpy()
     assert encoder["hour_of_day_sin1"] == pytest.approx(np.sin(2 * np.pi * hour / 24), abs=1e-6)
-    assert (encoder["weekend"] == (table["time"].dt.dayofweek >= 5)).all()
+    assert (encoder["weekend"] == (table["time"].dt.day_of_week >= 5)).all()
     assert store.offsets.tolist() == [0, len(table) // 2, len(table)]
     assert (store.arrays["time"] == unix_seconds(table["time"])).all()
     assert fitted.encoder_names()[-len(fitted.decoder_names()) :] == fitted.decoder_names()
@@ -190,3 +226,34 @@ def test_the_calendar_follows_local_clocks(moment: str, hour: float, weekday: in
     assert values["hour_of_day_cos1"] == pytest.approx(np.cos(2 * np.pi * hour / 24), abs=1e-6)
     assert values["day_of_week_sin1"] == pytest.approx(np.sin(2 * np.pi * weekday / 7), abs=1e-6)
     assert values["special_day"] == (moment > "2013-11")
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "America/St_Johns", "Australia/Lord_Howe"])
+def test_the_calendar_says_what_pandas_says_of_any_moment(timezone: str, rng: np.random.Generator) -> None:
+    seconds = rng.integers(-(10**9), 2 * 10**9, 1000)  # 1938 to 2033
+    times = pd.Series(pd.to_datetime(seconds, unit="s", utc=True))
+    local = times.dt.tz_convert(timezone)
+    special = (local.iloc[0].date(), local.iloc[1].date())
+    calendar = Calendar(
+        timezone=timezone,
+        hour_of_day=2,
+        day_of_week=1,
+        day_of_month=1,
+        day_of_year=2,
+        weekend=True,
+        special_days=special,
+    )
+
+    values = dict(zip(calendar.names(), calendar.features(times).T, strict=True))
+
+    of_day = (local.dt.hour * 3600 + local.dt.minute * 60 + local.dt.second) / 86_400
+    circle = {
+        "hour_of_day_sin2": np.sin(4 * np.pi * of_day),
+        "day_of_week_cos1": np.cos(2 * np.pi * local.dt.day_of_week / 7),
+        "day_of_month_sin1": np.sin(2 * np.pi * (local.dt.day - 1) / 31),
+        "day_of_year_cos2": np.cos(4 * np.pi * (local.dt.day_of_year - 1) / 365.25),
+    }
+    for name, expected in circle.items():
+        np.testing.assert_allclose(values[name], expected, atol=1e-6, err_msg=name)
+    assert (values["weekend"] == local.dt.day_name().isin(["Saturday", "Sunday"])).all()
+    assert (values["special_day"] == local.dt.date.isin(special)).all()

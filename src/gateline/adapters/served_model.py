@@ -30,6 +30,7 @@ class ServedModel(PythonModel):
         folder = Path(context.artifacts[FOLDER])
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self.predictor = task_named(config["task"]).load_predictor(folder)
+        self.times = [name for name, kind in self.predictor.output_columns if kind == "time"]
 
     def predict(
         self,
@@ -54,7 +55,9 @@ class ServedModel(PythonModel):
             answer = self.predictor.predict(model_input, origin=read_origin((params or {}).get("origin")))
         except GatelineError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from None
-        return times_as_text(answer)
+        for name in self.times:
+            answer[name] = as_text(answer[name])
+        return answer
 
 
 def refuse_without_place(frame: pd.DataFrame, columns: list[str]) -> None:
@@ -75,17 +78,12 @@ def refuse_without_place(frame: pd.DataFrame, columns: list[str]) -> None:
             )
 
 
-def times_as_text(frame: pd.DataFrame) -> pd.DataFrame:
+def as_text(times: pd.Series) -> np.ndarray:
     """Write time stamps in UTC as ISO 8601 text, as requests and answers hold them.
 
     MLflow's own type for time stamps has no time zone, so an offset in a request would be lost.
     """
-    text = {
-        str(name): np.datetime_as_string(values.to_numpy("M8[s]"), timezone="UTC")
-        for name, values in frame.items()
-        if pd.api.types.is_datetime64_any_dtype(values.dtype)
-    }
-    return frame.assign(**text)
+    return np.datetime_as_string(times.to_numpy("M8[s]"), timezone="UTC")
 
 
 def read_origin(text: str | None) -> pd.Timestamp | None:
