@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from gateline.data.loading import load
 from gateline.manifest import Artifact
+from gateline.tasks.forecasting import TASK
 from gateline.training import RunSettings, train
 from gateline.workload import Workload
 from tests.tiny import prepare_tiny, tiny_workload
@@ -34,3 +38,15 @@ def test_a_gpu_learns_what_a_cpu_learns(precision: str, prepared: Artifact, tmp_
     assert on_gpu.facts["device"] == "cuda"
     assert best(on_gpu) == pytest.approx(best(on_cpu), rel=0.1)
     assert best(again) == pytest.approx(best(on_gpu), rel=0.02)
+
+
+def test_data_on_the_device_gather_the_batches_that_the_cpu_gathers(
+    prepared: Artifact, rng: np.random.Generator
+) -> None:
+    dataset = TASK.dataset(prepared, "train")
+    moved, places = dataset.to(torch.device("cuda")), rng.integers(0, len(dataset), size=32)
+    (loaded,) = load(moved, [places], workers=2, pin_memory=True)
+
+    for name, there in vars(loaded).items():
+        assert there.device.type == "cuda", name
+        assert torch.equal(there.cpu(), getattr(dataset.__getitems__(places), name)), name

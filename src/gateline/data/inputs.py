@@ -10,6 +10,9 @@ import numpy as np
 TARGET = 0
 """The column of a store's `values` that is forecast."""
 
+Piece = tuple[bool, slice]
+"""Columns of `values`: false for what they hold, true for whether it is there."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -32,10 +35,16 @@ class Inputs:
     encoder_codes: Sequence[int] = ()
     decoder_codes: Sequence[int] = ()
 
-    @property
-    def masked(self) -> list[int]:
-        """Columns of which an input says whether they are there, in order."""
-        return sorted({one - self.num_values for one in (*self.encoder, *self.decoder) if one >= self.num_values})
+    def pieces(self, inputs: Sequence[int]) -> list[Piece]:
+        """Cut some inputs into as few pieces as possible, each of columns side by side."""
+        found: list[Piece] = []
+        for one in inputs:
+            masks, column = one >= self.num_values, one % self.num_values
+            if found and found[-1][0] == masks and found[-1][1].stop == column:
+                found[-1] = (masks, slice(found[-1][1].start, column + 1))
+            else:
+                found.append((masks, slice(column, column + 1)))
+        return found
 
     def encoder_of(self, values: np.ndarray) -> np.ndarray:
         """What the encoder reads of every row: float32 (N, Fp)."""

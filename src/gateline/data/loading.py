@@ -41,16 +41,22 @@ def load(
     """
     if getattr(dataset, "device", torch.device("cpu")).type != "cpu":
         workers, pin_memory = 0, False
+    pin_memory = pin_memory and torch.cuda.is_available()
+    if workers == 0:  # what a DataLoader would do, which takes longer about it than a batch of windows takes to gather
+        for rows in batches:
+            batch: Any = dataset.__getitems__(rows)
+            yield batch.pin_memory() if pin_memory else batch
+        return
     loader: DataLoader[Any] = DataLoader(
         _OneCallPerBatch(dataset),
         batch_size=None,  # the sampler says whole batches
         sampler=batches,
         collate_fn=_as_gathered,
         num_workers=workers,
-        prefetch_factor=BATCHES_AHEAD if workers else None,
+        prefetch_factor=BATCHES_AHEAD,
         # fork: the mapped arrays stay shared. The workers only copy memory, on one thread each, and touch no GPU.
-        multiprocessing_context="fork" if workers else None,
-        pin_memory=pin_memory and torch.cuda.is_available(),
+        multiprocessing_context="fork",
+        pin_memory=pin_memory,
         # Starting an iterator draws a seed for the workers, from the process's own generator unless told otherwise.
         generator=torch.Generator(),
     )

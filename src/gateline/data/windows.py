@@ -7,6 +7,7 @@ file, in which each is one piece.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch.utils.data import Dataset
 
 from gateline.batch import ForecastBatch, PaddedBatch
-from gateline.data.inputs import TARGET, Inputs
+from gateline.data.inputs import TARGET, Inputs, Piece
 from gateline.data.runs import Rows
 from gateline.data.store import SERIES, STATIC, STATIC_CODES, VALUES, SequenceStore
 
@@ -34,8 +35,9 @@ class WindowDataset(Dataset[ForecastBatch]):
     def __init__(self, store: SequenceStore, origins: Rows, *, inputs: Inputs, lookback: int, horizon: int) -> None:
         self._store, self._origins = store, origins
         self._values = _tensor(store.arrays[VALUES])
-        self._inputs, self._lookback, self._horizon = inputs, lookback, horizon
-        self._index_inputs()
+        self._encoder, self._decoder = inputs.pieces(inputs.encoder), inputs.pieces(inputs.decoder)
+        self._encoder_codes, self._decoder_codes = list(inputs.encoder_codes), list(inputs.decoder_codes)
+        self._lookback, self._horizon = lookback, horizon
 
     def __len__(self) -> int:
         return len(self._origins)
@@ -50,17 +52,16 @@ class WindowDataset(Dataset[ForecastBatch]):
         windows = self._values.as_strided((len(self._values) - steps + 1, steps * columns), (columns, 1))
         begins = self._moved(torch.from_numpy(rows - self._lookback))
         values = windows.index_select(0, begins).view(len(rows), steps, columns)  # (B, T + U, V)
-        there = values.isfinite()
-        inputs = torch.cat([values.nan_to_num(), there[:, :, self._masked]], dim=2)
-        past, ahead = inputs[:, : self._lookback], inputs[:, self._lookback :]
+        filled = values.nan_to_num()
+        past, ahead = slice(None, self._lookback), slice(self._lookback, None)
         return ForecastBatch(
-            past=past.index_select(2, self._encoder),  # (B, T, Fp)
-            known=ahead.index_select(2, self._decoder),  # (B, U, Fk)
+            past=_inputs(values[:, past], filled[:, past], self._encoder),  # (B, T, Fp)
+            known=_inputs(values[:, ahead], filled[:, ahead], self._decoder),  # (B, U, Fk)
             series=self._moved(torch.from_numpy(self._store.static(SERIES, rows))),
-            target=ahead[:, :, TARGET].contiguous(),
-            observed=there[:, self._lookback :, TARGET].contiguous(),
-            past_codes=past.index_select(2, self._encoder_codes).int() if len(self._encoder_codes) else None,
-            known_codes=ahead.index_select(2, self._decoder_codes).int() if len(self._decoder_codes) else None,
+            target=filled[:, ahead, TARGET].contiguous(),
+            observed=values[:, ahead, TARGET].isfinite(),
+            past_codes=_codes(filled[:, past], self._encoder_codes),
+            known_codes=_codes(filled[:, ahead], self._decoder_codes),
             static=self._static(STATIC, rows),
             static_codes=self._static(STATIC_CODES, rows),
         )
@@ -84,26 +85,10 @@ class WindowDataset(Dataset[ForecastBatch]):
         """Copy the values to a device; batches are gathered and stay there."""
         moved = copy.copy(self)
         moved._values = self._values.to(device)
-        moved._index_inputs()
         return moved
 
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self._values.device, non_blocking=True)
-
-    def _index_inputs(self) -> None:
-        """Say where the inputs stand in a gathered batch, behind whose V values come those masks that are read."""
-        masked = self._inputs.masked
-        place = {self._inputs.num_values + v: self._inputs.num_values + at for at, v in enumerate(masked)}
-        self._masked, self._encoder, self._decoder, self._encoder_codes, self._decoder_codes = (
-            self._moved(torch.tensor(index, dtype=torch.int64))
-            for index in (
-                masked,
-                [place.get(one, one) for one in self._inputs.encoder],
-                [place.get(one, one) for one in self._inputs.decoder],
-                self._inputs.encoder_codes,
-                self._inputs.decoder_codes,
-            )
-        )
 
 
 class VariableLengthDataset(Dataset[PaddedBatch]):
@@ -156,6 +141,20 @@ class VariableLengthDataset(Dataset[PaddedBatch]):
         moved = copy.copy(self)
         moved._values = self._values.to(device)
         return moved
+
+
+def _inputs(values: torch.Tensor, filled: torch.Tensor, pieces: Sequence[Piece]) -> torch.Tensor:
+    """Lay out what a model reads: (B, T, F) from values (B, T, V) and the same with 0 where they are missing."""
+    read = [
+        values[:, :, columns].isfinite().to(values.dtype) if masks else filled[:, :, columns]
+        for masks, columns in pieces
+    ]
+    return torch.cat(read, dim=2) if read else filled[:, :, :0]
+
+
+def _codes(filled: torch.Tensor, columns: Sequence[int]) -> torch.Tensor | None:
+    """Take columns of codes: int32 (B, T, C), or None where there are none."""
+    return torch.stack([filled[:, :, column] for column in columns], dim=2).int() if columns else None
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:
