@@ -32,7 +32,7 @@ def test_what_a_step_has_nothing_to_do_with_does_not_run_it_again(root: Path) ->
         "validate": ("cli.py", "cells", "models", "training.py", "ingestion.py", "registry.py"),
         "preprocess": ("cli.py", "tracking.py", "expectations.py", "ingestion.py", "evaluation.py"),
         "train": ("cli.py", "expectations.py", "ingestion.py", "registry.py", "evaluation.py", "baselines", "scoring"),
-        "evaluate": ("cli.py", "expectations.py", "ingestion.py", "registry.py", "training.py"),
+        "evaluate": ("cli.py", "expectations.py", "ingestion.py", "registry.py", "training", "training.py"),
         "register": ("cli.py", "expectations.py", "ingestion.py", "scoring"),
     }
     for step, names in foreign.items():

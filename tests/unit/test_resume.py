@@ -32,6 +32,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "model__attention": "none",
         "model__linear_path": False,
     },
+    "bidirectional": {"model__bidirectional": True, "model__weight_drop": 0.2, "model__cell": "gru"},
     "attention": {"model__attention": "dot", "model__num_layers": 2},
     "accumulated": {"training__accumulate": 3, "training__schedule": {"kind": "one_cycle"}},
     "bfloat16": {"training__schedule": {"kind": "plateau", "patience": 1}},

@@ -19,7 +19,7 @@ from torch import nn
 
 from gateline.models.attention import AdditiveAttention, ScaledDotAttention
 from gateline.models.sequence_input import InputSettings, SequenceDropout, SequenceInput, real_steps
-from gateline.models.stack import Stack, StackSettings, StackState
+from gateline.models.stack import Bridge, Stack, StackSettings, StackState
 from gateline.models.tokens import TokenEmbedding, TokenHead
 from gateline.randomness import rows_rand
 
@@ -165,29 +165,3 @@ class Translator(nn.Module):
         """Read one token of each row, int64 (B,): logits (B, V) of the next, and the state."""
         attended, _, state = self.advance(tokens[:, None], Memory(*memory), DecoderState(*state))
         return self.write(attended).squeeze(1), state
-
-
-class Bridge(nn.Module):
-    """Mix the states of both directions of an encoder into one for the decoder, unit by unit.
-
-    A mean with learned weights, and not a linear map: it stays within what a cell's state can be, whatever the cell
-    (the normaliser of sLSTM is positive). Beside attention the choice hardly matters (Britz et al., 2017, arXiv
-    1703.03906).
-
-    Args:
-        settings: of the encoder.
-    """
-
-    def __init__(self, settings: StackSettings) -> None:
-        super().__init__()
-        self.balance = nn.Parameter(torch.zeros(settings.num_layers, settings.hidden_size))  # (L, H)
-
-    def forward(self, state: StackState) -> StackState:
-        """Mix: states of L layers with two directions -> states of L layers."""
-        pairs = zip(torch.sigmoid(self.balance), state[0::2], state[1::2], strict=True)
-        return tuple(
-            tuple(
-                torch.lerp(backward, forward, share.to(forward.dtype)) for forward, backward in zip(*pair, strict=True)
-            )
-            for share, *pair in pairs
-        )

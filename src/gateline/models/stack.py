@@ -144,6 +144,32 @@ class Stack(nn.Module):
         return torch.cat([end[:, : self.settings.hidden_size], y[:, 0, self.settings.hidden_size :]], dim=1)
 
 
+class Bridge(nn.Module):
+    """Mix the states of both directions of an encoder into one for the decoder, unit by unit.
+
+    A mean with learned weights, and not a linear map: it stays within what a cell's state can be, whatever the cell
+    (the normaliser of sLSTM is positive). Beside attention the choice hardly matters (Britz et al., 2017, arXiv
+    1703.03906).
+
+    Args:
+        settings: of the encoder.
+    """
+
+    def __init__(self, settings: StackSettings) -> None:
+        super().__init__()
+        self.balance = nn.Parameter(torch.zeros(settings.num_layers, settings.hidden_size))  # (L, H)
+
+    def forward(self, state: StackState) -> StackState:
+        """Mix: states of L layers with two directions -> states of L layers."""
+        pairs = zip(torch.sigmoid(self.balance), state[0::2], state[1::2], strict=True)
+        return tuple(
+            tuple(
+                torch.lerp(backward, forward, share.to(forward.dtype)) for forward, backward in zip(*pair, strict=True)
+            )
+            for share, *pair in pairs
+        )
+
+
 def detach_state(state: StackState) -> StackState:
     """Cut a state off from how it was computed, for truncated backpropagation."""
     return tuple(tuple(carried.detach() for carried in cell) for cell in state)

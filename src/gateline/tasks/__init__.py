@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 import torch
@@ -23,7 +23,9 @@ from gateline.manifest import Artifact, Draft
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema
 from gateline.workload.section import Section
-from gateline.workload.training import Training
+
+if TYPE_CHECKING:
+    from gateline.workload.training import Training
 
 Scorer = Callable[[nn.Module, Any, Any], tuple[Mapping[str, tuple[torch.Tensor, torch.Tensor]], Any]]
 """Takes a network in eval mode, a batch and what the batch before handed on; gives sum and count of each of `monitors`, so

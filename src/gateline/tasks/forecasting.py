@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,9 @@ from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Instant, Schema
 from gateline.workload.section import Section, Span
-from gateline.workload.training import Training
+
+if TYPE_CHECKING:
+    from gateline.workload.training import Training
 
 SCORING_BATCH = 512  # windows at a time where no gradients are kept
 BASELINES = ("last_value", "seasonal_naive", "seasonal_median", "ridge", "nlinear", "gradient_boosting")

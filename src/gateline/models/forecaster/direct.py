@@ -22,7 +22,7 @@ from gateline.models.forecaster.head import ForecastHead
 from gateline.models.forecaster.normalisation import Level, last_observed
 from gateline.models.forecaster.settings import ForecasterSettings
 from gateline.models.forecaster.shapes import Shapes
-from gateline.models.stack import Stack, StackState
+from gateline.models.stack import Bridge, Stack, StackState
 from gateline.randomness import Dropout
 
 ATTENTION = {"dot": ScaledDotAttention, "additive": AdditiveAttention}
@@ -107,7 +107,7 @@ class LinearDecoder(StepForecaster):
         level: Level,  # noqa: ARG002
     ) -> torch.Tensor:
         """Forecast, still normalised: (B, U, Q)."""
-        read = [self.dropout(encoded[:, -1]), self.covariates.known_steps(batch).flatten(1)]
+        read = [self.dropout(self.encoder.last_step(encoded)), self.covariates.known_steps(batch).flatten(1)]
         return cast(torch.Tensor, self.head(torch.cat(read, dim=1)))
 
 
@@ -123,9 +123,13 @@ class EncoderDecoder(StepForecaster):
         super().__init__(shapes, settings)
         hidden = settings.hidden_size
         # Beside what is known ahead, a decoder step reads how far ahead it is and one target: the last that was observed.
-        self.decoder = Stack(input_size=self.covariates.decoder_size + self.window_size + 2, settings=settings.stack())
-        self.attention = ATTENTION[settings.attention](hidden, hidden) if settings.attention != "none" else None
-        self.head = ForecastHead(hidden * (2 if self.attention else 1), 1, self.levels)
+        self.decoder = Stack(
+            input_size=self.covariates.decoder_size + self.window_size + 2, settings=settings.decoder_stack()
+        )
+        self.bridge = Bridge(self.encoder.settings) if settings.bidirectional else None
+        read, attend = self.encoder.output_size, ATTENTION.get(settings.attention)
+        self.attention = attend(hidden, read) if attend else None
+        self.head = ForecastHead(hidden + (read if self.attention else 0), 1, self.levels)
         self.position: torch.Tensor
         self.register_buffer("position", torch.linspace(-1, 1, shapes.horizon)[:, None], persistent=False)  # (U, 1)
 
@@ -140,8 +144,12 @@ class EncoderDecoder(StepForecaster):
         """Forecast, still normalised: (B, U, Q)."""
         last = last_observed(lags, batch.past[:, :, 1])  # (B,)
         asked = torch.cat([self.known_inputs(batch), last[:, None, None].expand(-1, self.horizon, 1)], dim=2)
-        decoded, _ = self.decoder(asked, state)  # (B, U, H)
+        decoded, _ = self.decoder(asked, self.start(state))  # (B, U, H)
         return self.read_out(decoded, encoded)
+
+    def start(self, state: StackState) -> StackState:
+        """Make of the encoder's last state the one that the decoder goes on from."""
+        return state if self.bridge is None else cast(StackState, self.bridge(state))
 
     def known_inputs(self, batch: ForecastBatch) -> torch.Tensor:
         """What the decoder reads of each step beside a target: (B, U, decoder.input_size - 1)."""

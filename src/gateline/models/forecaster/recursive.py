@@ -30,6 +30,7 @@ class RecursiveForecaster(EncoderDecoder):
         known, told = self.known_inputs(batch), self.told(batch)
         observed = self.normalisation(batch.target, level)  # (B, U)
         before, steps = last_observed(lags, batch.past[:, :, 1]), []
+        state = self.start(state)
         for step in range(self.horizon):
             asked = torch.cat([known[:, step : step + 1], before[:, None, None]], dim=2)  # (B, 1, ...)
             decoded, state = self.decoder(asked, state)

@@ -30,6 +30,9 @@ class ForecasterSettings(Section):
     """What the cell has of its own."""
     hidden_size: Count = 64
     num_layers: Count = 1
+    bidirectional: bool = False
+    """Let the encoder read the past in both directions; the decoder goes on from a learnt mix of both last states. Not with
+    `mode: segment`, where encoder and decoder are one."""
     dropout: Probability = 0.0
     """Of what the head reads, and between layers."""
     variational_dropout: bool = False
@@ -85,6 +88,8 @@ class ForecasterSettings(Section):
             raise ValueError("`attention: none` where no decoder goes step by step")
         if self.mode == "segment" and self.series == "one_hot":
             raise ValueError("`series: embedding` or `none` with `mode: segment`")
+        if self.mode == "segment" and self.bidirectional:
+            raise ValueError("no `bidirectional` with `mode: segment`, where encoder and decoder are one")
         if self.mode == "recursive" and self.variational_dropout:
             raise ValueError("no `variational_dropout` with `mode: recursive`: its decoder sees one step at a time")
         if self.affine and self.normalisation != "revin":
@@ -106,8 +111,12 @@ class ForecasterSettings(Section):
         """Levels that the network writes: the quantiles, or the point forecast alone in the place of the median."""
         return self.quantiles or (MEDIAN,)
 
+    def decoder_stack(self) -> StackSettings:
+        """Say how cells are stacked in a decoder: as in the encoder, in the direction of time."""
+        return self.stack().model_copy(update={"bidirectional": False})
+
     def stack(self) -> StackSettings:
-        """Say how cells are stacked, in an encoder as in a decoder."""
+        """Say how cells are stacked in the encoder."""
         return StackSettings(
             **{name: getattr(self, name) for name in StackSettings.model_fields if hasattr(self, name)}
         )
