@@ -61,7 +61,7 @@ def rich_table() -> pd.DataFrame:
     table = tiny_table()
     hour = np.arange(len(table)) % (len(table) // 2)
     return table.assign(
-        weather=np.where(hour % 5 == 0, None, np.array(["dry", "rain", "snow"])[hour // 7 % 3]),
+        weather=pd.Series(np.array(["dry", "rain", "snow"])[hour // 7 % 3]).mask(hour % 5 == 0),
         campaign=np.array(["none", "flyer", "radio"])[hour // 24 % 3],
         town=table["shop"].map({"east": "Aarau", "west": "Baden"}),
         area=table["shop"].map({"east": 120.0, "west": 300.0}),
@@ -130,8 +130,8 @@ def test_the_evaluation_measures_quantiles_and_intervals(made: tuple[Forecaster,
     quantiles = np.stack([column[f"forecast_q{level:g}"] for level in (10, 50, 90)], axis=2)
     assert measured["test"]["pinball"] == pytest.approx(pinball(quantiles, column["target"], QUANTILES))
     for coverage in COVERAGES:
-        ends = (column[f"forecast_{end}_{100 * coverage:g}"] for end in ("low", "high"))
-        for name, value in interval_metrics(*ends, column["target"], coverage).items():
+        lower, upper = (column[f"forecast_{end}_{100 * coverage:g}"] for end in ("low", "high"))
+        for name, value in interval_metrics(lower, upper, column["target"], coverage).items():
             assert measured["test"][name] == pytest.approx(value)
             assert name in measured["slices"]["shop=east"]
     assert len(measured["details"]["coverage_by_step"]["90"]) == HORIZON

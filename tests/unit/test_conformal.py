@@ -42,8 +42,8 @@ def test_exchangeable_windows_are_covered_as_promised(levels: tuple[float, ...],
 
     for place, coverage in enumerate((0.5, 0.8, 0.95)):
         for step in range(3):
-            ends = lower[:, step, place], upper[:, step, place]
-            measured = interval_metrics(*ends, target[2000:, step], coverage)
+            low, high = lower[:, step, place], upper[:, step, place]
+            measured = interval_metrics(low, high, target[2000:, step], coverage)
             assert measured[f"coverage_{100 * coverage:g}"] == pytest.approx(coverage, abs=0.06)
     assert (np.diff(lower, axis=2) <= 0).all()
     assert (np.diff(upper, axis=2) >= 0).all()

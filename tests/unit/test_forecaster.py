@@ -47,7 +47,7 @@ def test_a_segment_forecaster_is_segrnn_with_torchs_gru(rng: np.random.Generator
     network: SegmentForecaster = network_of(mode="segment", segment=SEGMENT, cell="gru", normalisation="last_value")
     batch = batch_of(rng)
     cell = torch.nn.GRUCell(HIDDEN, HIDDEN).double()
-    fused = network.encoder.cells()[0][0].layer
+    fused: Any = network.encoder.cells()[0][0].layer
     cell.load_state_dict({name.removesuffix("_l0"): weight for name, weight in fused.state_dict().items()})
     assert network.series is not None
 
@@ -117,7 +117,8 @@ def test_with_full_teacher_forcing_each_step_reads_what_was_observed(rng: np.ran
 def test_no_forecast_reads_the_target_but_when_told_to(rng: np.random.Generator) -> None:
     batch = batch_of(rng)
     other = ForecastBatch(batch.past, batch.known, batch.series, batch.target + 5, batch.observed)
-    for settings in ({"mode": "segment", "segment": 3}, {"mode": "recursive", "teacher_forcing": 0.9}, {}):
+    modes: list[dict[str, Any]] = [{}, {"mode": "segment", "segment": 3}, {"mode": "recursive", "teacher_forcing": 0.9}]
+    for settings in modes:
         network = network_of(**settings).eval()
 
         assert torch.equal(network(batch), network(other)), settings

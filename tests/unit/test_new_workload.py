@@ -162,15 +162,31 @@ def test_gaps_and_missing_values_are_counted_and_allowed(project: Project) -> No
     assert schema.columns["y"].missing_share >= 0.02
 
 
-def test_row_counters_constants_and_texts_are_left_out_and_it_says_so(project: Project) -> None:
-    frame = pd.DataFrame(
-        {"No": range(1, 2001), "t": HOURS, "site": "A", "rest": 1.0, "word": ["a", "b"] * 1000, "y": wave(HOURS)}
-    )
+def test_row_counters_constants_and_names_are_left_out_and_it_says_so(project: Project) -> None:
+    names = [f"guest {number}" for number in range(2000)]
+    frame = pd.DataFrame({"No": range(1, 2001), "t": HOURS, "site": "A", "rest": 1.0, "guest": names, "y": wave(HOURS)})
     written = new_workload(project, "rides", write(project, frame))
-    assert set(written.table.dropped) == {"No", "site", "rest", "word"}
+    assert set(written.table.dropped) == {"No", "site", "rest", "guest"}
     text = written.path.read_text()
     assert "#   No: counts the rows" in text
+    assert "guest: text (2000 different, more than 50)" in text.replace("\n  # ", " ")
     assert list(yaml.safe_load(text)["schema"]["columns"]) == ["t", "y"]
+
+
+def test_texts_become_categories_and_what_a_series_has_once_is_static(project: Project) -> None:
+    shops = []
+    for shop, town, area in (("east", "Aarau", 120), ("west", "Baden", 300)):
+        weather = np.array(["dry", "rain"])[np.arange(2000) // 7 % 2]
+        shops.append(
+            pd.DataFrame({"shop": shop, "t": HOURS, "town": town, "area": area, "weather": weather, "y": wave(HOURS)})
+        )
+    written = new_workload(project, "rides", write(project, pd.concat(shops)))
+    content = yaml.safe_load(written.path.read_text())
+    schema = check_sections(written).section("schema", Schema)
+
+    assert content["preprocess"]["past"] == ["weather"]
+    assert content["preprocess"]["static"] == ["town", "area"]
+    assert schema.columns["weather"].type == schema.columns["town"].type == "text"
 
 
 def test_a_decimal_comma_and_stray_texts_become_numbers_and_it_says_so(project: Project) -> None:

@@ -56,6 +56,8 @@ USUAL_STEPS: Mapping[Literal["second", "minute", "hour", "day"], tuple[int, ...]
 }
 MAX_KEY_SHARE = 0.1  # a key has at least ten rows of each value, or there is no series to learn from
 MOSTLY, ALWAYS = 0.95, 0.99
+MAX_TEXTS = 50
+"""Different texts up to which a column is read as a category."""
 DAY = timedelta(days=1)
 
 
@@ -78,7 +80,7 @@ class FoundColumn:
     name: str
     expression: str
     type: ColumnType
-    role: Literal["time", "key", "target", "past"]
+    role: Literal["time", "key", "target", "past", "static"]
     note: str = ""
     low: float | None = None
     high: float | None = None
@@ -189,7 +191,7 @@ def find_out(
         FoundColumn(stamp.name, stamp.expression, "time", "time", stamp.note),
         *(_describe_key(frame, key) for key in keys),
         _describe_number(frame, target, reads[target], "target", why_target),
-        *(_describe_number(frame, name, reads[name], "past") for name in rest),
+        *(_describe_covariate(frame, name, reads[name], keys) for name in rest),
     ]
     place = {name: number for number, name in enumerate(types)} | {stamp.name: list(types).index(stamp.made_from[0])}
     columns.sort(key=lambda column: place[column.name])
@@ -206,7 +208,7 @@ def find_out(
         first=pd.Timestamp(frame[stamp.name].min()).to_pydatetime(),
         last=pd.Timestamp(frame[stamp.name].max()).to_pydatetime(),
         absent=absent,
-        calendar=_find_calendar(frame, rest, stamp.name),
+        calendar=_find_calendar(frame, [n for n in rest if reads[n].type != "text"], stamp.name),
         skewness=float(np.asarray(values.astype("float64").skew())) if len(values) > 2 else 0.0,
         typical=float(values.astype("float64").abs().median()),
     )
@@ -377,11 +379,13 @@ def _useless(frame: pd.DataFrame, name: str, reads: Mapping[str, _Read], keys: S
         return "no value in any row"
     if values.nunique() <= 1:
         return f"constant ({values.dropna().iloc[0]})"
-    if read.type == "text":
-        return f"text ({values.nunique()} different), and a forecast is made from numbers; encode it in the query to use it"
+    if read.type == "text" and values.nunique() > MAX_TEXTS:
+        return f"text ({values.nunique()} different, more than {MAX_TEXTS}); group them in the query to use it"
     if values.isna().mean() > MOSTLY:
         return f"missing in {values.isna().mean():.0%} of the rows"
-    if values.nunique() >= MOSTLY * len(values) / max(1, len(frame[list(keys)].drop_duplicates()) if keys else 1):
+    if read.type != "text" and values.nunique() >= MOSTLY * len(values) / max(
+        1, len(frame[list(keys)].drop_duplicates()) if keys else 1
+    ):
         numbers = values.astype("float64")
         for steps in (numbers.diff(), frame.groupby(list(keys))[name].diff() if keys else None):
             if steps is not None and (steps.dropna() == 1).mean() >= MOSTLY:
@@ -446,8 +450,19 @@ def _describe_key(frame: pd.DataFrame, name: str) -> FoundColumn:
     return FoundColumn(name, f"CAST({quoted(name)} AS VARCHAR)", "text", "key", f"{len(values)} different", values=few)
 
 
+def _describe_covariate(frame: pd.DataFrame, name: str, read: _Read, keys: Sequence[str]) -> FoundColumn:
+    """Describe a column that says something of a series, or of its rows."""
+    of_series = bool(keys) and bool((frame.groupby(list(keys))[name].nunique() <= 1).all())
+    if read.type != "text":
+        return _describe_number(frame, name, read, "static" if of_series else "past")
+    values = frame[name]
+    note = f"{values.nunique()} different texts, each with an embedding of its own"
+    role: Literal["static", "past"] = "static" if of_series else "past"
+    return FoundColumn(name, read.expression, "text", role, note, missing_share=float(values.isna().mean()))
+
+
 def _describe_number(
-    frame: pd.DataFrame, name: str, read: _Read, role: Literal["target", "past"], why: str = ""
+    frame: pd.DataFrame, name: str, read: _Read, role: Literal["target", "past", "static"], why: str = ""
 ) -> FoundColumn:
     values = frame[name].astype("float64")
     finite = values[np.isfinite(values)]

@@ -196,6 +196,7 @@ def _schema_column(column: FoundColumn) -> list[str]:
         "key": "Which series the row belongs to",
         "target": "The target",
         "past": "Past covariate",
+        "static": "One value for each series",
     }[column.role]
     seen = "" if column.low is None or column.high is None else f", seen from {column.low:.6g} to {column.high:.6g}"
     note = f"; {column.note}" if column.note else ""
@@ -219,7 +220,7 @@ def _schema_column(column: FoundColumn) -> list[str]:
 
 def _preprocess(table: FoundTable, settings: Settings) -> str:
     target = table.of_role("target")[0]
-    past = [column.name for column in table.of_role("past")]
+    past, static = ([column.name for column in table.of_role(role)] for role in ("past", "static"))
     calendar = [f"{name} {why}" for name, why in table.calendar.items()]
     proposal = (
         "Looks as if it were known ahead: "
@@ -244,6 +245,8 @@ def _preprocess(table: FoundTable, settings: Settings) -> str:
             2,
         ),
         "  known: []",
+        "  # Columns with one value for each series.",
+        *_names("static", static),
         "  # What the clock and the calendar say, known ahead without a column: sines and cosines of so many harmonics each.",
         "  calendar:",
         "    # Local time of the people concerned; the same as schema.time.timezone, unless the stamps are in UTC.",
@@ -256,6 +259,8 @@ def _preprocess(table: FoundTable, settings: Settings) -> str:
             2,
         ),
         *_transforms(target, settings),
+        "  # column: one mean and deviation for all series; series: one for each, where they differ in level or spread.",
+        "  scaling: column",
         "  windows:",
         _comment(
             f"Past steps that the model reads ({span_in_words(settings.lookback, frequency)})"
@@ -313,7 +318,8 @@ def _model() -> str:
     return """\
 # The network; `gateline check` says how many weights it has.
 model:
-  # The encoder reads the past, the decoder writes all steps of the horizon.
+  # direct: the encoder reads the past, the decoder writes all steps of the horizon. recursive: it reads its own forecast of
+  # the step before. segment, with e.g. `segment: 24`: both read several steps as one, for windows of hundreds of steps.
   mode: direct
   # A file in gateline/cells, so far: lstm.
   cell: lstm
@@ -323,7 +329,13 @@ model:
   num_layers: 1
   # Share of what the output layer reads that is blanked while training; more if validation gets worse as training goes on.
   dropout: 0.1
-  # none, or dot: each step of the horizon looks back at all past steps.
+  # none; last_value: forecast the difference from the last value; revin: in units of each window's own mean and deviation.
+  normalisation: none
+  # Levels to forecast, e.g. [0.1, 0.5, 0.9], with `training.loss: pinball`; none: the point forecast only.
+  quantiles: []
+  # Coverages, e.g. [0.8, 0.95], of intervals around the forecast, calibrated on the validation part.
+  intervals: []
+  # none, dot or additive: each step of the horizon looks back at all past steps.
   attention: none
   # Add a linear forecast from the past target; the cells learn what it leaves over. It makes a good forecast of little data.
   linear_path: true
