@@ -275,6 +275,7 @@ def test_many_series_get_an_embedding_and_few_a_number_each() -> None:
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
+        ({"kind": "encoder_decoder"}, "`mode: direct`, as `kind: encoder_decoder` is called now"),
         ({"mode": "segment"}, "`segment`, the number of steps"),
         ({"segment": 3}, "`segment` only with `mode: segment`"),
         ({"mode": "segment", "segment": 3, "attention": "dot"}, "where no decoder goes step by step"),

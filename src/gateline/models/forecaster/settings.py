@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -70,6 +71,13 @@ class ForecasterSettings(Section):
     linear_path: bool = False
     """Add a linear function of the past target, one weight per lag and step: the cells learn what it leaves over. With
     `mode: direct` only."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_name(cls, value: object) -> object:
+        if isinstance(value, Mapping) and "kind" in value:
+            raise ValueError("`mode: direct`, as `kind: encoder_decoder` is called now")
+        return value
 
     @model_validator(mode="after")
     def _keys_of_the_mode(self) -> ForecasterSettings:
