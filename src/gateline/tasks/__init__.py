@@ -90,6 +90,9 @@ class Task(Protocol):
     def shapes(self, prepared: Artifact) -> dict[str, Any]:
         """Say what the network must know of the prepared data."""
 
+    def start(self, network: nn.Module, dataset: Any) -> None:
+        """Set, before training, the weights that are computed from the training part and not learned; without gradients."""
+
     def order(self, prepared: Artifact, dataset: Any, training: Training, seed: int) -> Order:
         """Say which rows make the batches of an epoch of training."""
 

@@ -283,6 +283,12 @@ class Forecasting:
         """Build the network, freshly initialised."""
         return build_forecaster(Shapes(**shapes), model)
 
+    def start(self, network: nn.Module, dataset: WindowDataset) -> None:
+        """Fit what the network computes from all training windows in closed form."""
+        device, size = next(network.parameters()).device, len(dataset)
+        blocks = (np.arange(first, min(first + SCORING_BATCH, size)) for first in range(0, size, SCORING_BATCH))
+        cast(ForecasterNetwork, network).start(dataset.__getitems__(rows).to(device) for rows in blocks)
+
     def order(self, prepared: Artifact, dataset: WindowDataset, training: Training, seed: int) -> Order:  # noqa: ARG002
         """Draw the training windows in a fresh random order every epoch."""
         return ShuffledOrder(len(dataset), training.batch_size, seed, training.windows_per_epoch)

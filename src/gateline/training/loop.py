@@ -77,6 +77,8 @@ class TrainingLoop:
         self.processes = processes or Processes()
         self.train_set = self._placed(task.dataset(prepared, "train"))
         self.validation_set = self._placed(task.dataset(prepared, "validation"))
+        with torch.no_grad():
+            task.start(network, self.train_set)  # before the average takes its first copy
         self.order = task.order(prepared, self.train_set, training, seed)
         self.score = task.scorer(prepared, training.loss)
         self.validation_order = task.validation_order(prepared, self.validation_set, training)

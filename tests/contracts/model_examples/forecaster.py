@@ -70,4 +70,5 @@ EXAMPLES = {
     "segment, two layers of slstm": example(
         mode="segment", segment=2, cell="slstm", num_layers=2, quantiles=(0.5, 0.9)
     ),
+    "segment, ridge path": example(mode="segment", segment=3, ridge_path={"lags": 4, "penalty": 1.0}),
 }

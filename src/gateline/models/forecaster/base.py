@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -41,6 +42,9 @@ class ForecasterNetwork(nn.Module, ABC):
     @abstractmethod
     def encoder_inputs(self, batch: ForecastBatch) -> torch.Tensor:
         """What the encoder reads: (B, steps, encoder.input_size)."""
+
+    def start(self, batches: Iterable[ForecastBatch]) -> None:
+        """Compute, before training, what is computed from the training windows and not learned."""
 
     def level(self, batch: ForecastBatch) -> Level:
         """Find what the target of each window is normalised by."""

@@ -28,6 +28,11 @@ class ForecastHead(nn.Module):
         self.num_steps, self.num_levels, self.median = num_steps, len(levels), levels.index(MEDIAN)
         self.linear = nn.Linear(input_size, num_steps * len(levels))
 
+    def start_at_zero(self) -> None:
+        """Let the first forecasts be 0, where something else forecasts already."""
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Forecast: (..., H) -> (..., w, Q)."""
         written = self.linear(x).unflatten(-1, (self.num_steps, self.num_levels))

@@ -10,6 +10,8 @@ its segment before the embedding; what is known ahead, and of a series, is added
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
@@ -18,6 +20,7 @@ from gateline.errors import WorkloadError
 from gateline.models.forecaster.base import ForecasterNetwork
 from gateline.models.forecaster.head import ForecastHead
 from gateline.models.forecaster.normalisation import Level
+from gateline.models.forecaster.ridge_path import RidgePath
 from gateline.models.forecaster.settings import ForecasterSettings
 from gateline.models.forecaster.shapes import Shapes
 from gateline.models.stack import Stack, StackState
@@ -32,7 +35,7 @@ class SegmentForecaster(ForecasterNetwork):
         settings: section `model`.
 
     Raises:
-        WorkloadError: the lookback is no multiple of the segment.
+        WorkloadError: the lookback is no multiple of the segment, or shorter than what the ridge path reads.
     """
 
     def __init__(self, shapes: Shapes, settings: ForecasterSettings) -> None:
@@ -43,6 +46,13 @@ class SegmentForecaster(ForecasterNetwork):
                 "model.segment",
                 expected=f"a divisor of preprocess.windows.lookback, {shapes.lookback}",
                 found=str(segment),
+                do="Change one of the two",
+            )
+        if settings.ridge_path is not None and settings.ridge_path.lags > shapes.lookback:
+            raise WorkloadError(
+                "model.ridge_path.lags",
+                expected=f"at most preprocess.windows.lookback, {shapes.lookback}",
+                found=str(settings.ridge_path.lags),
                 do="Change one of the two",
             )
         hidden, covariates = settings.hidden_size, self.covariates
@@ -58,6 +68,7 @@ class SegmentForecaster(ForecasterNetwork):
         self.embed_static = nn.Linear(covariates.static_size, hidden) if covariates.static_size else None
         self.dropout = Dropout(settings.dropout)
         self.head = ForecastHead(hidden, segment, self.levels)
+        self.ridge_path = None if settings.ridge_path is None else RidgePath(shapes.horizon, settings.ridge_path)
 
     def forward(self, batch: ForecastBatch) -> torch.Tensor:
         """Forecast the scaled target: (B, U, Q)."""
@@ -67,7 +78,15 @@ class SegmentForecaster(ForecasterNetwork):
         decoded, _ = self.encoder(asked.flatten(0, 1)[:, None], repeat_state(state, self.num_segments))  # (B * M, 1, H)
         written = self.head(self.dropout(decoded)).flatten(0, 2)  # (B * M * w, Q)
         forecast = written.unflatten(0, (len(batch.past), -1))[:, : self.horizon]  # (B, U, Q)
+        if self.ridge_path is not None:
+            forecast = forecast + self.ridge_path(self.normalised_past(batch, level))[:, :, None]
         return self.normalisation.inverse(forecast, level)
+
+    def start(self, batches: Iterable[ForecastBatch]) -> None:
+        """Fit the ridge path to the windows whose target is complete; the cells add nothing to it at first."""
+        if self.ridge_path is not None:
+            self.head.start_at_zero()
+            self.ridge_path.fit(self._complete_windows(batch) for batch in batches)
 
     def encoder_inputs(self, batch: ForecastBatch) -> torch.Tensor:
         """What the encoder reads: (B, T / w, H), one step per segment."""
@@ -92,6 +111,10 @@ class SegmentForecaster(ForecasterNetwork):
         past = torch.cat([self.normalised_past(batch, level)[:, :, None], rest], dim=2)
         embedded: torch.Tensor = self.embed(past.unflatten(1, (-1, self.segment)).flatten(2))
         return embedded
+
+    def _complete_windows(self, batch: ForecastBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        level, complete = self.level(batch), batch.observed.all(dim=1)
+        return self.normalised_past(batch, level)[complete], self.normalisation(batch.target, level)[complete]
 
 
 def repeat_state(state: StackState, times: int) -> StackState:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from gateline.models.forecaster.ridge_path import RidgePathSettings
 from gateline.models.stack import StackSettings
 from gateline.workload.section import Section
 
@@ -72,6 +73,10 @@ class ForecasterSettings(Section):
     """Add a linear function of the past target, one weight per lag and step: the cells learn what it leaves over. With
     `mode: direct` only."""
 
+    ridge_path: RidgePathSettings | None = None
+    """Add a linear function of the newest past steps of the target, fitted in closed form before training and then held: the
+    cells learn what it leaves over, and start from there. With `mode: segment` only."""
+
     @model_validator(mode="before")
     @classmethod
     def _old_name(cls, value: object) -> object:
@@ -88,6 +93,7 @@ class ForecasterSettings(Section):
             "teacher_forcing": ("recursive", self.teacher_forcing > 0),
             "decoder: linear": ("direct", self.decoder == "linear"),
             "linear_path": ("direct", self.linear_path),
+            "ridge_path": ("segment", self.ridge_path is not None),
         }
         for key, (mode, given) in elsewhere.items():
             if given and self.mode != mode:
