@@ -304,7 +304,7 @@ def test_a_ridge_path_is_the_least_squares_solution_with_a_penalty_of_the_window
     batches = [batch_of(rng, rows=30) for _ in range(3)]
 
     with torch.no_grad():
-        network.start(batches)
+        network.fit_in_closed_form(batches)
 
     past, target, complete = (
         np.concatenate([getattr(batch, name).numpy() for batch in batches]) for name in ("past", "target", "observed")
@@ -327,7 +327,7 @@ def test_a_ridge_path_is_held_while_the_cells_learn_and_travels_with_the_weights
     assert network.ridge_path is not None
     batch = batch_of(rng, rows=30)
     with torch.no_grad():
-        network.start([batch])
+        network.fit_in_closed_form([batch])
     weight = network.ridge_path.weight.clone()
 
     optimiser = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.1)

@@ -287,7 +287,7 @@ class Forecasting:
         """Fit what the network computes from all training windows in closed form."""
         device, size = next(network.parameters()).device, len(dataset)
         blocks = (np.arange(first, min(first + SCORING_BATCH, size)) for first in range(0, size, SCORING_BATCH))
-        cast(ForecasterNetwork, network).start(dataset.__getitems__(rows).to(device) for rows in blocks)
+        cast(ForecasterNetwork, network).fit_in_closed_form(dataset.__getitems__(rows).to(device) for rows in blocks)
 
     def order(self, prepared: Artifact, dataset: WindowDataset, training: Training, seed: int) -> Order:  # noqa: ARG002
         """Draw the training windows in a fresh random order every epoch."""

@@ -43,7 +43,7 @@ class ForecasterNetwork(nn.Module, ABC):
     def encoder_inputs(self, batch: ForecastBatch) -> torch.Tensor:
         """What the encoder reads: (B, steps, encoder.input_size)."""
 
-    def start(self, batches: Iterable[ForecastBatch]) -> None:
+    def fit_in_closed_form(self, batches: Iterable[ForecastBatch]) -> None:
         """Compute, before training, what is computed from the training windows and not learned."""
 
     def level(self, batch: ForecastBatch) -> Level:

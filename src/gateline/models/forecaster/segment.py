@@ -82,7 +82,7 @@ class SegmentForecaster(ForecasterNetwork):
             forecast = forecast + self.ridge_path(self.normalised_past(batch, level))[:, :, None]
         return self.normalisation.inverse(forecast, level)
 
-    def start(self, batches: Iterable[ForecastBatch]) -> None:
+    def fit_in_closed_form(self, batches: Iterable[ForecastBatch]) -> None:
         """Fit the ridge path to the windows whose target is complete; the cells add nothing to it at first."""
         if self.ridge_path is not None:
             self.head.start_at_zero()
