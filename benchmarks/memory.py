@@ -114,7 +114,7 @@ def table(runs: list[dict[str, Any]]) -> str:
             f"{run['points']:.0e}".replace("e+0", "e"),
             run["lookback"],
             mib(run["file"]),
-            f"{run['mapped'] / run['file']:.1%}",
+            f"{min(1.0, run['mapped'] / run['file']):.1%}",
             mib(run["peak"]),
             mib(run["imported"]),
             mib(run["without_data"] - run["imported"]),
