@@ -119,8 +119,8 @@ def table(runs: list[Mapping[str, Any]]) -> str:
                 f"{shape.name}, {shape.batch} windows of {shape.lookback} + {shape.horizon}",
                 NAMES[run["loader"]],
                 run["workers"],
-                f"{run['batches_per_second']:.3g}",
-                f"{run['lowest']:.3g} – {run['highest']:.3g}",
+                f"{figure(run['batches_per_second'])}",
+                f"{figure(run['lowest'])} – {figure(run['highest'])}",
                 f"**{run['store_faster_by']:.3g}**",
                 f"{run['processor_milliseconds']:.3g} ms" if alone else "–",
                 f"**{run['store_faster_by_processor']:.3g}**" if alone else "–",
@@ -131,6 +131,11 @@ def table(runs: list[Mapping[str, Any]]) -> str:
         + "\n\nMedians over the turns, and of the ratios within a turn, to the store without workers. By the clock, which counts "
         "whatever else ran on the machine, and by the processor's time of the process, which does not."
     )
+
+
+def figure(value: float) -> str:
+    """Show three digits, and all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def main() -> None:
