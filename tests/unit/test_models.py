@@ -12,11 +12,12 @@ from pydantic import ValidationError
 
 from gateline.errors import DataError, WorkloadError
 from gateline.models.classifier import Classifier, ClassifierSettings
-from gateline.models.encoder_decoder import Bridge, Translator, TranslatorSettings
+from gateline.models.encoder_decoder import Translator, TranslatorSettings
 from gateline.models.frame_predictor import FramePredictor, FramePredictorSettings
 from gateline.models.labeller import Labeller, LabellerSettings
 from gateline.models.language_model import LanguageModel, LanguageModelSettings
 from gateline.models.sequence_input import SequenceDropout
+from gateline.models.stack import Bridge
 from gateline.models.tokens import TokenEmbedding
 from gateline.models.transcriber import Convolutions, Stacking, Transcriber, TranscriberSettings
 
