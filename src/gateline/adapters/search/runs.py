@@ -6,7 +6,10 @@ is logged by running the command again, without training.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+import re
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 LOGGED = "gateline.logged.trial"
+TRIES = 4
+SETTLE_SECONDS = 1.0
+"""Until a run that another machine opened in the same moment is seen by all."""
 
 
 def log_trial(problem: Problem, result: Result) -> None:
@@ -40,8 +46,11 @@ def log_trial(problem: Problem, result: Result) -> None:
     Raises:
         UnreachableError: MLflow does not answer.
     """
-    with connected(problem.workload.name) as to:
+
+    def log(to: Connection) -> None:
         _log_trial(to, _run_of_study(to, problem), problem, result)
+
+    _with_patience(problem, log)
 
 
 def log_search(problem: Problem, results: Sequence[Result], best: Result | None, written: Path | None) -> None:
@@ -56,7 +65,8 @@ def log_search(problem: Problem, results: Sequence[Result], best: Result | None,
     Raises:
         UnreachableError: MLflow does not answer.
     """
-    with connected(problem.workload.name) as to:
+
+    def log(to: Connection) -> None:
         parent = _run_of_study(to, problem)
         for result in results:
             _log_trial(to, parent, problem, result)
@@ -67,24 +77,50 @@ def log_search(problem: Problem, results: Sequence[Result], best: Result | None,
             to.client.log_artifact(parent.info.run_id, str(written), "workload")
         finish_run(to, parent)
 
+    _with_patience(problem, log)
+
+
+def _with_patience(problem: Problem, action: Callable[[Connection], None]) -> None:
+    """Do it again where another machine wrote the same thing in the same moment: what it wrote is then found."""
+    from mlflow.exceptions import MlflowException
+
+    for attempt in range(1, TRIES + 1):
+        try:
+            with connected(problem.workload.name) as to:
+                return action(to)
+        except MlflowException as error:
+            if attempt == TRIES or not re.search("unique constraint|duplicate (key|entry)", str(error), re.IGNORECASE):
+                raise
+            time.sleep(random.uniform(0.2, 1.0))  # noqa: S311  (so that the two do not meet again)
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _drop_if_younger(to: Connection, run: Run, **tag: str) -> Run:
+    """Of two runs that two machines opened at once under one tag, the older one stays; say which that is."""
+    oldest = find_run(to, **tag) or run
+    if oldest.info.run_id != run.info.run_id:
+        to.client.delete_run(run.info.run_id)
+    return oldest
+
 
 def _run_of_study(to: Connection, problem: Problem) -> Run:
-    found = find_run(to, study=problem.study_name)
-    if found is None:
-        made_from = {"prepared": problem.prepared.digest, "raw": problem.prepared.inputs["raw"]}
-        found = create_run(to, f"tune-{problem.study_name}", {"study": problem.study_name, **made_from})
-        log_input(to, found, f"{problem.workload.name}/prepared", problem.prepared, "training")
-        log_parameters(to, found, {"search": problem.search.model_dump(mode="json", exclude_unset=True)})
-    if found.info.status != "RUNNING":
-        to.client.update_run(found.info.run_id, status="RUNNING")
-    return found
+    made_from = {"prepared": problem.prepared.digest, "raw": problem.prepared.inputs["raw"]}
+    run = find_run(to, study=problem.study_name)
+    if run is None:
+        mine = create_run(to, f"tune-{problem.study_name}", {"study": problem.study_name, **made_from})
+        time.sleep(SETTLE_SECONDS)
+        run = _drop_if_younger(to, mine, study=problem.study_name)
+    if run.inputs is None or not run.inputs.dataset_inputs:
+        log_input(to, run, f"{problem.workload.name}/prepared", problem.prepared, "training")
+        log_parameters(to, run, {"search": problem.search.model_dump(mode="json", exclude_unset=True)})
+    if run.info.status != "RUNNING":
+        to.client.update_run(run.info.run_id, status="RUNNING")
+    return run
 
 
 def _log_trial(to: Connection, parent: Run, problem: Problem, result: Result) -> None:
-    name = f"trial-{result.number}"
-    run = find_run(to, trial=f"{problem.study_name}/{result.number}")
-    if run is None:
-        run = create_run(to, name, {"trial": f"{problem.study_name}/{result.number}"}, parent)
+    tag = {"trial": f"{problem.study_name}/{result.number}"}
+    run = find_run(to, **tag) or create_run(to, f"trial-{result.number}", tag, parent)
     if LOGGED in run.data.tags:
         return
     run_id = run.info.run_id
@@ -100,3 +136,4 @@ def _log_trial(to: Connection, parent: Run, problem: Problem, result: Result) ->
         to.client.set_tag(run_id, "gateline.reason", result.reason)
     finish_run(to, run, STATUS[result.state])
     to.client.set_tag(run_id, LOGGED, "yes")
+    _drop_if_younger(to, run, **tag)

@@ -7,6 +7,7 @@ on with the old one.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,21 @@ from gateline.workload import Workload
 from gateline.workload.search import Dimension, Sampler, Scalar, Search
 
 SQLITE_WAIT_SECONDS = 60  # for another process that writes
+
+NO_USE = {
+    "unable to open database file": ("a folder to keep it in", "none", "Make the folder, or correct --storage"),
+    "authentication failed|access denied|no password supplied": (
+        "to be let in",
+        "a refusal",
+        "Check user and password in the address",
+    ),
+    "database .* does not exist|unknown database": (
+        "a database of that name",
+        "none",
+        "Create it, or correct the name",
+    ),
+}
+"""What a database says that will say the same again, whenever it is asked."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -159,17 +175,16 @@ def reached(url: str) -> Iterator[None]:
             where,
             expected="its driver to be installed",
             found="none",
-            do="Install it, e.g. `pip install psycopg2-binary`",
+            do="Install it, e.g. `pip install psycopg[binary]`",
         ) from error
     except (
         sqlalchemy.exc.OperationalError,
         sqlalchemy.exc.InterfaceError,
         optuna.exceptions.StorageInternalError,
     ) as error:
-        if "unable to open database file" in str(error):
-            raise GatelineError(
-                where, expected="a folder to keep it in", found="none", do="Make the folder, or correct --storage"
-            ) from error
+        for words, (expected, found, do) in NO_USE.items():
+            if re.search(words, str(error.__cause__ or error), re.IGNORECASE):
+                raise GatelineError(where, expected=expected, found=found, do=do) from error
         raise UnreachableError(
             where,
             expected="an answer",
