@@ -143,6 +143,43 @@ def test_the_origin_may_be_said_or_follow_from_the_rows(
         pd.testing.assert_frame_equal(told, answer)
 
 
+def served(forecaster: Forecaster) -> Any:
+    """The model as MLflow serves it, without the time that MLflow takes to load it."""
+    from gateline.adapters.served_model import ServedModel
+
+    model = ServedModel()
+    model.predictor, model.times = forecaster, ["time"]
+    return model
+
+
+def test_the_served_model_answers_as_the_library_does_but_for_times_as_text(
+    with_known: tuple[Forecaster, Artifact, Artifact],
+) -> None:
+    forecaster, prepared, _ = with_known
+    asked = forecaster.example(read_table(prepared.path / TABLE))
+    answer = forecaster.predict(asked)
+
+    as_text = answer["time"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    pd.testing.assert_frame_equal(served(forecaster).predict(None, asked), answer.assign(time=as_text))
+
+
+@pytest.mark.parametrize("also_wrong", [{}, {"price": -1.0}], ids=["alone", "beside a price out of range"])
+@pytest.mark.parametrize("column", ["shop", "time"])
+def test_the_served_model_names_rows_without_a_place_by_the_clients_own_numbers(
+    column: str, also_wrong: dict[str, float], with_known: tuple[Forecaster, Artifact, Artifact]
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    forecaster, prepared, _ = with_known
+    asked = forecaster.example(read_table(prepared.path / TABLE)).assign(**also_wrong)
+    asked.loc[[3, 7], column] = None
+
+    with pytest.raises(
+        MlflowException, match=rf"request, column {column}: expected a value .*none in row 3, 7\. Add it"
+    ):
+        served(forecaster).predict(None, asked)
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [

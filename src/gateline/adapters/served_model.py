@@ -49,41 +49,40 @@ class ServedModel(PythonModel):
             MlflowException: the request cannot be answered (status 400, with one line that says why).
         """
         from gateline.errors import GatelineError
+        from gateline.table import as_frame
 
         try:
-            refuse_without_place(model_input, self.predictor.place_columns)
-            answer = self.predictor.predict(model_input, origin=read_origin((params or {}).get("origin")))
+            answer = self.predictor.answer(model_input, origin=read_origin((params or {}).get("origin")))
         except GatelineError as error:
-            raise MlflowException.invalid_parameter_value(str(error)) from None
-        for name in self.times:
-            answer[name] = as_text(answer[name])
-        return answer
+            plainer = without_place(model_input, self.predictor.place_columns)
+            raise MlflowException.invalid_parameter_value(str(plainer or error)) from None
+        return as_frame(answer | {name: as_text(answer[name]) for name in self.times})
 
 
-def refuse_without_place(frame: pd.DataFrame, columns: list[str]) -> None:
-    """Refuse rows that do not say of which series or time they are.
+def without_place(frame: pd.DataFrame, columns: list[str]) -> Exception | None:
+    """Say which rows of a refused request do not say of which series or time they are.
 
-    Raises:
-        DataError: a key or a time stamp is missing.
+    The library has refused them, too, but it counts them, and here the client's own numbers of rows are known.
     """
     from gateline.errors import DataError, examples
 
     for name in columns:
-        if name in frame and (missing := pd.isna(frame[name].array)).any():
-            raise DataError(
+        if name in frame and (missing := frame[name].isna()).any():
+            return DataError(
                 f"request, column {name}",
                 expected="a value in every row",
                 found=f"none in row {examples(frame.index[missing].tolist())}",
                 do="Add it",
             )
+    return None
 
 
-def as_text(times: pd.Series) -> np.ndarray:
+def as_text(times: Any) -> np.ndarray:
     """Write time stamps in UTC as ISO 8601 text, as requests and answers hold them.
 
     MLflow's own type for time stamps has no time zone, so an offset in a request would be lost.
     """
-    return np.datetime_as_string(times.to_numpy("M8[s]"), timezone="UTC")
+    return np.datetime_as_string(pd.DatetimeIndex(times).as_unit("s").asi8.view("M8[s]"), timezone="UTC")
 
 
 def read_origin(text: str | None) -> pd.Timestamp | None:

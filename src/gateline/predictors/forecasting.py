@@ -28,7 +28,7 @@ from gateline.manifest import Artifact
 from gateline.metrics import percent
 from gateline.models.forecaster import ForecasterNetwork
 from gateline.models.forecaster.settings import MEDIAN
-from gateline.table import TABLE, Columns, read_table
+from gateline.table import TABLE, Columns, as_frame, read_table
 
 SCORING_BATCH = 512  # windows at a time
 EXAMPLE_SERIES = 2  # series in the example request
@@ -109,6 +109,10 @@ class Forecaster:
         return [(name, str(columns[name].type)) for name in self.place_columns] + forecasts
 
     def predict(self, frame: pd.DataFrame, origin: pd.Timestamp | None = None) -> pd.DataFrame:
+        """Answer a request as a frame, see `answer`."""
+        return as_frame(self.answer(frame, origin))
+
+    def answer(self, frame: pd.DataFrame, origin: pd.Timestamp | None = None) -> dict[str, Any]:
         """Forecast the next `horizon` steps of every series in a request.
 
         Args:
@@ -118,7 +122,7 @@ class Forecaster:
                 columns are known ahead, else the steps after its last row.
 
         Returns:
-            One row per series and step, see `output_columns`.
+            `Columns`, one row per series and step, see `output_columns`.
 
         Raises:
             DataError: a column, a series, or enough rows are not there, or a value is refused by the schema.
@@ -135,8 +139,7 @@ class Forecaster:
         forecasts = self.forecast_windows(store, starts).columns(self.encoding.target)
         steps = (starts[:, None] + np.arange(self.horizon)).ravel()
         answer = {name: table[name][steps] for name in self.place_columns}
-        answer |= {name: values.ravel() for name, values in forecasts.items()}
-        return pd.DataFrame(answer, copy=False)  # nobody else holds these arrays
+        return answer | {name: values.ravel() for name, values in forecasts.items()}
 
     def forecast(self, store: SequenceStore, origins: np.ndarray) -> np.ndarray:
         """Point forecasts of windows, see `forecast_windows`: float64 (W, U)."""

@@ -50,8 +50,11 @@ class Predictor(Protocol):
     def output_columns(self) -> list[tuple[str, str]]:
         """Name and type of each column of an answer: first those of its place."""
 
+    def answer(self, frame: pd.DataFrame, origin: pd.Timestamp | None = None) -> dict[str, Any]:
+        """Answer a request by column, see `gateline.table.Columns`."""
+
     def predict(self, frame: pd.DataFrame, origin: pd.Timestamp | None = None) -> pd.DataFrame:
-        """Answer a request."""
+        """Answer a request as a frame."""
 
     def example(self, table: pd.DataFrame) -> pd.DataFrame:
         """Cut a small valid request from a cleaned table."""
