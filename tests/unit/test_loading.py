@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -69,6 +70,17 @@ def test_loading_uses_up_no_random_number_of_the_process(workers: int, seed: int
 def test_an_error_in_a_data_set_arrives_with_its_message(workers: int, seed: int) -> None:
     with pytest.raises(ValueError, match=r"row \d+ is damaged"):
         next(load(Failing(), batches(seed), workers=workers))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_workers_is_left_to_the_parent(number: signal.Signals, seed: int) -> None:
+    """A run that is stopped signals all of its processes; the parent still finishes its step."""
+    loader = load(Squares(), batches(seed), workers=2)
+    first = next(loader)
+    os.kill(first.process, number)
+    rest = [batch.values.tolist() for batch in loader]
+
+    assert [first.values.tolist(), *rest] == [(rows**2).tolist() for rows in batches(seed)]
 
 
 def test_workers_end_with_a_loop_that_stops_early(seed: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -53,6 +54,7 @@ def load(
         sampler=batches,
         collate_fn=_as_gathered,
         num_workers=workers,
+        worker_init_fn=_leave_signals_to_the_parent,
         prefetch_factor=BATCHES_AHEAD,
         # fork: the mapped arrays stay shared. The workers only copy memory, on one thread each, and touch no GPU.
         multiprocessing_context="fork",
@@ -69,6 +71,13 @@ class _OneCallPerBatch(Dataset[Batch_co], Generic[Batch_co]):
 
     def __getitem__(self, rows: np.ndarray) -> Batch_co:
         return self._dataset.__getitems__(rows)
+
+
+def _leave_signals_to_the_parent(_worker: int) -> None:
+    # Who stops a training run often signals all of its processes. The parent then finishes its step and ends the workers; a
+    # worker that ended by itself would look like a fault. When the parent is gone, a worker notices and ends.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_gathered(batch: Any) -> Any:
