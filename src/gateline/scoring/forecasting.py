@@ -184,7 +184,8 @@ def _as_table(
 def _series_column(table: pd.DataFrame, encoding: Encoding) -> pd.Series:
     if not encoding.schema.keys:
         return pd.Series("", index=table.index)
-    return table[list(encoding.schema.keys)].agg("/".join, axis=1)
+    first, *others = (table[key] for key in encoding.schema.keys)
+    return first.str.cat(others, sep="/")
 
 
 def _interval_columns(table: pd.DataFrame) -> list[tuple[str, str, str]]:
