@@ -184,8 +184,8 @@ def _as_table(
 def _series_column(table: pd.DataFrame, encoding: Encoding) -> pd.Series:
     if not encoding.schema.keys:
         return pd.Series("", index=table.index)
-    first, *others = (table[key] for key in encoding.schema.keys)
-    return first.str.cat(others, sep="/")
+    first, *others = encoding.schema.keys
+    return table[first].str.cat(table[others], sep="/") if others else table[first]
 
 
 def _interval_columns(table: pd.DataFrame) -> list[tuple[str, str, str]]:
