@@ -156,3 +156,8 @@ def test_results_do_not_depend_on_who_loads_the_batches(prepared: Artifact, tmp_
 
     assert here.history == there.history
     assert all(torch.equal(value, there.best_weights[name]) for name, value in here.best_weights.items())
+
+
+def test_a_batch_has_no_more_parts_than_rows() -> None:
+    with pytest.raises(WorkloadError, match="`accumulate` of at most `batch_size`"):
+        read_section("training", Training, {"batch_size": 8, "accumulate": 9})

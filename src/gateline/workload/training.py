@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from gateline.workload.section import Section
 
@@ -99,3 +99,11 @@ class Training(Section):
     """Decay of the exponential moving average of the weights that is validated and kept; 0: the weights themselves."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that load batches; 0 is fastest where a batch is gathered from memory, as windows of series are."""
+
+    @model_validator(mode="after")
+    def _parts_have_rows(self) -> Training:
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"`accumulate` of at most `batch_size` ({self.batch_size}), so that every part has rows, got {self.accumulate}"
+            )
+        return self
