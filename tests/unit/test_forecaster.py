@@ -342,6 +342,30 @@ def test_a_ridge_path_is_held_while_the_cells_learn_and_travels_with_the_weights
     assert network.head.linear.weight.abs().sum() > 0
 
 
+@pytest.mark.parametrize("quantiles", [(), LEVELS])
+def test_a_ridge_path_with_a_share_is_averaged_into_the_median_and_left_out_of_training(
+    quantiles: tuple[float, ...], rng: np.random.Generator
+) -> None:
+    share = 0.3
+    alone = network_of(mode="segment", segment=SEGMENT, quantiles=quantiles)
+    ridge_path = {"lags": 4, "penalty": 1.0, "share": share}
+    network: SegmentForecaster = network_of(mode="segment", segment=SEGMENT, quantiles=quantiles, ridge_path=ridge_path)
+    assert network.ridge_path is not None
+    batch = batch_of(rng, rows=30)
+    with torch.no_grad():
+        network.fit_in_closed_form([batch])
+        cells = alone(batch)
+        linear = batch.past[:, -4:, 0] @ network.ridge_path.weight.T  # (B, U)
+        median = quantiles.index(0.5) if quantiles else 0
+
+        assert linear.abs().sum() > 0
+        assert torch.equal(network.train()(batch), cells)
+        joined = network.eval()(batch)
+
+    assert torch.allclose(joined[:, :, median], (1 - share) * cells[:, :, median] + share * linear)
+    assert torch.allclose(joined - joined[:, :, median, None], cells - cells[:, :, median, None])
+
+
 def test_a_ridge_path_that_looks_back_further_than_a_window_is_refused() -> None:
     with pytest.raises(WorkloadError, match=r"ridge_path.lags.*at most.*12.*found 13"):
         network_of(mode="segment", segment=SEGMENT, ridge_path={"lags": LOOKBACK + 1, "penalty": 1.0})

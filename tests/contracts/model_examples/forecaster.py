@@ -71,4 +71,7 @@ EXAMPLES = {
         mode="segment", segment=2, cell="slstm", num_layers=2, quantiles=(0.5, 0.9)
     ),
     "segment, ridge path": example(mode="segment", segment=3, ridge_path={"lags": 4, "penalty": 1.0}),
+    "segment, mean with a ridge": example(
+        mode="segment", segment=3, ridge_path={"lags": 4, "penalty": 1.0, "share": 0.3}
+    ),
 }

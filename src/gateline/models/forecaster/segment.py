@@ -79,13 +79,14 @@ class SegmentForecaster(ForecasterNetwork):
         written = self.head(self.dropout(decoded)).flatten(0, 2)  # (B * M * w, Q)
         forecast = written.unflatten(0, (len(batch.past), -1))[:, : self.horizon]  # (B, U, Q)
         if self.ridge_path is not None:
-            forecast = forecast + self.ridge_path(self.normalised_past(batch, level))[:, :, None]
+            forecast = self.ridge_path.join(forecast, self.median, self.normalised_past(batch, level))
         return self.normalisation.inverse(forecast, level)
 
     def fit_in_closed_form(self, batches: Iterable[ForecastBatch]) -> None:
-        """Fit the ridge path to the windows whose target is complete; the cells add nothing to it at first."""
+        """Fit the ridge path to the windows whose target is complete; cells that start from it add nothing at first."""
         if self.ridge_path is not None:
-            self.head.start_at_zero()
+            if self.ridge_path.settings.share is None:
+                self.head.start_at_zero()
             self.ridge_path.fit(self._complete_windows(batch) for batch in batches)
 
     def encoder_inputs(self, batch: ForecastBatch) -> torch.Tensor:

@@ -74,8 +74,8 @@ class ForecasterSettings(Section):
     `mode: direct` only."""
 
     ridge_path: RidgePathSettings | None = None
-    """Add a linear function of the newest past steps of the target, fitted in closed form before training and then held: the
-    cells learn what it leaves over, and start from there. With `mode: segment` only."""
+    """Beside the cells, a linear function of the newest past steps of the target, fitted in closed form before training and
+    then held. With `mode: segment` only."""
 
     @model_validator(mode="before")
     @classmethod
