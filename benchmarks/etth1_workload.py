@@ -27,14 +27,17 @@ from gateline.workload.source import Source
 WORKLOAD = ROOT / "workloads" / "etth1.yaml"
 
 
-def workload(changes: Mapping[str, Mapping[str, Any]]) -> str:
+def workload(changes: Mapping[str, Mapping[str, Any]], model: Mapping[str, Any] | None = None) -> str:
     """Return the workload as JSON text, with settings of its sections replaced.
 
     Args:
         changes: by section, then by key; a mapping within replaces only the keys that it holds.
+        model: another section `model` in place of the workload's.
     """
     read = Workload.read(WORKLOAD)
     sections = {name: merged(section, changes.get(name, {})) for name, section in read.sections.items()}
+    if model is not None:
+        sections["model"] = dict(model)
     return json.dumps({"name": read.name, "task": read.task, "description": read.description, **sections})
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,9 @@ class Contestant:
     def ask(self, steps: int) -> None:
         """Let it start, without waiting for it."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{steps}\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended; `hear` says why
+            self._process.stdin.write(f"{steps}\n")
+            self._process.stdin.flush()
 
     def hear(self) -> dict[str, Any]:
         """Wait for its next answer."""
@@ -104,7 +106,8 @@ class Contestant:
     def close(self) -> None:
         """Let it end; one that does not stand at its turnstile is told to."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         for end in (lambda: None, self._process.terminate, self._process.kill):
             end()
             try:
