@@ -283,6 +283,7 @@ def test_many_series_get_an_embedding_and_few_a_number_each() -> None:
         ({"teacher_forcing": 0.5}, "only with `mode: recursive`"),
         ({"mode": "recursive", "linear_path": True}, "only with `mode: direct`"),
         ({"mode": "recursive", "variational_dropout": True}, "sees one step at a time"),
+        ({"mode": "recursive", "weight_drop": 0.1}, "each would drop other weights"),
         ({"affine": True}, "only with `normalisation: revin`"),
         ({"quantiles": [0.1, 0.9]}, "0.5 among `quantiles`"),
         ({"quantiles": [0.9, 0.5]}, "in rising order"),

@@ -172,6 +172,18 @@ def test_without_teacher_forcing_the_decoder_reads_what_it_wrote(input_feeding: 
     torch.testing.assert_close(model(source, own, LENGTHS), logits)
 
 
+def test_one_draw_of_dropped_weights_serves_all_steps_or_there_is_none(rng: np.random.Generator) -> None:
+    source, before = tokens(rng, 9, 3, 5), tokens(rng, 7, 3, 4)
+    model = translator(weight_drop=0.5).train()
+
+    assert model(source, before).isfinite().all()  # one pass
+    with pytest.raises(WorkloadError, match=r"model\.weight_drop.*each would drop other weights; found 0\.5"):
+        model(source, before, teacher_forcing=0.9)
+    assert model.eval()(source, before, teacher_forcing=0.0).isfinite().all()  # nothing is dropped
+    with pytest.raises(ValidationError, match="no `weight_drop` with `input_feeding`"):
+        translator(weight_drop=0.5, input_feeding=True)
+
+
 def test_a_share_of_teacher_forcing_is_the_share_of_true_tokens_that_are_read(rng: np.random.Generator) -> None:
     """A model is told apart by what it reads: its own token is always 3, the true one never."""
     torch.manual_seed(int(rng.integers(2**31)))
@@ -325,3 +337,13 @@ def test_a_frame_predictor_says_what_does_not_fit(rng: np.random.Generator) -> N
         predictor(patch=4)(film(rng, 1, 2, 2, 6, 8), 3)
     with pytest.raises(ValidationError, match="bidirectional"):
         predictor(bidirectional=True)
+
+
+def test_frames_read_one_by_one_are_not_trained_with_weights_dropped_for_each(rng: np.random.Generator) -> None:
+    model, past, future = predictor(weight_drop=0.5).train(), film(rng, 3, 2, 2, 4, 4), film(rng, 3, 2, 2, 4, 4)
+
+    assert model(past, 2, future=future, teacher_forcing=1.0).isfinite().all()
+    for share in (0.0, 0.5):
+        with pytest.raises(WorkloadError, match="each would drop other weights"):
+            model(past, 2, future=future, teacher_forcing=share)
+    assert model.eval().predict(past, 2).isfinite().all()

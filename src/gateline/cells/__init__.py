@@ -28,7 +28,7 @@ class Cell(nn.Module, ABC):
         input_size: number of features F of a step.
         hidden_size: number of features H of its output.
         weight_drop: probability by which each hidden-to-hidden weight is dropped in training, drawn anew in every
-            forward pass and the same for all steps and rows (DropConnect; Merity, Keskar and Socher, 2017,
+            call and the same for all its steps and rows (DropConnect; Merity, Keskar and Socher, 2017,
             arXiv 1708.02182).
     """
 

@@ -15,11 +15,19 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, cast
 
 import torch
+from pydantic import model_validator
 from torch import nn
 
 from gateline.models.attention import AdditiveAttention, ScaledDotAttention
 from gateline.models.sequence_input import InputSettings, SequenceDropout, SequenceInput, real_steps
-from gateline.models.stack import Bridge, Stack, StackSettings, StackState
+from gateline.models.stack import (
+    ONE_STEP_AT_A_TIME,
+    Bridge,
+    Stack,
+    StackSettings,
+    StackState,
+    refuse_weight_drop,
+)
 from gateline.models.tokens import TokenEmbedding, TokenHead
 from gateline.randomness import rows_rand
 
@@ -33,9 +41,15 @@ class TranslatorSettings(InputSettings):
     """How a target step weighs the source steps."""
     input_feeding: bool = False
     """A decoder step also reads what the step before it attended to; training then goes step by step, and dropout draws
-    for each step."""
+    for each step. Not with `weight_drop`."""
     tie_weights: bool = True
     """Write target tokens with the numbers that they are read with."""
+
+    @model_validator(mode="after")
+    def _weights_dropped_once(self) -> TranslatorSettings:
+        if self.input_feeding and self.weight_drop:
+            raise ValueError(f"no `weight_drop` with `input_feeding`: {ONE_STEP_AT_A_TIME}")
+        return self
 
 
 class Memory(NamedTuple):
@@ -117,11 +131,15 @@ class Translator(nn.Module):
 
         Returns:
             Logits (B, U, V), and weights of attention (B, U, T), 0 past the source's length.
+
+        Raises:
+            WorkloadError: weights are dropped in training and `teacher_forcing` is below 1.
         """
         memory, state = self.start(source, source_lengths)
         if teacher_forcing >= 1 and not self.input_feeding:
             attended, weights, _ = self.advance(before, memory, state)
             return self.write(attended), weights
+        refuse_weight_drop(self.decoder)
         forced = None
         if teacher_forcing < 1:
             forced = rows_rand(before.shape, before.device) < teacher_forcing  # (B, U)

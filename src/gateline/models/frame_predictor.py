@@ -18,7 +18,7 @@ from torch import nn
 
 from gateline.errors import DataError
 from gateline.models.sequence_input import require_cell
-from gateline.models.stack import Size, Stack, StackSettings
+from gateline.models.stack import Size, Stack, StackSettings, refuse_weight_drop
 from gateline.randomness import rows_rand
 
 
@@ -81,6 +81,7 @@ class FramePredictor(nn.Module):
 
         Raises:
             DataError: a patch does not divide the frames.
+            WorkloadError: weights are dropped in training and `teacher_forcing` is below 1.
         """
         past = self.patched(past)
         _, state = self.encoder(past, lengths=lengths)
@@ -94,6 +95,7 @@ class FramePredictor(nn.Module):
         if teacher_forcing >= 1:
             y, _ = self.forecaster(truth, state)
             return self.painted(y)
+        refuse_weight_drop(self.forecaster)
         forced = rows_rand((len(past), num_frames), past.device) < teacher_forcing if teacher_forcing > 0 else None
         frame, logits = last, []
         for place in range(num_frames):

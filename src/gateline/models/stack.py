@@ -10,6 +10,7 @@ from torch import nn
 
 from gateline.cells import Cell, State, build_cell
 from gateline.cells._padding import is_padding, last_real, reversed_in_time, without_padding
+from gateline.errors import WorkloadError
 from gateline.randomness import Dropout, locked_dropout
 from gateline.workload.section import Section
 
@@ -18,6 +19,9 @@ Size = Annotated[int, Field(ge=1)]
 
 StackState = tuple[State, ...]
 """States of the cells: L * D of them, layer by layer, and in a layer first the one that reads forwards."""
+
+ONE_STEP_AT_A_TIME = "the decoder takes one step at a time, and each would drop other weights"
+"""Why a model has no `weight_drop`."""
 
 
 class StackSettings(Section):
@@ -36,7 +40,7 @@ class StackSettings(Section):
     variational_dropout: bool = False
     """Drop the same features at all steps of a sequence (Gal and Ghahramani, 2016, arXiv 1512.05287)."""
     weight_drop: Probability = 0.0
-    """Of hidden-to-hidden weights (Merity, Keskar and Socher, 2017, arXiv 1708.02182)."""
+    """Of hidden-to-hidden weights, the same ones at all steps (Merity, Keskar and Socher, 2017, arXiv 1708.02182)."""
     residual: bool = False
     """Add to the output of a layer what it read, before dropout, wherever both have the same size."""
 
@@ -167,6 +171,21 @@ class Bridge(nn.Module):
                 torch.lerp(backward, forward, share.to(forward.dtype)) for forward, backward in zip(*pair, strict=True)
             )
             for share, *pair in pairs
+        )
+
+
+def refuse_weight_drop(stack: Stack) -> None:
+    """Refuse to train cells step by step that drop weights: the same ones should be missing at all steps of a sequence.
+
+    Raises:
+        WorkloadError: the cells drop weights, and are being trained.
+    """
+    if stack.training and stack.settings.weight_drop:
+        raise WorkloadError(
+            "model.weight_drop",
+            expected=f"0 with teacher forcing below 1: {ONE_STEP_AT_A_TIME}",
+            found=str(stack.settings.weight_drop),
+            do="Leave it out, or train on the true steps only",
         )
 
 

@@ -6,6 +6,8 @@ of the same cell, whatever the horizon. So errors do not accumulate, and a windo
 
 Source: Lin et al. (2023), SegRNN, arXiv 2308.11200, sections 3.2 and 3.3. What is known of a step beside the target joins
 its segment before the embedding; what is known ahead, and of a series, is added to the question.
+
+With `weight_drop`, reading the past is one pass and asking for what is ahead is another: each drops weights of its own.
 """
 
 from __future__ import annotations

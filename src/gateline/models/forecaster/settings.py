@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from gateline.models.forecaster.ridge_path import RidgePathSettings
-from gateline.models.stack import StackSettings
+from gateline.models.stack import ONE_STEP_AT_A_TIME, StackSettings
 from gateline.workload.section import Section
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -41,7 +41,9 @@ class ForecasterSettings(Section):
     """Drop the same features at all steps of a sequence, between layers. Not with `mode: recursive`, whose decoder sees one
     step at a time."""
     weight_drop: Probability = 0.0
-    """Of hidden-to-hidden weights."""
+    """Of hidden-to-hidden weights: the same ones at all steps that a stack of cells reads. Encoder and decoder each drop their
+    own; with `mode: segment`, where they are one, its pass over the past and the one over what is asked draw anew. Not with
+    `mode: recursive`."""
     residual: bool = False
     """Add to the output of a layer what it read."""
     normalisation: Literal["none", "last_value", "revin"] = "none"
@@ -106,6 +108,8 @@ class ForecasterSettings(Section):
             raise ValueError("no `bidirectional` with `mode: segment`, where encoder and decoder are one")
         if self.mode == "recursive" and self.variational_dropout:
             raise ValueError("no `variational_dropout` with `mode: recursive`: its decoder sees one step at a time")
+        if self.mode == "recursive" and self.weight_drop:
+            raise ValueError(f"no `weight_drop` with `mode: recursive`: {ONE_STEP_AT_A_TIME}")
         if self.affine and self.normalisation != "revin":
             raise ValueError(f"`affine` only with `normalisation: revin`, got it with `{self.normalisation}`")
         return self
