@@ -97,6 +97,20 @@ def test_without_teacher_forcing_recursion_is_a_loop_over_its_own_forecasts(rng:
     torch.testing.assert_close(network(batch)[:, :, 0], torch.stack(expected).view(4, HORIZON))
 
 
+@pytest.mark.parametrize("mode", ["direct", "recursive"])
+@pytest.mark.parametrize("attention", ["dot", "additive"])
+def test_what_attention_compares_is_computed_once(mode: str, attention: str, rng: np.random.Generator) -> None:
+    network = network_of(mode=mode, attention=attention)
+    batch, asked = batch_of(rng), []
+    network.attention.key.register_forward_hook(lambda _, given, __: asked.append(given[0].shape))
+    forecast = network(batch)
+
+    assert asked == [(4, LOOKBACK, HIDDEN)]
+    with torch.no_grad():  # and it is what the decoder looks back at
+        network.attention.key.weight.mul_(3)
+    assert not torch.allclose(network(batch), forecast)
+
+
 def test_with_full_teacher_forcing_each_step_reads_what_was_observed(rng: np.random.Generator) -> None:
     """The decoder of the direct mode, given the observed targets, writes the same in one pass."""
     network = network_of(mode="recursive", teacher_forcing=1.0).train()
@@ -107,7 +121,7 @@ def test_with_full_teacher_forcing_each_step_reads_what_was_observed(rng: np.ran
     with torch.no_grad():
         encoded, state = network.encoder(network.encoder_inputs(batch))
         asked = torch.cat([network.known_inputs(batch), before[:, :, None]], dim=2)
-        expected = network.read_out(network.decoder(asked, state)[0], encoded)
+        expected = network.read_out(network.decoder(asked, state)[0], encoded, network.keys(encoded))
 
         torch.testing.assert_close(network(batch), expected)
         torch.testing.assert_close(network.eval()(batch)[:, 0], expected[:, 0])

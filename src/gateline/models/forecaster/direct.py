@@ -25,7 +25,10 @@ from gateline.models.forecaster.shapes import Shapes
 from gateline.models.stack import Bridge, Stack, StackState
 from gateline.randomness import Dropout
 
-ATTENTION = {"dot": ScaledDotAttention, "additive": AdditiveAttention}
+ATTENTION: dict[str, type[ScaledDotAttention] | type[AdditiveAttention]] = {
+    "dot": ScaledDotAttention,
+    "additive": AdditiveAttention,
+}
 
 
 class StepForecaster(ForecasterNetwork):
@@ -145,7 +148,7 @@ class EncoderDecoder(StepForecaster):
         last = last_observed(lags, batch.past[:, :, 1])  # (B,)
         asked = torch.cat([self.known_inputs(batch), last[:, None, None].expand(-1, self.horizon, 1)], dim=2)
         decoded, _ = self.decoder(asked, self.start(state))  # (B, U, H)
-        return self.read_out(decoded, encoded)
+        return self.read_out(decoded, encoded, self.keys(encoded))
 
     def start(self, state: StackState) -> StackState:
         """Make of the encoder's last state the one that the decoder goes on from."""
@@ -156,10 +159,14 @@ class EncoderDecoder(StepForecaster):
         steps = torch.cat([self.covariates.known_steps(batch), self.position.expand(len(batch.past), -1, -1)], dim=2)
         return at_every_step(steps, self.covariates.of_series(batch), self.series(batch.series))
 
-    def read_out(self, decoded: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
-        """Forecast from decoder (B, U, H) and encoder (B, T, H): (B, U, Q)."""
+    def keys(self, encoded: torch.Tensor) -> torch.Tensor | None:
+        """What attention compares a decoder step with, of the encoder's (B, T, H): (B, T, H); None without attention."""
+        return None if self.attention is None else cast(torch.Tensor, self.attention.key(encoded))
+
+    def read_out(self, decoded: torch.Tensor, encoded: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor:
+        """Forecast from decoder (B, U, H), encoder (B, T, H) and its `keys`: (B, U, Q)."""
         read = [self.dropout(decoded)]
         if self.attention is not None:
-            context, _ = self.attention(decoded, encoded)
+            context, _ = self.attention(decoded, encoded, projected=keys)
             read.append(self.dropout(context))
         return cast(torch.Tensor, self.head(torch.cat(read, dim=2)).squeeze(2))

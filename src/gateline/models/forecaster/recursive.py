@@ -30,11 +30,11 @@ class RecursiveForecaster(EncoderDecoder):
         known, told = self.known_inputs(batch), self.told(batch)
         observed = self.normalisation(batch.target, level)  # (B, U)
         before, steps = last_observed(lags, batch.past[:, :, 1]), []
-        state = self.start(state)
+        state, keys = self.start(state), self.keys(encoded)  # the keys are the same at every step
         for step in range(self.horizon):
             asked = torch.cat([known[:, step : step + 1], before[:, None, None]], dim=2)  # (B, 1, ...)
             decoded, state = self.decoder(asked, state)
-            steps.append(self.read_out(decoded, encoded))  # (B, 1, Q)
+            steps.append(self.read_out(decoded, encoded, keys))  # (B, 1, Q)
             before = steps[-1][:, 0, self.median].to(lags.dtype)
             if told is not None:
                 before = torch.where(told[:, step], observed[:, step], before)
