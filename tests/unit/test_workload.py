@@ -160,3 +160,41 @@ def test_an_error_has_four_parts_and_five_examples() -> None:
     assert str(error) == "here: expected this; found that. Do so."
     assert examples(list(range(10))) == "0, 1, 2, 3, 4 and 5 more"
     assert did_you_mean("lokback", ["lookback", "horizon"]) == "Did you mean 'lookback'?"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (
+            {"cell": "slstm", "cell_options": {"num_heads": 2.5}},
+            r"model.cell_options.num_heads: .* integer; found 2.5\.",
+        ),
+        (
+            {"cell": "slstm", "cell_options": {"num_heads": True}},
+            r"model.cell_options.num_heads: .* integer; found True\.",
+        ),
+        ({"cell": "slstm", "cell_options": {"num_heads": 5}}, r"num_heads: expected a divisor of the hidden size 12"),
+        (
+            {"cell": "slstm", "cell_options": {"heads": 2}},
+            r"cell_options: .* the cell slstm; .* Did you mean 'num_heads'",
+        ),
+        ({"cell_options": {"weight_drop": 0.5}}, r"weight_drop: .* Write it one level up, as `model.weight_drop`"),
+        ({"cell_options": {"hidden_size": 4}}, r"hidden_size: .* Write it one level up, as `model.hidden_size`"),
+        ({"cell_options": {"input_size": 4}}, r"input_size: .* Leave it out: it follows from the data"),
+        ({"cell": "gruu"}, r"model.cell: .* found 'gruu'. Did you mean 'gru'"),
+        ({"cell": "conv_lstm"}, r"model.cell: expected a cell whose steps are vectors; found 'conv_lstm'"),
+    ],
+)
+def test_a_cell_that_cannot_be_built_is_refused_when_the_section_is_read(model: dict[str, Any], words: str) -> None:
+    workload = Workload.read(json.dumps(tiny_workload(model={"hidden_size": 12, **model})))
+
+    with pytest.raises(WorkloadError, match=words):
+        workload.section("model", TASK.Model)
+
+
+def test_the_options_of_a_cell_are_those_that_only_it_has() -> None:
+    workload = Workload.read(
+        json.dumps(tiny_workload(model={"cell": "slstm", "cell_options": {"num_heads": 3}, "hidden_size": 12}))
+    )
+
+    assert workload.section("model", TASK.Model).stack().cell_options == {"num_heads": 3}

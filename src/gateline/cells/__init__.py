@@ -87,8 +87,16 @@ def cell_named(name: str) -> type[Cell]:
 
 def cell_options(name: str) -> list[str]:
     """List what can be set of a cell beside what every cell has."""
-    everywhere = set(inspect.signature(Cell.__init__).parameters)
-    return [option for option in inspect.signature(cell_named(name).__init__).parameters if option not in everywhere]
+    return [
+        option
+        for option in inspect.signature(cell_named(name).__init__).parameters
+        if option not in ["self", *options_of_all()]
+    ]
+
+
+def options_of_all() -> list[str]:
+    """List what every cell is told: its sizes and so on, which are no options of its own."""
+    return [option for option in inspect.signature(Cell.__init__).parameters if option != "self"]
 
 
 def build_cell(name: str, *, input_size: int, hidden_size: int, weight_drop: float = 0.0, **options: int) -> Cell:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from collections.abc import Mapping
+from typing import Annotated, Any, cast
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import nn
 
-from gateline.cells import Cell, State, build_cell
+from gateline.cells import Cell, State, build_cell, options_of_all
 from gateline.cells._padding import is_padding, last_real, reversed_in_time, without_padding
 from gateline.errors import WorkloadError
 from gateline.randomness import Dropout, locked_dropout
@@ -16,6 +17,25 @@ from gateline.workload.section import Section
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[int, Field(ge=1)]
+
+
+def _of_its_own(value: Any) -> Any:
+    """Refuse among the options of one cell what every cell has."""
+    for option in value if isinstance(value, Mapping) else ():
+        if option in options_of_all():
+            raise WorkloadError(
+                f"model.cell_options.{option}",
+                expected="an option that only this cell has",
+                found=f"{option!r}, which every cell has",
+                do="Leave it out: it follows from the data"
+                if option == "input_size"
+                else f"Write it one level up, as `model.{option}`",
+            )
+    return value
+
+
+CellOptions = Annotated[dict[str, Annotated[int, Field(strict=True)]], BeforeValidator(_of_its_own)]
+"""What a cell has of its own, by name; whole numbers."""
 
 StackState = tuple[State, ...]
 """States of the cells: L * D of them, layer by layer, and in a layer first the one that reads forwards."""
@@ -29,7 +49,7 @@ class StackSettings(Section):
 
     cell: str = "lstm"
     """A file of `gateline.cells`."""
-    cell_options: dict[str, int] = {}
+    cell_options: CellOptions = {}
     """What the cell has of its own, e.g. `kernel_size` of `conv_lstm`."""
     hidden_size: Size
     num_layers: Size = 1

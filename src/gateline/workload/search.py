@@ -272,7 +272,11 @@ def _read(place: str, reader: pydantic.TypeAdapter[Any], value: object) -> Any:
     try:
         return reader.dump_python(reader.validate_python(value), mode="json")
     except pydantic.ValidationError as error:
-        message = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
+        problem = error.errors(include_url=False)[0]
+        cause = problem.get("ctx", {}).get("error")
+        if isinstance(cause, WorkloadError):
+            raise WorkloadError(place, expected=cause.expected, found=repr(value), do=cause.do) from error
+        message = str(problem["msg"]).removeprefix("Value error, ")
         expected = message.removeprefix("Input should be ")
         raise WorkloadError(place, expected=expected, found=repr(value), do="Correct the workload file") from error
 

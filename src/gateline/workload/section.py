@@ -98,6 +98,12 @@ def read_section(name: str, kind: type[S], value: object) -> S:
                 found=f"the unknown key {first['loc'][-1]!r}{more}",
                 do=did_you_mean(str(first["loc"][-1]), _known_keys(kind, first["loc"][:-1])),
             ) from error
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, WorkloadError):  # a validator that knows which key it is about, and what to do
+            key = cause.where.partition(".")[2]
+            raise WorkloadError(
+                f"{name}.{key}", expected=cause.expected, found=cause.found + more, do=cause.do
+            ) from error
         expected, found = _in_words(first)
         raise WorkloadError(location, expected=expected, found=found + more, do="Correct the workload file") from error
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+import torch
+from pydantic import AfterValidator, Field, model_validator
 
+from gateline.cells import build_cell
 from gateline.models.forecaster.ridge_path import RidgePathSettings
-from gateline.models.stack import ONE_STEP_AT_A_TIME, StackSettings
+from gateline.models.sequence_input import require_cell
+from gateline.models.stack import ONE_STEP_AT_A_TIME, CellOptions, StackSettings
 from gateline.workload.section import Section
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -19,6 +22,11 @@ Count = Annotated[int, Field(ge=1)]
 MEDIAN = 0.5
 
 
+def _reads_vectors(cell: str) -> str:
+    require_cell(cell, reads_pictures=False)
+    return cell
+
+
 class ForecasterSettings(Section):
     """Section `model` of a forecasting workload."""
 
@@ -26,10 +34,10 @@ class ForecasterSettings(Section):
     """direct: an encoder reads the past, a decoder writes all steps in one pass. recursive: the decoder takes one step at a
     time and reads its own forecast of the step before. segment: encoder and decoder work on segments of several steps, which
     makes long windows short."""
-    cell: str = "lstm"
+    cell: Annotated[str, AfterValidator(_reads_vectors)] = "lstm"
     """A file of `gateline.cells`."""
-    cell_options: dict[str, int | float | bool] = {}
-    """What the cell has of its own."""
+    cell_options: CellOptions = {}
+    """What the cell has of its own, e.g. `num_heads` of `slstm`."""
     hidden_size: Count = 64
     num_layers: Count = 1
     bidirectional: bool = False
@@ -112,6 +120,12 @@ class ForecasterSettings(Section):
             raise ValueError(f"no `weight_drop` with `mode: recursive`: {ONE_STEP_AT_A_TIME}")
         if self.affine and self.normalisation != "revin":
             raise ValueError(f"`affine` only with `normalisation: revin`, got it with `{self.normalisation}`")
+        return self
+
+    @model_validator(mode="after")
+    def _cell_can_be_built(self) -> ForecasterSettings:
+        with torch.device("meta"):  # the cell says what it refuses, and no memory is taken
+            build_cell(self.cell, input_size=1, hidden_size=self.hidden_size, **self.cell_options)
         return self
 
     @model_validator(mode="after")
