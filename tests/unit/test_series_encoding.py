@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from gateline.data.calendar import Calendar
-from gateline.data.scaling import Scaler, Transform
+from gateline.data.scaling import Scaler, Transform, spread
 from gateline.data.series_encoding import Encoding, regular_table, series_names, unix_seconds
 from gateline.errors import DataError
 from gateline.workload.schema import Schema
@@ -51,6 +51,40 @@ def test_each_series_is_scaled_by_itself_where_that_is_asked(rng: np.random.Gene
     windows = scaler.inverse(np.stack([scaled, scaled], axis=1), series)
     np.testing.assert_allclose(windows, np.stack([values, values], axis=1), rtol=1e-12, atol=1e-12)
     assert Scaler.from_json(json.loads(json.dumps(scaler.to_json()))) == scaler
+
+
+def test_a_scale_per_series_is_that_of_its_rows_wherever_they_stand(rng: np.random.Generator) -> None:
+    series = rng.permutation(np.repeat(np.arange(40), rng.integers(2, 9, 40)))
+    values = rng.normal(series, 1 + series)
+    values[rng.random(len(values)) < 0.2] = np.nan
+    values[series == 7] = np.nan  # nothing known of it
+    values[series == 8] = 3.0
+    scaler = Scaler.fit(values, Transform(), series)
+
+    grouped = pd.Series(values).groupby(series)
+    assert scaler.mean == pytest.approx(grouped.mean().fillna(0).to_numpy())
+    assert scaler.deviation == pytest.approx(grouped.std(ddof=0).replace(0, 1).fillna(1).to_numpy())
+    assert spread(values, series) == scaler.deviation
+    assert scaler.deviation[7] == scaler.deviation[8] == 1
+
+
+class Metered(np.ndarray):
+    """Counts the numbers that arithmetic reads of it."""
+
+    read = 0
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        Metered.read += self.size
+        return getattr(ufunc, method)(*(np.asarray(one) for one in inputs), **options)
+
+
+def test_fitting_does_not_read_all_rows_again_for_each_series(rng: np.random.Generator) -> None:
+    series, values = np.repeat(np.arange(500), 4).view(Metered), rng.normal(size=2000)
+    Metered.read = 0
+    deviation = Scaler.fit(values, Transform(), series).deviation
+
+    assert spread(values, series) == deviation
+    assert 0 < Metered.read < 10 * len(series)
 
 
 def test_transforms_are_what_their_names_say() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -64,10 +65,10 @@ class Scaler:
             series: int64 (n,), number of each value's series, each of 0..S-1 at least once; None for one scale of the
                 whole column.
         """
-        transformed = transform.forward(values.astype(np.float64))
-        pieces = [transformed] if series is None else [transformed[series == one] for one in range(series.max() + 1)]
-        statistics = [_mean_and_deviation(piece[np.isfinite(piece)]) for piece in pieces]
-        return cls(transform, tuple(mean for mean, _ in statistics), tuple(deviation for _, deviation in statistics))
+        if series is None:
+            series = np.zeros(len(values), dtype=np.int64)
+        mean, deviation = _mean_and_deviation(transform.forward(values.astype(np.float64)), series)
+        return cls(transform, tuple(mean.tolist()), tuple(deviation.tolist()))
 
     def forward(self, values: np.ndarray, series: np.ndarray | None = None) -> np.ndarray:
         """Raw units to scaled, float64; `series` says which series the values belong to, see `inverse`."""
@@ -106,15 +107,25 @@ class Scaler:
         return np.array(self.mean)[series].reshape(shape), np.array(self.deviation)[series].reshape(shape)
 
 
-def spread(values: np.ndarray) -> float:
-    """Standard deviation of what is finite of values (n,), 1 where they never change."""
-    return _mean_and_deviation(values[np.isfinite(values)])[1]
+def spread(values: np.ndarray, series: np.ndarray) -> tuple[float, ...]:
+    """Take the standard deviation of each series, 1 where it never changes; see `Scaler.fit` for the arguments."""
+    return tuple(_mean_and_deviation(values, series)[1].tolist())
 
 
-def _mean_and_deviation(values: np.ndarray) -> tuple[float, float]:
-    if len(values) == 0:
-        return 0.0, 1.0
-    mean, deviation = float(values.mean()), float(values.std())
+def _mean_and_deviation(values: np.ndarray, series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Take both of what is finite of each series, 0 and 1 where nothing is: float64 (S,), in one pass over the rows."""
+    finite = np.isfinite(values)
+    num_series, series, values = int(series.max(initial=0)) + 1, series[finite], values[finite]
+    order = np.argsort(series, kind="stable")  # rows of a regular table are in order, and then it costs next to nothing
+    series, values = series[order], values[order]
+    offsets = np.searchsorted(series, np.arange(num_series + 1))
+
+    def mean_of(numbers: np.ndarray) -> np.ndarray:
+        # Sums of slices, each as exact as `np.mean`; those of `np.add.reduceat` are not.
+        sums = [np.add.reduce(numbers[begin:end]) for begin, end in pairwise(offsets)]
+        return np.array(sums) / np.maximum(np.diff(offsets), 1)
+
+    mean = mean_of(values)
+    deviation = np.sqrt(mean_of(np.square(values - mean[series])))
     # Relative: the deviation of a large constant is rounding, not zero, and dividing by it would blow up.
-    varies = deviation > CONSTANT_BELOW * max(1.0, abs(mean))
-    return mean, deviation if varies else 1.0
+    return mean, np.where(deviation > CONSTANT_BELOW * np.maximum(1.0, abs(mean)), deviation, 1.0)

@@ -107,7 +107,7 @@ class Encoding:
                 found=f"{len(np.unique(values[np.isfinite(values)]))} different values in {len(rows)} rows",
                 do="Check the target and the split",
             )
-        names, number = np.unique(series_names(rows, schema), return_inverse=True)  # sorted
+        names, number = _numbered(series_names(rows, schema))
         of_series = number if scaling == "series" else None
         texts = [name for name in (*past, *known, *static) if schema.columns[name].type == "text"]
         scalers = {
@@ -130,7 +130,7 @@ class Encoding:
             calendar=calendar,
             scalers=scalers,
             vocabularies={name: Vocabulary.fit(rows[name]) for name in texts},
-            target_deviation=tuple(spread(values[number == one]) for one in range(len(names))),
+            target_deviation=spread(values, number),
             may_be_missing=tuple(name for name in numbers if rows[name].isna().any()),
             series=tuple(names.tolist()),
         )
