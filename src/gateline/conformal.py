@@ -10,7 +10,7 @@ time series are so only roughly: they overlap, and the world changes. `coverage_
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,20 +57,14 @@ class Intervals:
             Without quantiles: Lei et al. (2018), arXiv 1604.04173, algorithm 2 (split conformal). With them: Romano,
             Patterson and Candès (2019), arXiv 1905.03222, algorithm 1 (conformalised quantile regression).
         """
+        require_enough(np.isfinite(target).sum(axis=0), coverages)
         pairs = tuple(_pair(levels, coverage) for coverage in coverages)
         margins = np.empty((len(coverages), target.shape[1]))
         for place, (coverage, (lower, upper)) in enumerate(zip(coverages, pairs, strict=True)):
             outside = np.maximum(forecast[:, :, lower] - target, target - forecast[:, :, upper])  # (W, U)
             for step in range(target.shape[1]):
                 scores = outside[:, step][np.isfinite(outside[:, step])]
-                rank = math.ceil((len(scores) + 1) * coverage - 1e-9)  # less rounding: 20 * 0.95 is not 19.000001
-                if rank > len(scores):
-                    raise DataError(
-                        f"model.intervals, step {step + 1} ahead",
-                        expected=f"at least {math.ceil(coverage / (1 - coverage) - 1e-9)} validation windows with a target",
-                        found=f"{len(scores)}, for a coverage of {coverage:g}",
-                        do="Lengthen the validation part, or ask for a smaller coverage",
-                    )
+                rank = _rank(coverage, len(scores))
                 margins[place, step] = np.partition(scores, rank - 1)[rank - 1]
         return cls(tuple(coverages), pairs, margins)
 
@@ -106,6 +100,32 @@ class Intervals:
         """Read what `to_json` wrote."""
         pairs = tuple((int(lower), int(upper)) for lower, upper in value["pairs"])
         return cls(tuple(value["coverages"]), pairs, np.array(value["margins"], dtype=np.float64))
+
+
+def require_enough(observed: Iterable[int], coverages: Sequence[float]) -> None:
+    """Refuse coverages that so few windows cannot promise; this needs no forecast.
+
+    Args:
+        observed: for each step ahead, how many windows have a target.
+        coverages: C shares.
+
+    Raises:
+        DataError: too few windows.
+    """
+    for step, count in enumerate(observed, start=1):
+        for coverage in coverages:
+            if _rank(coverage, count) > count:
+                raise DataError(
+                    f"model.intervals, step {step} ahead",
+                    expected=f"at least {math.ceil(coverage / (1 - coverage) - 1e-9)} validation windows with a target",
+                    found=f"{count}, for a coverage of {coverage:g}",
+                    do="Lengthen the validation part, or ask for a smaller coverage",
+                )
+
+
+def _rank(coverage: float, count: int) -> int:
+    """Which of so many errors, in rising order, is the margin."""
+    return math.ceil((count + 1) * coverage - 1e-9)  # less rounding: 20 * 0.95 is not 19.000001
 
 
 def _pair(levels: Sequence[float], coverage: float) -> tuple[int, int]:

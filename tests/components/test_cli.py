@@ -202,6 +202,10 @@ BREAKS = {
         lambda text: text.replace('test_from: "', "test_from: ").replace('Z"\n    # Left out', "Z\n    # Left out"),
         "Put it in quotes",
     ),
+    "intervals that the validation part is too short for": (
+        lambda text: text.replace("intervals: []", "intervals: [0.999]"),
+        "at least 999 validation windows with a target",
+    ),
     "no YAML": (lambda text: text + "\n  - [", "expected YAML"),
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from gateline.errors import Preempted, TrainingError, WorkloadError
+from gateline.errors import DataError, Preempted, TrainingError, WorkloadError
 from gateline.manifest import Artifact
 from gateline.tasks.forecasting import TASK
 from gateline.training import RunSettings, train
@@ -196,3 +196,22 @@ def test_early_stopping_keeps_the_best_epoch(prepared: Artifact, tmp_path: Path)
 def test_an_unknown_monitor_is_refused_before_training(prepared: Artifact, tmp_path: Path) -> None:
     with pytest.raises(WorkloadError, match="Did you mean 'mae'"):
         train(workload(training__monitor="maee"), prepared, tmp_path / "model", RunSettings(3))
+
+
+def test_intervals_that_the_validation_part_cannot_promise_are_refused_before_the_first_step(
+    prepared: Artifact, tmp_path: Path
+) -> None:
+    steps: list[int] = []
+    windows = TASK.dataset(prepared, "validation")
+    observed = windows.__getitems__(np.arange(len(windows))).observed[:, 0].sum()
+
+    with pytest.raises(DataError, match=f"at least 999 validation .* found {observed}, for a coverage"):
+        train(
+            workload(model__intervals=[0.8, 0.999]),
+            prepared,
+            tmp_path / "model",
+            RunSettings(3),
+            on_step=lambda *told: steps.append(told[0]),
+        )
+
+    assert not steps

@@ -113,6 +113,7 @@ def explain(project: Project, reference: str) -> Explanation:
         with write_artifact(folder, "prepared") as draft:
             task.prepare(frame, sections.schema, sections.preprocess, draft)
         prepared = open_artifact(folder, "prepared")
+        task.check_data(sections.model, prepared)
         weights = sum(weight.numel() for weight in task.build(sections.model, task.shapes(prepared)).parameters())
     found = prepared.facts["windows"].get("test", 0)
     if found < sections.gates.min_windows:

@@ -78,6 +78,9 @@ class Task(Protocol):
     def check_training(self, model: Any, training: Training) -> None:
         """Refuse settings of the network and of its training that do not fit together."""
 
+    def check_data(self, model: Any, prepared: Artifact) -> None:
+        """Refuse, before the first step, a network that could not be finished with these data."""
+
     def check_scoring(self, prepared: Artifact, evaluation: Any, gates: Gates) -> None:
         """Refuse an evaluation that cannot be made of these data, before it begins."""
 

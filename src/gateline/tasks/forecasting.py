@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from gateline.batch import ForecastBatch
-from gateline.conformal import Intervals
+from gateline.conformal import Intervals, require_enough
 from gateline.data.calendar import Calendar
 from gateline.data.inputs import TARGET
 from gateline.data.order import Order, SequentialOrder, ShuffledOrder
@@ -184,6 +184,18 @@ class Forecasting:
                 found=f"`{training.loss}` and quantiles {list(model.quantiles)}",
                 do=f"Say `loss: {PINBALL}`" if model.quantiles else "Name quantiles, or another loss",
             )
+
+    def check_data(self, model: ForecasterSettings, prepared: Artifact) -> None:
+        """Refuse intervals that the validation part is too short for; `finish` would, when all training is done.
+
+        Raises:
+            DataError: the validation part is too short for a coverage.
+        """
+        if model.intervals:
+            target, origins = open_store(prepared).arrays[VALUES][:, TARGET], read_windows(prepared, "validation")
+            horizon = prepared.read_json(STATE)["windows"]["horizon"]
+            observed = np.isfinite(target)
+            require_enough((int(observed[origins + step].sum()) for step in range(horizon)), model.intervals)
 
     def check_scoring(self, prepared: Artifact, evaluation: ForecastingEvaluation, gates: Gates) -> None:
         """Refuse an evaluation that cannot be made of these data.

@@ -128,6 +128,7 @@ def training_loop(
     """Make the loop, with the initial weights that the seed says; torch's generators are put back afterwards."""
     task = task_named(workload.task)
     model_settings, training = workload.section("model", task.Model), workload.section("training", Training)
+    task.check_data(model_settings, prepared)
     device, autocast_type = configure_process(run.device, run.precision)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(run.seed)
