@@ -59,12 +59,8 @@ class PaddedBatch(Batch):
 
     Args:
         values: (B, T, ...), one token, frame or vector of features per step; 0 past the length.
-        lengths: int64 (B,), real steps of each row. They stay on the CPU, where packing a batch needs them.
+        lengths: int64 (B,), real steps of each row; on the device of the values, where each layer reads them.
     """
 
     values: torch.Tensor
     lengths: torch.Tensor
-
-    def to(self, device: torch.device, non_blocking: bool = True) -> Self:
-        """Copy the values to a device."""
-        return replace(self, values=self.values.to(device, non_blocking=non_blocking))

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import gateline.models
+from gateline.batch import PaddedBatch
 from gateline.models.decoding import BeamSettings, beam_search, greedy
 from gateline.models.language_model import LanguageModel, LanguageModelSettings
 from gateline.randomness import rows_of_batch
@@ -96,6 +97,18 @@ def test_every_model_has_an_example() -> None:
                 models.add(module.name.split(".")[2])
 
     assert models == {file.stem for file in FOLDER.glob("*.py")}
+
+
+@every_padded_model
+def test_a_batch_stays_on_its_device(example: Example, generator: torch.Generator) -> None:
+    """A tensor on the device `meta` has no numbers: who fetches one, a length say, to wait for it, gets an error."""
+    model, batch = made(example, generator)
+    meta = torch.device("meta")
+    rows = PaddedBatch(batch[example.timed[0]], batch["lengths"]).to(meta)
+    there = {name: tensor.to(meta) for name, tensor in batch.items()} | {"lengths": rows.lengths}
+
+    assert rows.lengths.device == rows.values.device == meta
+    assert said(example, model.to(meta), there).device == meta
 
 
 @every_padded_model

@@ -48,7 +48,7 @@ class Cell(nn.Module, ABC):
         Args:
             x: (B, T, F).
             state: where to go on; None starts afresh.
-            lengths: int64 (B,), 1 to T: how many steps of each row are real. What stands past them changes nothing.
+            lengths: int64 (B,), 1 to T, on the device of x: how many steps of each row are real. What stands past them changes nothing.
 
         Returns:
             y (B, T, H), 0 past the length, and the state after the last real step.

@@ -7,7 +7,7 @@ import torch
 
 def is_padding(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """Mark the steps past the length of each row: bool (B, T)."""
-    return torch.arange(x.shape[1], device=x.device) >= lengths.to(x.device)[:, None]
+    return torch.arange(x.shape[1], device=x.device) >= lengths[:, None]
 
 
 def without_padding(x: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
@@ -17,7 +17,7 @@ def without_padding(x: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
 
 def last_real(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """Take the last real step of each row: (B, ...) of (B, T, ...)."""
-    return x[torch.arange(len(x), device=x.device), lengths.to(x.device) - 1]
+    return x[torch.arange(len(x), device=x.device), lengths - 1]
 
 
 def reversed_in_time(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
@@ -25,5 +25,5 @@ def reversed_in_time(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Ten
     if lengths is None:
         return x.flip(1)
     step = torch.arange(x.shape[1], device=x.device)
-    mirrored = lengths.to(x.device)[:, None] - 1 - step
+    mirrored = lengths[:, None] - 1 - step
     return x[torch.arange(len(x), device=x.device)[:, None], torch.where(mirrored >= 0, mirrored, step)]

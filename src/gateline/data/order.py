@@ -121,7 +121,7 @@ class BucketedOrder:
 
     Rows are sorted by length and cut into buckets. An epoch shuffles the rows within each bucket, cuts them into batches
     of as many rows as the budget holds of the bucket's longest, and shuffles the batches. Within a batch the longest row
-    comes first, as packed sequences want it. Memory: one number per row.
+    comes first. Memory: one number per row.
 
     Args:
         lengths: int64 (S,), tokens or frames of each row.

@@ -102,7 +102,7 @@ class LearnedQuery(nn.Module):
 
 def mean(y: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
     """Take the mean over the real steps: (B, T, H), 0 past the length -> (B, H)."""
-    return y.mean(dim=1) if lengths is None else y.sum(dim=1) / lengths.to(y.device, y.dtype)[:, None]
+    return y.mean(dim=1) if lengths is None else y.sum(dim=1) / lengths[:, None]
 
 
 def maximum(y: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:

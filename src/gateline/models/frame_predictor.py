@@ -86,7 +86,7 @@ class FramePredictor(nn.Module):
         past = self.patched(past)
         _, state = self.encoder(past, lengths=lengths)
         rows = torch.arange(len(past), device=past.device)
-        last = past[:, -1] if lengths is None else past[rows, lengths.to(past.device) - 1]
+        last = past[:, -1] if lengths is None else past[rows, lengths - 1]
         truth = last[:, None]  # (B, U, C P P, Y / P, X / P), the frame before each, where it is known
         if teacher_forcing > 0:
             if future is None:

@@ -123,4 +123,4 @@ def real_steps(lengths: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor
     """Mark the steps of `like` (B, T, ...) within the length of their row: bool (B, T), or None for all."""
     if lengths is None:
         return None
-    return torch.arange(like.shape[1], device=like.device) < lengths.to(like.device)[:, None]
+    return torch.arange(like.shape[1], device=like.device) < lengths[:, None]
