@@ -6,7 +6,7 @@ batch, T time, U target length, C classes or channels, V vocabulary, Y rows and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch.nn import functional
@@ -38,7 +38,7 @@ def summed_loss(
 
 
 def summed_pinball(
-    prediction: torch.Tensor, target: torch.Tensor, observed: torch.Tensor, levels: Sequence[float]
+    prediction: torch.Tensor, target: torch.Tensor, observed: torch.Tensor, levels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum the pinball loss of quantiles over the observed elements, mean over the levels, and count the elements.
 
@@ -46,7 +46,7 @@ def summed_pinball(
         prediction: float (B, U, Q).
         target: float (B, U), finite everywhere.
         observed: bool (B, U).
-        levels: Q levels between 0 and 1.
+        levels: float (Q,), between 0 and 1; a tensor, since a GPU would stop at every step for numbers from Python.
 
     Returns:
         Scalar sum and scalar count. What is not observed changes neither, nor the gradient.
@@ -54,7 +54,7 @@ def summed_pinball(
     Source: Koenker and Bassett (1978), Regression Quantiles, Econometrica 46(1).
     """
     over = target[:, :, None] - prediction
-    at = torch.tensor(levels, dtype=prediction.dtype, device=prediction.device)
+    at = levels.to(prediction.dtype)
     losses = torch.maximum(at * over, (at - 1) * over).mean(dim=2)
     return torch.where(observed, losses, 0.0).sum(), observed.sum()
 

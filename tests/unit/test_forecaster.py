@@ -204,7 +204,7 @@ def test_the_pinball_loss_is_scikit_learns(rng: np.random.Generator) -> None:
     batch, quantiles = batch_of(rng), torch.from_numpy(np.sort(rng.normal(size=(4, HORIZON, 4)), axis=2))
     there = batch.observed.numpy()
 
-    total, count = summed_pinball(quantiles, batch.target, batch.observed, LEVELS)
+    total, count = summed_pinball(quantiles, batch.target, batch.observed, torch.tensor(LEVELS))
 
     expected = [
         mean_pinball_loss(batch.target.numpy()[there], quantiles.numpy()[there][:, place], alpha=level)
@@ -212,9 +212,17 @@ def test_the_pinball_loss_is_scikit_learns(rng: np.random.Generator) -> None:
     ]
     assert float(total / count) == pytest.approx(np.mean(expected))
     half = summed_loss("absolute", quantiles[:, :, 2], batch.target, batch.observed)[0] / 2
-    assert float(summed_pinball(quantiles[:, :, 2:3], batch.target, batch.observed, (0.5,))[0]) == pytest.approx(
-        float(half)
-    )
+    assert float(
+        summed_pinball(quantiles[:, :, 2:3], batch.target, batch.observed, torch.tensor([0.5]))[0]
+    ) == pytest.approx(float(half))
+
+
+def test_the_levels_of_the_loss_travel_with_the_network_and_are_not_saved() -> None:
+    network = network_of(quantiles=LEVELS)
+
+    assert network.quantile_levels.tolist() == pytest.approx(list(LEVELS))
+    assert "quantile_levels" not in network.state_dict()
+    assert network.to("meta").quantile_levels.device.type == "meta"
 
 
 def test_the_pinball_loss_finds_the_quantiles_of_what_happens(rng: np.random.Generator) -> None:
@@ -225,7 +233,7 @@ def test_the_pinball_loss_finds_the_quantiles_of_what_happens(rng: np.random.Gen
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
         written = head(torch.ones(4000, 1).double())
-        total, count = summed_pinball(written, sample, torch.ones_like(sample).bool(), LEVELS)
+        total, count = summed_pinball(written, sample, torch.ones_like(sample).bool(), torch.tensor(LEVELS))
         (total / count).backward()
         return (total / count).detach()
 

@@ -393,7 +393,7 @@ TASK = Forecasting()
 def _summed(kind: str, network: ForecasterNetwork, prediction: torch.Tensor, batch: ForecastBatch) -> Pair:
     """Sum the loss of forecasts (B, U, Q): of all quantiles, or of the point forecast."""
     if kind == PINBALL:
-        return summed_pinball(prediction, batch.target, batch.observed, network.levels)
+        return summed_pinball(prediction, batch.target, batch.observed, network.quantile_levels)
     return summed_loss(kind, prediction[:, :, network.median], batch.target, batch.observed)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 
 from gateline.batch import ForecastBatch
 from gateline.losses import summed_loss, summed_pinball
@@ -45,10 +44,10 @@ def example(**settings: Any) -> Example:
             "static_codes": torch.tensor([[1], [2], [2], [1]]),
         }
 
-    def loss(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(model: ForecasterNetwork, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         forecast = model(ForecastBatch(**batch)).to(batch["target"].dtype)
         if made.quantiles:
-            return summed_pinball(forecast, batch["target"], batch["observed"], made.quantiles)
+            return summed_pinball(forecast, batch["target"], batch["observed"], model.quantile_levels)
         return summed_loss("squared", forecast[:, :, 0], batch["target"], batch["observed"])
 
     return Example(

@@ -32,6 +32,8 @@ class ForecasterNetwork(nn.Module, ABC):
         self.settings, self.horizon = settings, shapes.horizon
         self.levels = settings.levels
         self.median = self.levels.index(MEDIAN)
+        self.quantile_levels: torch.Tensor
+        self.register_buffer("quantile_levels", torch.tensor(self.levels), persistent=False)  # (Q,), for the loss
         self.covariates = Covariates(shapes, settings)
         self.normalisation = WindowNormalisation(settings)
 
