@@ -8,6 +8,7 @@ import torch
 
 from gateline.batch import ForecastBatch
 from gateline.losses import summed_loss, summed_pinball
+from gateline.models.forecaster import ForecasterNetwork
 from gateline.tasks.forecasting import TASK
 from tests.model_example import Batch, Example
 
