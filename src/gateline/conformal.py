@@ -4,7 +4,10 @@ W windows, U steps to forecast, Q quantiles, C coverages. Intervals are made in 
 different spread are alike, and are taken to raw units by the same monotone inverse as the forecast, so they cover alike.
 
 A share c of new windows lies inside, at each step ahead, if these are exchangeable with the windows of calibration. Windows of a
-time series are so only roughly: they overlap, and the world changes. `coverage_*` in the evaluation says how well it went.
+time series are so only roughly: they overlap, and the world changes. Besides, the windows of calibration are those of the
+validation part, which has also chosen the epoch whose weights are kept and, under `gateline tune`, the settings: errors on it
+tend to be smaller than on windows that chose nothing, so the intervals tend to be too narrow and the promise does not hold to
+the letter. `coverage_*` in the evaluation, on the test part, says how well it went.
 """
 
 from __future__ import annotations

@@ -253,7 +253,10 @@ def _draw_coverage(plt: Any, scores: Scores) -> tuple[Any, str]:
     axis.set_xlabel("steps ahead")
     axis.set_ylabel("targets inside [%]")
     axis.legend(loc="lower right", ncols=3)
-    return figure, "Share of the test part's targets inside each interval, and what it was calibrated to (dotted)."
+    return figure, (
+        "Share of the test part's targets inside each interval, and what it was calibrated to (dotted) on the validation "
+        "part, which also chose the epoch: rather less is to be expected."
+    )
 
 
 def _draw_error_by_position(plt: Any, scores: Scores, encoding: Encoding) -> tuple[Any, str]:

@@ -68,7 +68,8 @@ class ForecasterSettings(Section):
     """Levels to forecast, in rising order and 0.5 among them, which is the point forecast; needs `training.loss: pinball`.
     Empty: the point forecast only."""
     intervals: tuple[Level, ...] = ()
-    """Coverages, e.g. 0.8, of intervals calibrated on the validation part after training."""
+    """Coverages, e.g. 0.8, of intervals calibrated after training on the validation part; since that part also
+    chose the epoch, they tend to be too narrow, see `gateline.conformal`."""
     segment: Count | None = None
     """Steps of a segment; `lookback` is a multiple of it. With `mode: segment` only."""
     teacher_forcing: Share = 0.0
