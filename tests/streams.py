@@ -58,6 +58,9 @@ class StreamTask:
     def dataset(self, prepared: Any, part: str) -> ChunkDataset:
         return ChunkDataset(STREAMS[part], len(part))
 
+    def start(self, network: nn.Module, dataset: Any) -> None:
+        """Nothing to begin with."""
+
     def order(self, prepared: Any, dataset: Any, training: Training, seed: int) -> StreamOrder:
         return StreamOrder(STEPS, STREAMS["train"])
 

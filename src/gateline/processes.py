@@ -58,26 +58,28 @@ class Processes:
         """Hand tensors and plain values from the first process to all of them."""
         if self.count == 1:
             return value
+        content = _as_bytes(value) if self.first else torch.zeros(0, dtype=torch.uint8)
         with _peers_there():
-            return _unpack(self._gather(_pack(value) if self.first else b"")[0])
+            size = _here(torch.tensor([len(content)]))
+            distributed.broadcast(size, src=0)
+            sent = _here(content) if self.first else _here(torch.empty(int(size), dtype=torch.uint8))
+            distributed.broadcast(sent, src=0)
+        return _from_bytes(sent.cpu())
 
     def gather(self, value: Any) -> list[Any]:
         """Hand the tensors and plain values of each process to all of them, ordered by rank."""
         if self.count == 1:
             return [value]
+        content = _as_bytes(value)
         with _peers_there():
-            return [_unpack(content) for content in self._gather(_pack(value))]
-
-    def _gather(self, content: bytes) -> list[bytes]:
-        device = torch.device("cuda") if distributed.get_backend() == "nccl" else torch.device("cpu")
-        sizes = torch.zeros(self.count, dtype=torch.int64, device=device)
-        sizes[self.rank] = len(content)
-        distributed.all_reduce(sizes)
-        filled = torch.zeros(int(sizes.max()), dtype=torch.uint8, device=device)
-        filled[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else 0
-        everyone = [torch.empty_like(filled) for _ in range(self.count)]
-        distributed.all_gather(everyone, filled)
-        return [bytes(each[:size].cpu().numpy().tobytes()) for each, size in zip(everyone, sizes.tolist(), strict=True)]
+            sizes = _here(torch.zeros(self.count, dtype=torch.int64))
+            sizes[self.rank] = len(content)
+            distributed.all_reduce(sizes)
+            filled = _here(torch.zeros(int(sizes.max()), dtype=torch.uint8))
+            filled[: len(content)] = content
+            everyone = [torch.empty_like(filled) for _ in range(self.count)]
+            distributed.all_gather(everyone, filled)
+        return [_from_bytes(each[:size].cpu()) for each, size in zip(everyone, sizes.tolist(), strict=True)]
 
 
 def part_of(rows: int, place: int, parts: int) -> tuple[int, int]:
@@ -115,22 +117,30 @@ def add_gradients(processes: Processes, parameters: Sequence[torch.Tensor], fact
 
 @contextmanager
 def _peers_there() -> Iterator[None]:
+    # gloo raises a plain RuntimeError when a connection breaks; NCCL has kinds of its own, and its plain ones are bugs.
+    lost: type[Exception] = RuntimeError if distributed.get_backend() == "gloo" else distributed.DistError
     try:
         yield
-    except RuntimeError as error:  # what gloo and NCCL raise when a connection breaks
+    except lost as error:
         raise TryAgainError(
             "training in several processes",
             expected="an answer of every process",
-            found=" ".join(str(error).split())[:160],
+            found="a broken connection: one of them is gone",
             do="Run the same command again; training goes on from its last checkpoint",
         ) from error
 
 
-def _pack(value: Any) -> bytes:
+def _here(tensor: torch.Tensor) -> torch.Tensor:
+    """Put a tensor where the group's messages are."""
+    return tensor.cuda() if distributed.get_backend() == "nccl" else tensor
+
+
+def _as_bytes(value: Any) -> torch.Tensor:
+    """Pack tensors and plain values: uint8 (n,)."""
     content = io.BytesIO()
     torch.save(value, content)
-    return content.getvalue()
+    return torch.frombuffer(bytearray(content.getvalue()), dtype=torch.uint8)
 
 
-def _unpack(content: bytes) -> Any:
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+def _from_bytes(content: torch.Tensor) -> Any:
+    return torch.load(io.BytesIO(content.numpy().tobytes()), map_location="cpu", weights_only=True)

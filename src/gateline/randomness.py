@@ -1,11 +1,15 @@
-"""Random numbers for the rows of a batch that do not depend on how the batch is shared out.
+"""Random numbers for the rows of a batch that depend neither on how the batch is shared out nor on how it is padded.
 
-One batch may be computed by several processes, or in several pieces one after the other. Each draws the numbers of the whole
-batch from the same seed and keeps those of its own rows, so that dropout means the same for one process as for eight.
+One batch may be computed by several processes, or in several parts one after the other, each padded to its own longest row.
+Each draw has a seed of its own, made of the step's and of how many draws came before it; numbers are drawn for the rows of
+the whole batch, time step by time step, and a part keeps those of its own rows. So dropout means the same for one process as
+for eight, and one more step of padding changes no number before it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,20 +27,27 @@ class RowsOfBatch:
         first: place of the first of them in the whole batch.
         count: how many.
         total: rows of the whole batch.
+        seed: of the step.
+        draws: counts the draws of this part.
     """
 
     first: int
     count: int
     total: int
+    seed: int
+    draws: Iterator[int]
 
 
 _ROWS: ContextVar[RowsOfBatch | None] = ContextVar("rows of the batch", default=None)
 
 
 @contextmanager
-def rows_of_batch(first: int, count: int, total: int) -> Iterator[None]:
-    """Say which rows of a batch are computed inside the block; outside of any, they are the whole batch."""
-    token = _ROWS.set(RowsOfBatch(first, count, total))
+def rows_of_batch(first: int, count: int, total: int, seed: int) -> Iterator[None]:
+    """Say which rows of a batch are computed inside the block, and the seed of the step.
+
+    Outside of any such block the rows are the whole batch, and numbers come from torch's own generators.
+    """
+    token = _ROWS.set(RowsOfBatch(first, count, total, seed, itertools.count()))
     try:
         yield
     finally:
@@ -44,14 +55,14 @@ def rows_of_batch(first: int, count: int, total: int) -> Iterator[None]:
 
 
 def rows_rand(shape: Sequence[int], device: torch.device, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Draw uniform numbers in [0, 1) whose dimension 0 is the batch: (B, ...).
+    """Draw uniform numbers in [0, 1) whose dimension 0 is the batch and whose dimension 1, if any, is time: (B, ...).
 
     Args:
         shape: (B, ...); B is a multiple of the rows being computed, k numbers side by side for each row.
         device: where.
         dtype: floating type.
     """
-    return _ours(shape, lambda whole: torch.rand(whole, device=device, dtype=dtype))
+    return _ours(shape, device, lambda whole, by: torch.rand(whole, generator=by, device=device, dtype=dtype))
 
 
 def locked_dropout(x: torch.Tensor, p: float, training: bool) -> torch.Tensor:
@@ -88,15 +99,29 @@ class Dropout(nn.Module):
 
 def _keep(shape: Sequence[int], p: float, like: torch.Tensor) -> torch.Tensor:
     """Draw 0 with probability p, else 1 / (1 - p)."""
-    draw = _ours(shape, lambda whole: torch.empty(whole, device=like.device, dtype=like.dtype).bernoulli_(1 - p))
-    return draw / (1 - p)
+
+    def draw(whole: tuple[int, ...], by: torch.Generator | None) -> torch.Tensor:
+        drawn = torch.empty(whole, device=like.device, dtype=like.dtype)
+        return drawn.bernoulli_(1 - p, generator=by).div_(1 - p)
+
+    return _ours(shape, like.device, draw)
 
 
-def _ours(shape: Sequence[int], draw: Callable[[tuple[int, ...]], torch.Tensor]) -> torch.Tensor:
+def _ours(
+    shape: Sequence[int],
+    device: torch.device,
+    draw: Callable[[tuple[int, ...], torch.Generator | None], torch.Tensor],
+) -> torch.Tensor:
     rows = _ROWS.get()
-    if rows is None or rows.count == rows.total:
-        return draw(tuple(shape))
+    if rows is None:
+        return draw(tuple(shape), None)
     each, rest = divmod(shape[0], rows.count)
     if rest:
         raise ValueError(f"dimension 0 has to be the {rows.count} rows of the batch or a multiple, got {shape[0]}")
-    return draw((rows.total * each, *shape[1:]))[rows.first * each : (rows.first + rows.count) * each]
+    own = hashlib.blake2b(f"{rows.seed}/{next(rows.draws)}".encode(), digest_size=7).digest()
+    by = torch.Generator(device).manual_seed(int.from_bytes(own))
+    first, last, total = rows.first * each, (rows.first + rows.count) * each, rows.total * each
+    if len(shape) == 1:
+        return draw((total,), by)[first:last]
+    # Time first: what is drawn for a step does not depend on how many steps of padding come after it.
+    return draw((shape[1], total, *shape[2:]), by)[:, first:last].transpose(0, 1)

@@ -52,6 +52,9 @@ def made(example: Example, generator: torch.Generator) -> tuple[Any, Batch]:
     return model, {name: doubled(tensor) for name, tensor in example.batch(generator).items()}
 
 
+SEED_OF_STEP = 7
+
+
 def said(example: Example, model: nn.Module, batch: Batch) -> torch.Tensor:
     """What the model says, with the same random numbers each time: for dropout, and for whose predictions it reads."""
     torch.manual_seed(0)
@@ -122,6 +125,13 @@ def test_padding_changes_nothing(example: Example, generator: torch.Generator) -
     assert (long[:, short.shape[1] :] == 0).all()
 
 
+def said_of_all(example: Example, model: nn.Module, batch: Batch) -> torch.Tensor:
+    """What a model says of a whole batch in a step of training."""
+    rows = len(next(iter(batch.values())))
+    with rows_of_batch(0, rows, rows, SEED_OF_STEP):
+        return said(example, model, batch)
+
+
 @every_padded_model
 def test_padding_changes_no_loss_and_no_gradient(example: Example, generator: torch.Generator) -> None:
     model, batch = made(example, generator)
@@ -140,9 +150,9 @@ def test_padding_changes_no_loss_and_no_gradient(example: Example, generator: to
 @every_model
 def test_a_row_alone_equals_the_row_of_a_batch(example: Example, generator: torch.Generator) -> None:
     model, batch = made(example, generator)
-    together = said(example, model, batch)
+    together = said_of_all(example, model, batch)
     for row in range(len(together)):
-        with rows_of_batch(row, 1, len(together)):
+        with rows_of_batch(row, 1, len(together), SEED_OF_STEP):
             alone = said(example, model, row_of(example, batch, row))
         torch.testing.assert_close(alone[0], together[row, : alone.shape[1]], rtol=0, atol=1e-12)
 
@@ -151,10 +161,11 @@ def test_a_row_alone_equals_the_row_of_a_batch(example: Example, generator: torc
 def test_the_loss_of_a_batch_is_the_sum_of_its_rows(example: Example, generator: torch.Generator) -> None:
     model, batch = made(example, generator)
     rows = len(next(iter(batch.values())))
-    total, count = loss_of(example, model, batch)
+    with rows_of_batch(0, rows, rows, SEED_OF_STEP):
+        total, count = loss_of(example, model, batch)
     parts = []
     for row in range(rows):
-        with rows_of_batch(row, 1, rows):
+        with rows_of_batch(row, 1, rows, SEED_OF_STEP):
             parts.append(loss_of(example, model, row_of(example, batch, row)))
 
     assert int(count) == sum(int(part) for _, part in parts)
@@ -165,10 +176,10 @@ def test_the_loss_of_a_batch_is_the_sum_of_its_rows(example: Example, generator:
 def test_dropout_does_not_depend_on_how_a_batch_is_shared_out(example: Example, generator: torch.Generator) -> None:
     model, batch = made(example, generator)
     model.train()
-    together = said(example, model, batch)
+    together = said_of_all(example, model, batch)
     pieces = []
     for first, count in ((0, 1), (1, 3)):
-        with rows_of_batch(first, count, 4):
+        with rows_of_batch(first, count, 4, SEED_OF_STEP):
             pieces.append(said(example, model, {name: t[first : first + count] for name, t in batch.items()}))
 
     torch.testing.assert_close(torch.cat(pieces), together, rtol=0, atol=1e-12)

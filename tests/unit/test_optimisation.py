@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +16,8 @@ from gateline.errors import TrainingError, WorkloadError
 from gateline.manifest import Artifact
 from gateline.tasks import Task
 from gateline.tasks.forecasting import TASK
-from gateline.training import RunSettings
-from gateline.training.learning_rate_finder import find_learning_rate
+from gateline.training import RunSettings, settings_of_weights
+from gateline.training.learning_rate_finder import find_learning_rate, losses_at
 from gateline.training.loop import TrainingLoop
 from gateline.training.optimisation import falls, learning_rate
 from gateline.workload import Workload
@@ -161,3 +161,109 @@ def test_results_do_not_depend_on_who_loads_the_batches(prepared: Artifact, tmp_
 def test_a_batch_has_no_more_parts_than_rows() -> None:
     with pytest.raises(WorkloadError, match="`accumulate` of at most `batch_size`"):
         read_section("training", Training, {"batch_size": 8, "accumulate": 9})
+
+
+@pytest.fixture
+def native() -> Iterator[None]:
+    """Without oneDNN, whose LSTM cannot be trained in float16."""
+    with torch.backends.mkldnn.flags(enabled=False):
+        yield
+
+
+def in_float16(prepared: Artifact, **settings: Any) -> TrainingLoop:
+    """The loop in float16, which a CPU can compute, though slowly: the scaler is the same as on a GPU."""
+    torch.manual_seed(0)
+    network = TASK.build(TASK.Model(hidden_size=5), TASK.shapes(prepared))
+    training = Training(batch_size=64, epochs=2, **settings)
+    return TrainingLoop(cast(Task, TASK), network, training, prepared, 0, torch.device("cpu"), torch.float16)
+
+
+def test_float16_is_clipped_and_stepped_as_if_it_were_not_scaled(prepared: Artifact, native: None) -> None:
+    half, whole = in_float16(prepared, clip_norm=0.05), loop(prepared, clip_norm=0.05)
+    for made in (half, whole):
+        made.train_epoch(None, None, lambda: False)
+
+    for name, value in whole.network.state_dict().items():
+        torch.testing.assert_close(half.network.state_dict()[name], value, rtol=0.1, atol=0.02)
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+def test_a_step_that_overflows_in_float16_is_skipped_and_the_next_one_is_taken(
+    optimiser: str, prepared: Artifact, native: None
+) -> None:
+    made = in_float16(prepared, optimiser=optimiser, learning_rate=1e-3)
+    calls = [0]
+
+    def overflow(gradient: torch.Tensor) -> torch.Tensor:
+        calls[0] += 1
+        return gradient * float("inf") if calls[0] == 1 else gradient
+
+    next(made.network.parameters()).register_hook(overflow)
+    before = made.scaler.get_scale()
+    made.train_epoch(None, None, lambda: False)
+
+    assert made.scaler.get_scale() == before / 2
+    assert all(torch.isfinite(value).all() for value in made.network.state_dict().values())
+
+
+def test_float16_that_always_overflows_is_refused(prepared: Artifact, native: None) -> None:
+    made = in_float16(prepared)
+    next(made.network.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+
+    made.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**-5, backoff_factor=0.5)
+
+    with pytest.raises(TrainingError, match="expected a finite norm of the gradient"):
+        made.train_epoch(None, None, lambda: False)
+
+
+def test_every_step_has_random_numbers_of_its_own_and_its_parts_share_them(
+    prepared: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+    true_loss = TASK.loss
+
+    def watched(network: Any, batch: Any, kind: str, carried: None) -> Any:
+        seeds.append(torch.initial_seed())
+        return true_loss(network, batch, kind, carried)
+
+    monkeypatch.setattr(type(TASK), "loss", lambda _, *asked: watched(*asked))
+    made = loop(prepared, accumulate=2)
+    for _ in range(2):
+        made.train_epoch(None, None, lambda: False)
+        made.keep({"loss": 1.0})
+
+    steps = 2 * len(made.order)
+    assert seeds[0::2] == seeds[1::2]
+    assert len(seeds) == 2 * steps
+    assert len(set(seeds)) == steps
+
+
+def test_the_range_test_at_one_rate_is_an_epoch_of_training(prepared: Artifact) -> None:
+    swept, trained = loop(prepared), loop(prepared)
+    rate = Training().learning_rate
+
+    losses = losses_at(swept, np.full(len(swept.order), rate))
+    told: list[float] = []
+    true_gradients = trained.gradients
+
+    def watched(loaded: Any, rows: int) -> torch.Tensor:
+        facts = true_gradients(loaded, rows)
+        told.append(float(facts[0] / facts[1]))
+        return facts
+
+    trained.gradients = watched  # type: ignore[method-assign]
+    trained.learning_rate = lambda: rate  # type: ignore[method-assign]
+    trained.train_epoch(None, None, lambda: False)
+
+    assert losses == pytest.approx(told, rel=1e-6)
+
+
+def test_more_processes_than_rows_are_refused(prepared: Artifact) -> None:
+    with pytest.raises(WorkloadError, match=r"processes: expected at most training\.batch_size, 64"):
+        settings_of_weights(workload(), RunSettings(1, processes=65))
+
+
+def test_who_loads_the_batches_is_no_setting_of_the_weights() -> None:
+    one, other = (settings_of_weights(workload(training__workers=workers), RunSettings(1)) for workers in (0, 2))
+
+    assert one == other

@@ -210,3 +210,32 @@ def test_an_address_that_cannot_be_used_is_refused(address: str, tmp_path: Path)
     with pytest.raises(WorkloadError, match="--checkpoints: expected") as caught:
         open_store(address, tmp_path / "model", "key")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [{"weights": torch.zeros(2)}, torch.zeros(3), {"key": "k", "state": {}}])
+def test_a_file_that_is_no_checkpoint_is_as_good_as_none(
+    content: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    packed = io.BytesIO()
+    torch.save(content, packed)
+    store.write("last.pt", packed.getvalue())
+
+    assert Checkpoint(store, "k").load() is None
+    assert "starting anew" in caplog.text
+
+
+def test_that_there_are_only_checkpoints_of_other_settings_is_said(
+    prepared: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped(tmp_path / "model", prepared, workload())
+
+    train(workload(training__epochs=1, training__learning_rate=0.5), prepared, tmp_path / "model", RUN)
+
+    assert "starting anew; what is there is of other settings (1)" in caplog.text
+
+
+@pytest.mark.parametrize("address", ["s3://", "", "/proc/nowhere/checkpoints"])
+def test_an_address_without_a_place_is_refused(address: str, tmp_path: Path) -> None:
+    with pytest.raises(WorkloadError, match="--checkpoints: expected a folder"):
+        open_store(address, tmp_path / "model", "key")

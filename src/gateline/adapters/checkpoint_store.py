@@ -36,9 +36,23 @@ def open_store(address: str, model: Path, key: str) -> CheckpointStore:
     """
     if address == BESIDE:
         return beside(model, key)
+    place = urlsplit(address)
+    if not (place.netloc or place.path.strip("/")):
+        raise WorkloadError(
+            "--checkpoints", expected="a folder or an address", found=repr(address), do="Name the folder or the bucket"
+        )
     if "://" not in address:
+        try:
+            Path(address).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WorkloadError(
+                "--checkpoints",
+                expected="a folder that can be made",
+                found=f"{address} ({error.strerror})",
+                do="Name another one",
+            ) from error
         return FolderStore(Path(address) / key)
-    if urlsplit(address).password:
+    if place.password:
         raise WorkloadError(
             "--checkpoints",
             expected="an address without a password",
@@ -96,8 +110,12 @@ class AddressStore:
         def write() -> None:
             self._file_system.makedirs(self._path, exist_ok=True)
             draft = f"{self._path}/{name}.tmp"
-            self._file_system.pipe_file(draft, content)
-            self._file_system.mv(draft, f"{self._path}/{name}")
+            try:
+                self._file_system.pipe_file(draft, content)
+                self._file_system.mv(draft, f"{self._path}/{name}")
+            except Exception:
+                self._file_system.rm_file(draft)
+                raise
 
         def put() -> None:
             self._file_system.pipe_file(f"{self._path}/{name}", content)
@@ -125,6 +143,18 @@ class AddressStore:
                 return
 
         self._tried(clear)
+
+    def others(self) -> int:
+        """Count the folders beside this one."""
+
+        def count() -> int:
+            try:
+                around = self._file_system.ls(self._path.rpartition("/")[0], detail=False)
+            except FileNotFoundError:
+                return 0
+            return sum(str(path).rstrip("/") != self._path for path in around)
+
+        return self._tried(count)
 
     def _tried(self, action: Callable[[], T]) -> T:
         for attempt in range(1, MAX_TRIES + 1):

@@ -57,7 +57,9 @@ def run_step(
         if error.errno not in PATH_ERRORS:
             raise
         place, found = error.filename or "output", PATH_ERRORS[error.errno]
-        return refuse(f"{place}: expected a place to read or write; found {found}. Correct the path or its rights.")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        do = "Make room and run the same command again" if full else "Correct the path or its rights"
+        return refuse(f"{place}: expected a place to read or write; found {found}. {do}.")
     finally:
         signal.signal(signal.SIGTERM, before)
     return EXIT_DONE

@@ -28,7 +28,17 @@ def joined_processes(asked: int) -> int:
     Raises:
         WorkloadError: torchrun started another number than was asked for.
     """
-    started = int(os.environ.get("WORLD_SIZE", "0"))
+    try:
+        started = int(os.environ.get("WORLD_SIZE", "0"))
+        if started > 1:
+            int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    except (KeyError, ValueError) as error:
+        raise WorkloadError(
+            "WORLD_SIZE, RANK, LOCAL_RANK",
+            expected="numbers, as torchrun sets them",
+            found=f"{type(error).__name__}: {error}",
+            do="Start with torchrun, or unset them",
+        ) from error
     if started and asked not in (1, started):
         raise WorkloadError(
             "--processes",
@@ -81,7 +91,9 @@ def start_processes(module: str, argv: Sequence[str], count: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # each process says itself what is wrong
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # each process says itself what is wrong
     settings = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,6 +49,9 @@ class CheckpointStore(Protocol):
     def clear(self) -> None:
         """Remove everything of this run."""
 
+    def others(self) -> int:
+        """Count the runs of other data, settings or code whose checkpoints lie beside."""
+
 
 class FolderStore:
     """Checkpoints in a local folder.
@@ -75,9 +80,13 @@ class FolderStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         draft = self.folder / f"{name}.tmp"
         try:
-            draft.write_bytes(content)
-        except OSError:
+            with draft.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # else the name may reach the disk before the content, and a crash come between
+        except OSError as error:
             draft.unlink(missing_ok=True)
+            error.filename = error.filename or str(draft)  # a full disk does not say where
             raise
         draft.replace(self.folder / name)
 
@@ -88,6 +97,12 @@ class FolderStore:
     def clear(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self._all_of_it, ignore_errors=True)
+
+    def others(self) -> int:
+        """Count the folders beside this one that hold a checkpoint."""
+        around = self.folder.parent
+        beside = [path for path in around.iterdir() if path != self.folder] if around.is_dir() else []
+        return sum((path / LAST).is_file() for path in beside)
 
 
 class Checkpoint:
@@ -131,6 +146,11 @@ class Checkpoint:
         """
         content = self._read(LAST)
         if content is None:
+            if others := self.store.others():
+                log.warning("%s: starting anew; what is there is of other settings (%d).", self.store.place, others)
+            return None
+        if content.keys() != {"key", "best_epoch", "state"}:
+            log.warning("%s/%s is no checkpoint of a training; starting anew.", self.store.place, LAST)
             return None
         if content["key"] != self.key:
             raise ArtifactError(
@@ -154,11 +174,13 @@ class Checkpoint:
         if content is None:
             return None
         try:
-            value: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch says at length what the line below says in short
+                value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except Exception as error:  # noqa: BLE001  torch raises many kinds for damaged files
             log.warning("%s/%s is damaged (%s); starting anew.", self.store.place, name, type(error).__name__)
             return None
-        return value
+        return value if isinstance(value, dict) else {}
 
 
 def _best(epoch: int) -> str:

@@ -53,12 +53,12 @@ def find_learning_rate(
     """
     rates = np.geomspace(lowest, highest, steps)
     with training_loop(workload, prepared, run) as loop:
-        losses = _losses(loop, rates)
+        losses = losses_at(loop, rates)
     smoothed = _smoothed(losses)
     return RateSweep(rates[: len(smoothed)], smoothed, float(rates[int(np.argmin(smoothed))] / MARGIN))
 
 
-def _losses(loop: TrainingLoop, rates: np.ndarray) -> list[float]:
+def losses_at(loop: TrainingLoop, rates: np.ndarray) -> list[float]:
     """Take one step with each rate, over the first epoch's batches and again from its first; give the losses before them."""
     losses: list[float] = []
     loop.network.train()
@@ -66,9 +66,10 @@ def _losses(loop: TrainingLoop, rates: np.ndarray) -> list[float]:
         steps = range(min(len(loop.order), len(rates) - len(losses)))
         loaded = loop.load_parts(steps)
         for loop.step in steps:
-            facts = loop.gradients(loaded)
+            rows = len(loop.order.batch(loop.epoch, loop.step))
+            facts = loop.gradients(loaded, rows)
             try:
-                loop.update(facts, float(rates[len(losses)]))
+                loop.update(facts, rows, float(rates[len(losses)]))
                 loop.refuse_if_not_finite()
             except TrainingError:
                 if not losses:

@@ -42,7 +42,8 @@ READ_EVERY = {"cpu": 1, "cuda": 20}
 """Steps between two looks at the loss; looking waits for the device, which on a CPU costs nothing."""
 TELL_EVERY = 10  # steps
 SAVE_EVERY_SECONDS = 300.0
-SCORING_BATCH = 512  # rows at a time where no gradients are kept
+SMALLEST_SCALE = 2.0**-14
+"""float16 gradients that are still no numbers when scaled by this never will be."""
 DEVICE_SHARE = 0.5
 """Of the free memory of a device, how much the data may take; the rest is for weights and activations."""
 
@@ -85,6 +86,9 @@ class TrainingLoop:
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimiser = make_optimiser(network, training)
         self.scaler = torch.amp.GradScaler(device.type, enabled=autocast_type == torch.float16)
+        self.scaler.scale(
+            torch.zeros((), device=device)
+        )  # makes its scale, also in a process whose first share is empty
         self.average = WeightAverage(network, training.weight_average) if training.weight_average else None
         self.read_every = READ_EVERY.get(device.type, 1)
         self.history: list[dict[str, float]] = []
@@ -119,51 +123,58 @@ class TrainingLoop:
         for record in self.history:
             tell_all(on_epoch, record)
         while not self.finished():
-            began, taken_before = time.monotonic(), self.step
-            self.train_epoch(checkpoint, on_step, stop)
-            rows = self._rows_of_steps(taken_before)
+            began = time.monotonic()
+            rows = self.train_epoch(checkpoint, on_step, stop)
             seconds = time.monotonic() - began
             self.keep(self.validate())
             self.save(checkpoint)
             tell_all(on_epoch, {**self.history[-1], **measured(rows, seconds, self.device)})
 
-    def train_epoch(self, checkpoint: Checkpoint | None, on_step: OnStep | None, stop: Stop) -> None:
-        """Take the optimiser steps that this epoch still needs, one per batch."""
+    def train_epoch(self, checkpoint: Checkpoint | None, on_step: OnStep | None, stop: Stop) -> int:
+        """Take the optimiser steps that this epoch still needs, one per batch; return the rows of all of them."""
         self.network.train()
-        steps = len(self.order)
+        steps, taken = len(self.order), 0
+        no_flags = torch.zeros(2, device=self.device)
         loaded = self.load_parts(range(self.step, steps))
         while self.step < steps:
-            due = checkpoint is not None and time.monotonic() - self.saved_at > SAVE_EVERY_SECONDS
-            self.optimiser.zero_grad(set_to_none=True)
-            facts = self.gradients(loaded)  # loss, elements, and flags of this process
-            flags = torch.tensor([float(stop()), float(due)], device=self.device)
+            # Making a flag on a device and reading one wait for it, so neither is done at every step there.
+            looking = (self.step + 1) % self.read_every == 0 or self.step + 1 == steps
+            rows = len(self.order.batch(self.epoch, self.step))
+            facts = self.gradients(loaded, rows)  # loss and elements of this process
+            flags = self._flags(checkpoint, stop) if looking else no_flags
             facts = self.added_up(torch.cat([facts, flags]), checkpoint)
-            self.update(facts, self.learning_rate())
-            self.step += 1
-            if self.step % self.read_every == 0 or self.step == steps:
+            self.update(facts, rows, self.learning_rate())
+            self.step, taken = self.step + 1, taken + rows
+            if looking:
                 self.refuse_if_not_finite()
-                _, _, stops, saves = facts.tolist()
+                loss, elements, stops, saves = facts.tolist()
                 if stops or saves:
                     self.save(checkpoint)
                 if stops:
                     raise Preempted("a request to stop")
-            if on_step and (self.step % TELL_EVERY == 0 or self.step == steps):
-                on_step(self.step, steps, float(facts[0] / facts[1]))
+                if on_step and (self.step % TELL_EVERY == 0 or self.step == steps):
+                    on_step(self.step, steps, loss / elements)
+        return taken
 
-    def gradients(self, loaded: Iterator[Any]) -> torch.Tensor:
-        """Add up the gradients of our parts of the batch, as of the loss summed over it and divided by its rows.
+    def gradients(self, loaded: Iterator[Any], rows: int) -> torch.Tensor:
+        """Compute the gradients of our parts of a batch, as of the loss summed over it and divided by its rows.
+
+        Args:
+            loaded: our parts, see `load_parts`.
+            rows: of the whole batch.
 
         Returns:
             float32 (2,): the summed loss and the number of elements in it, of our parts.
         """
+        self.optimiser.zero_grad(set_to_none=True)
         facts = torch.zeros(2, device=self.device)
-        rows = len(self.order.batch(self.epoch, self.step))
+        seed = seed_of(self.seed, self.epoch, self.step)
         for place, (first, last) in enumerate(self._parts(rows)):
             if first == last:
                 continue
             batch = next(loaded).to(self.device)
-            torch.manual_seed(seed_of(self.seed, self.epoch, self.step))
-            with rows_of_batch(first, last - first, rows), self._autocast():
+            torch.manual_seed(seed)
+            with rows_of_batch(first, last - first, rows, seed), self._autocast():
                 total, count, carried = self.task.loss(self.network, batch, self.training.loss, self.carried[place])
             self.scaler.scale(total / rows).backward()
             self.carried[place] = detached(carried)
@@ -189,15 +200,18 @@ class TrainingLoop:
                 yield from (rows[first:last] for first, last in self._parts(len(rows)) if first < last)
 
         epoch = self.epoch
-        on_cuda = self.device.type == "cuda" and getattr(self.train_set, "device", None) != self.device
-        return iter(load(self.train_set, parts(), workers=self.training.workers, pin_memory=on_cuda))
+        return iter(load(self.train_set, parts(), workers=self.training.workers, pin_memory=self.device.type == "cuda"))
 
-    def update(self, facts: torch.Tensor, rate: float) -> None:
+    def update(self, facts: torch.Tensor, rows: int, rate: float) -> None:
         """Take the step: unscale, divide by the elements of the whole batch, clip, and let the optimiser go.
 
         A step whose loss or gradient is no number leaves the weights alone.
+
+        Args:
+            facts: float32 (2 or more,), loss and elements of the whole batch.
+            rows: of the whole batch.
+            rate: learning rate.
         """
-        rows = len(self.order.batch(self.epoch, self.step))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.scaler.unscale_(self.optimiser)
@@ -229,6 +243,8 @@ class TrainingLoop:
     def refuse_if_not_finite(self) -> None:
         """Stop where the loss or the norm of the gradient is no number; nothing of it was stepped on or saved."""
         step, loss, norm = self.fault.tolist()
+        if not step and self.scaler.is_enabled() and self.scaler.get_scale() < SMALLEST_SCALE:
+            step, loss, norm = self.step, 0.0, math.nan
         if not step:
             return
         name, value = ("norm of the gradient", norm) if math.isfinite(loss) else ("loss", loss)
@@ -354,8 +370,10 @@ class TrainingLoop:
         cuts = [part_of(last - first, place, self.training.accumulate) for place in range(self.training.accumulate)]
         return [(first + begin, first + end) for begin, end in cuts]
 
-    def _rows_of_steps(self, first: int) -> int:
-        return sum(len(self.order.batch(self.epoch, step)) for step in range(first, self.step))
+    def _flags(self, checkpoint: Checkpoint | None, stop: Stop) -> torch.Tensor:
+        """Say whether this process wants all to stop, and whether it wants all to save: float32 (2,)."""
+        due = checkpoint is not None and time.monotonic() - self.saved_at > SAVE_EVERY_SECONDS
+        return torch.tensor([float(stop()), float(due)], device=self.device)
 
     def _placed(self, dataset: Any) -> Any:
         """Move a data set to the device once, where there is one and the data fit beside everything else."""

@@ -23,9 +23,13 @@ def make_optimiser(network: nn.Module, training: Training) -> torch.optim.Optimi
     ]
     groups = [group for group in groups if group["params"]]
     if training.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=training.learning_rate, momentum=0.9, fused=True)
+        sgd = torch.optim.SGD(groups, lr=training.learning_rate, momentum=training.momentum, fused=True)
+        for parameter in network.parameters():
+            # Else the kernel makes them of whatever memory holds, and keeps that when it skips the first step.
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[training.optimiser]
-    return kind(groups, lr=training.learning_rate, fused=True)
+    return kind(groups, lr=training.learning_rate, betas=training.betas, fused=True)
 
 
 def learning_rate(training: Training, step: int, steps_per_epoch: int, scores: Sequence[float]) -> float:
@@ -92,6 +96,9 @@ class WeightAverage:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        for module in self.network.modules():
+            if isinstance(module, nn.RNNBase):
+                module.flatten_parameters()  # a copy is no longer the one buffer that cuDNN wants
         self.decay = decay
         self.updates = 0
 

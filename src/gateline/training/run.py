@@ -46,7 +46,9 @@ class RunSettings:
                 "seed", expected="a whole number from 0 to 2^63 - 1", found=str(self.seed), do="Correct params.yaml"
             )
         if self.processes < 1:
-            raise WorkloadError("processes", expected="1 or more", found=str(self.processes), do="Correct params.yaml")
+            raise WorkloadError(
+                "processes", expected="1 or more", found=str(self.processes), do="Correct the flag, or params.yaml"
+            )
 
 
 def train(
@@ -164,11 +166,18 @@ def settings_of_weights(workload: Workload, run: RunSettings) -> dict[str, Json]
         )
     model = workload.section("model", task.Model)
     task.check_training(model, training)
+    if run.processes > training.batch_size:
+        raise WorkloadError(
+            "processes",
+            expected=f"at most training.batch_size, {training.batch_size}, so that each has rows",
+            found=str(run.processes),
+            do="Ask for fewer",
+        )
     device, autocast_type = configure_process(run.device, run.precision)
     return {
         "task": task.name,
         "model": model.model_dump(mode="json"),
-        "training": training.model_dump(mode="json"),
+        "training": training.model_dump(mode="json", exclude={"workers"}),  # who loads a batch does not change it
         "seed": run.seed,
         "device": device.type,
         "precision": str(autocast_type).removeprefix("torch."),

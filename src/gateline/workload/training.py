@@ -77,6 +77,10 @@ class Training(Section):
     """The largest that the schedule reaches."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """On weight matrices only; biases are left alone."""
+    momentum: Share = 0.9
+    """Of sgd."""
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    """Of adam and adamw: decay of the moving averages of the gradient and of its square."""
     schedule: Schedule = Cosine()
     """constant, cosine, one_cycle, step or plateau; all but one_cycle come after `warm_up`."""
     warm_up: Share = 0.0
