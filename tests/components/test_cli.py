@@ -206,6 +206,14 @@ BREAKS = {
         lambda text: text.replace("intervals: []", "intervals: [0.999]"),
         "at least 999 validation windows with a target",
     ),
+    "something to monitor that is not computed": (
+        lambda text: text.replace("  loss: absolute", "  loss: absolute\n  monitor: rmsee"),
+        "training.monitor: expected something that the task computes; found 'rmsee'",
+    ),
+    "a choice that is no cell": (
+        lambda text: text.replace("model.attention: {choices: [none, dot]}", "model.cell: {choices: [lstm, gruu]}"),
+        "search.settings.model.cell: expected the name of a cell; found 'gruu'. Did you mean 'gru'?",
+    ),
     "no YAML": (lambda text: text + "\n  - [", "expected YAML"),
 }
 
@@ -338,7 +346,7 @@ def test_a_workload_without_a_search_is_ready_all_the_same(project: Path) -> Non
     checked = gateline(project, "check", "load")
     assert checked.returncode == 0, checked.stderr
     assert "gateline tune" not in checked.stdout
-    assert_refused(gateline(project, "tune", "load", "--trials", "3"), "expected a section `search`; found none")
+    assert_refused(gateline(project, "tune", "load", "--trials", "3"), "docs/tune.md shows one")
 
 
 def test_tune_refuses_before_anything_is_computed(tunable: Path) -> None:

@@ -269,16 +269,19 @@ def test_a_hopeless_trial_is_pruned_and_a_repeated_one_is_not_trained_again(fold
 def test_settings_that_diverge_or_that_no_model_can_have_fail_and_the_search_goes_on(
     folder: Path, prepared: Path
 ) -> None:
-    settings = {"training.learning_rate": {"choices": [0.02, 1e20]}, "model.cell": {"choices": ["lstm", "lsttm"]}}
+    settings = {
+        "training.learning_rate": {"choices": [0.02, 1e20]},
+        "model.decoder": {"choices": ["recurrent", "linear"]},
+    }
     search = {"settings": settings, "sampler": {"kind": "random", "seed": 3}, "pruner": {"kind": "none"}}
     outcome, said = run(problem_of(prepared, search=search, training__learning_rate=0.02), folder, 6)
     reasons = {result.reason.split(":")[0].split(",")[0]: result for result in outcome.results if result.reason}
     assert len(outcome.results) == 6
     assert any("finite" in result.reason for result in outcome.results), said
-    assert any("lsttm" in result.reason for result in outcome.results), said
+    assert any("`attention: none` where no decoder" in result.reason for result in outcome.results), said
     assert all(result.state == "failed" and result.value is None for result in reasons.values())
     assert outcome.best is not None
-    assert outcome.best.settings["model.cell"] == "lstm"
+    assert outcome.best.settings["model.decoder"] == "recurrent"
     _, nested = runs_of(outcome.problem)
     failed = [runs[0] for runs in nested.values() if runs[0].info.status == "FAILED"]
     assert len(failed) == sum(result.state == "failed" for result in outcome.results)

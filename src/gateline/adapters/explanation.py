@@ -17,6 +17,7 @@ from typing import Any
 
 from gateline.adapters.ingestion import ingest
 from gateline.adapters.project import WORKLOADS, Project
+from gateline.adapters.settings_check import check_settings
 from gateline.errors import ArtifactError, WorkloadError, examples
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.readout import read_out
@@ -158,7 +159,7 @@ def _check_together(workload: Workload, task: Task, sections: _Sections) -> None
             do="Put it in quotes",
         )
     task.check(sections.schema, sections.preprocess, sections.evaluation, sections.gates)
-    task.check_training(sections.model, sections.training)
+    check_settings(workload, sections.preprocess, sections.searched)
 
 
 def _unquoted_times(value: Any, place: str = "") -> Iterator[str]:

@@ -78,6 +78,9 @@ class Task(Protocol):
     def check_training(self, model: Any, training: Training) -> None:
         """Refuse settings of the network and of its training that do not fit together."""
 
+    def check_network(self, model: Any, preprocess: Any) -> None:
+        """Refuse a network that does not fit what preprocess will make, before it is made."""
+
     def check_data(self, model: Any, prepared: Artifact) -> None:
         """Refuse, before the first step, a network that could not be finished with these data."""
 

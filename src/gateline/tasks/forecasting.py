@@ -185,6 +185,16 @@ class Forecasting:
                 do=f"Say `loss: {PINBALL}`" if model.quantiles else "Name quantiles, or another loss",
             )
 
+    def check_network(self, model: ForecasterSettings, preprocess: ForecastingPreprocess) -> None:
+        """Refuse a network that does not fit the windows, whatever their features.
+
+        Raises:
+            WorkloadError: a segment or the lags of the ridge path do not fit the lookback.
+        """
+        windows = preprocess.windows
+        with torch.device("meta"):  # the network says what it refuses, and no memory is taken
+            build_forecaster(Shapes(2, 1, 1, windows.lookback, windows.horizon), model)
+
     def check_data(self, model: ForecasterSettings, prepared: Artifact) -> None:
         """Refuse intervals that the validation part is too short for; `finish` would, when all training is done.
 

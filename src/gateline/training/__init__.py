@@ -7,6 +7,6 @@ checkpoints.py   what a stopped run needs to go on
 learning_rate_finder.py   the range test
 """
 
-from gateline.training.run import RunSettings, beside, help_train, key_of, settings_of_weights, train
+from gateline.training.run import RunSettings, beside, help_train, key_of, read_settings, settings_of_weights, train
 
-__all__ = ["RunSettings", "beside", "help_train", "key_of", "settings_of_weights", "train"]
+__all__ = ["RunSettings", "beside", "help_train", "key_of", "read_settings", "settings_of_weights", "train"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -149,14 +150,14 @@ def beside(folder: Path, key: str) -> FolderStore:
     return FolderStore(around / key[:KEY_LENGTH], around)
 
 
-def settings_of_weights(workload: Workload, run: RunSettings) -> dict[str, Json]:
-    """Say what shapes the weights beside the data and the code, with defaults filled in and `auto` decided.
+def read_settings(workload: Workload) -> tuple[Any, Training]:
+    """Read the sections `model` and `training`, and see that they fit together.
 
     Raises:
-        WorkloadError: a section cannot be used, or the device is not there.
+        WorkloadError: a section cannot be used, or the task does not compute what it asks for.
     """
     task = task_named(workload.task)
-    training = workload.section("training", Training)
+    model, training = workload.section("model", task.Model), workload.section("training", Training)
     if training.monitor not in task.monitors:
         raise WorkloadError(
             "training.monitor",
@@ -164,8 +165,17 @@ def settings_of_weights(workload: Workload, run: RunSettings) -> dict[str, Json]
             found=repr(training.monitor),
             do=did_you_mean(training.monitor, task.monitors),
         )
-    model = workload.section("model", task.Model)
     task.check_training(model, training)
+    return model, training
+
+
+def settings_of_weights(workload: Workload, run: RunSettings) -> dict[str, Json]:
+    """Say what shapes the weights beside the data and the code, with defaults filled in and `auto` decided.
+
+    Raises:
+        WorkloadError: a section cannot be used, or the device is not there.
+    """
+    model, training = read_settings(workload)
     if run.processes > training.batch_size:
         raise WorkloadError(
             "processes",
@@ -175,7 +185,7 @@ def settings_of_weights(workload: Workload, run: RunSettings) -> dict[str, Json]
         )
     device, autocast_type = configure_process(run.device, run.precision)
     return {
-        "task": task.name,
+        "task": workload.task,
         "model": model.model_dump(mode="json"),
         "training": training.model_dump(mode="json", exclude={"workers"}),  # who loads a batch does not change it
         "seed": run.seed,

@@ -147,6 +147,13 @@ def read_search(workload: Workload, model: type[Section]) -> tuple[Search, tuple
         WorkloadError: there is no such section or setting, the setting cannot take one of the values, or the present
             value is none of them, so that it could not be compared.
     """
+    if "search" not in workload.sections:
+        raise WorkloadError(
+            f"{workload.place}: search",
+            expected="a section `search`, which says what may be tried",
+            found="none",
+            do="Add it; docs/tune.md shows one",
+        )
     search = workload.section("search", Search)
     kinds: dict[str, type[Section]] = {"model": model, "training": Training}
     present = {name: workload.section(name, kind).model_dump(mode="json") for name, kind in kinds.items()}

@@ -25,6 +25,7 @@ from gateline.adapters.search.study import Problem, best_trial, default_storage,
 from gateline.adapters.search.trial import Result, result_of
 from gateline.adapters.search.tuned_file import Destination, write_tuned
 from gateline.adapters.search.worker import Place, Say, do_trials, do_trials_in_processes
+from gateline.adapters.settings_check import check_settings
 from gateline.errors import UnreachableError, WorkloadError
 from gateline.manifest import open_artifact
 from gateline.tasks import task_named
@@ -77,9 +78,11 @@ class Tuning:
     ) -> None:
         self.project, self.path = project, project.resolve(reference)
         self.workload = Workload.read(self.path)
-        self.search, self.dimensions = read_search(self.workload, task_named(self.workload.task).Model)
+        task = task_named(self.workload.task)
+        self.search, self.dimensions = read_search(self.workload, task.Model)
         self.run_settings = _run_settings(project)
         settings_of_weights(self.workload, self.run_settings)
+        check_settings(self.workload, self.workload.section("preprocess", task.Preprocess), self.dimensions)
         self.to = Destination(
             output.resolve() if output else project.workload_path(f"{self.workload.name}_tuned"), force
         )
