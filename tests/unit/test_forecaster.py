@@ -156,6 +156,19 @@ def test_window_normalisation_is_undone_exactly(settings: dict[str, Any], rng: n
         torch.testing.assert_close(there.std(dim=1, correction=0), torch.ones(5).double(), rtol=0, atol=1e-4)
 
 
+def test_revin_divides_by_the_root_of_the_variance_plus_epsilon() -> None:
+    """Equation 2 of the paper; where a window hardly varies it matters what epsilon is added to."""
+    normalisation = WindowNormalisation(ForecasterSettings(normalisation="revin")).double()
+    values = torch.tensor([[1.0, 1.002, 0.998, 1.0], [7.0, 7.0, 7.0, 7.0], [0.0, 300.0, -300.0, 0.0]]).double()
+    variance = values.numpy().var(axis=1, keepdims=True)
+
+    level = normalisation.level(values, torch.ones(3, 4).double())
+
+    expected = (values.numpy() - values.numpy().mean(axis=1, keepdims=True)) / np.sqrt(variance + 1e-5)
+    np.testing.assert_allclose(normalisation(values, level).numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(level.scale.numpy(), np.sqrt(variance + 1e-5), rtol=1e-6)
+
+
 def test_what_is_missing_does_not_count_for_the_level_of_a_window(rng: np.random.Generator) -> None:
     normalisation = WindowNormalisation(ForecasterSettings(normalisation="revin")).double()
     values = torch.from_numpy(rng.normal(50, 9, (3, LOOKBACK)))

@@ -120,6 +120,15 @@ def test_a_bucketed_batch_stays_within_the_budget_and_leaves_no_row_out(
     assert first_lengths != sorted(first_lengths)  # short and long batches are mixed
 
 
+def test_rows_of_a_bucket_meet_others_in_the_next_epoch(seed: int) -> None:
+    """One length, so one bucket: what changes between epochs is who shares a batch, not only when a batch comes."""
+    order = BucketedOrder(np.full(200, 5), 50, seed)
+    first, second = ({frozenset(order.batch(epoch, step).tolist()) for step in range(len(order))} for epoch in (0, 1))
+
+    assert len(first) == len(second) == 20
+    assert len(first & second) <= 1
+
+
 def test_buckets_pad_less_than_a_fifth_of_what_random_batches_pad(rng: np.random.Generator) -> None:
     lengths = np.minimum(rng.geometric(0.02, size=5000), 400)
 
