@@ -7,6 +7,9 @@ from typing import Self
 
 import torch
 
+SCORING_BATCH = 512
+"""Rows at a time where no gradients are kept."""
+
 
 @dataclass(frozen=True)
 class Batch:

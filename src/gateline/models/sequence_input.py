@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gateline.cells import cell_named, cell_names
+from gateline.cells._padding import is_padding
 from gateline.errors import WorkloadError
 from gateline.models.stack import Probability, Size, Stack, StackSettings, StackState
 from gateline.models.tokens import TokenEmbedding
@@ -121,6 +122,4 @@ def require_cell(name: str, *, reads_pictures: bool) -> None:
 
 def real_steps(lengths: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
     """Mark the steps of `like` (B, T, ...) within the length of their row: bool (B, T), or None for all."""
-    if lengths is None:
-        return None
-    return torch.arange(like.shape[1], device=like.device) < lengths[:, None]
+    return None if lengths is None else ~is_padding(like, lengths)

@@ -16,8 +16,9 @@ import torch
 from pydantic import model_validator
 from torch import nn
 
+from gateline.cells._padding import is_padding, without_padding
 from gateline.losses import at_least_float32
-from gateline.models.sequence_input import DropoutSettings, SequenceDropout, real_steps, require_cell
+from gateline.models.sequence_input import DropoutSettings, SequenceDropout, require_cell
 from gateline.models.stack import Size, Stack
 
 
@@ -96,7 +97,7 @@ class Stacking(nn.Module):
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Join: (B, T, M), lengths (B,) -> (B, ceil(T / R), M * R), lengths (B,)."""
-        x = nn.functional.pad(only_real(x, lengths), (0, 0, 0, -x.shape[1] % self.factor))
+        x = nn.functional.pad(without_padding(x, is_padding(x, lengths)), (0, 0, 0, -x.shape[1] % self.factor))
         return x.reshape(len(x), -1, self.output_size), shorter(lengths, self.factor)
 
 
@@ -121,15 +122,9 @@ class Convolutions(nn.Module):
         """Join: (B, T, M), lengths (B,) -> (B, ceil(T / R), channels), lengths (B,)."""
         for layer in self.layers:
             # What a convolution wrote past the end would reach back into the last step of the next.
-            x = torch.relu(layer(only_real(x, lengths).transpose(1, 2)).transpose(1, 2))
+            x = torch.relu(layer(without_padding(x, is_padding(x, lengths)).transpose(1, 2)).transpose(1, 2))
             lengths = shorter(lengths, 2)
         return x, lengths
-
-
-def only_real(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Put 0 past the length of each row of x (B, T, F)."""
-    real = real_steps(lengths, x)
-    return x if real is None else x.masked_fill(~real[:, :, None], 0)
 
 
 def shorter(lengths: torch.Tensor, factor: int) -> torch.Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from gateline.batch import SCORING_BATCH
 from gateline.conformal import Intervals
 from gateline.data.prepared_windows import STATE, open_store, read_windows
 from gateline.data.series_encoding import (
@@ -30,7 +31,6 @@ from gateline.models.forecaster import ForecasterNetwork
 from gateline.models.forecaster.settings import MEDIAN
 from gateline.table import TABLE, Columns, as_frame, read_table
 
-SCORING_BATCH = 512  # windows at a time
 EXAMPLE_SERIES = 2  # series in the example request
 
 

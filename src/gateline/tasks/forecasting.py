@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from gateline.batch import ForecastBatch
+from gateline.batch import SCORING_BATCH, ForecastBatch
 from gateline.conformal import Intervals, require_enough
 from gateline.data.calendar import Calendar
 from gateline.data.inputs import TARGET
@@ -40,7 +40,6 @@ from gateline.workload.section import Section, Span
 if TYPE_CHECKING:
     from gateline.workload.training import Training
 
-SCORING_BATCH = 512  # windows at a time where no gradients are kept
 BASELINES = ("last_value", "seasonal_naive", "seasonal_median", "ridge", "nlinear", "gradient_boosting")
 
 PINBALL = "pinball"
