@@ -19,7 +19,7 @@ import typer
 
 from gateline import __version__
 from gateline.adapters.door import refuse
-from gateline.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TRY_AGAIN, GatelineError
+from gateline.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TRY_AGAIN, ArtifactError, GatelineError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -193,7 +193,15 @@ def learning_rate(
 
     project = Project.find(Path.cwd())
     path = project.resolve(workload)
-    prepared = open_artifact(project.artifacts(path.stem) / "prepared", "prepared")
+    folder = project.artifacts(path.stem) / "prepared"
+    if not folder.exists():
+        raise ArtifactError(
+            folder,
+            expected="the data that preprocess writes",
+            found="none",
+            do=f"Run `dvc repro preprocess@{path.stem}`, or all steps with `gateline run {path.stem}`",
+        )
+    prepared = open_artifact(folder, "prepared")
     run = replace(project.run_settings(), processes=1)
     sweep = find_learning_rate(Workload.read(path, "train"), prepared, run)
     for place in range(0, len(sweep.rates), 10):

@@ -229,6 +229,11 @@ def test_check_refuses_a_broken_workload_in_one_line(project: Path, fault: str) 
     assert_refused(gateline(project, "check", "load"), words)
 
 
+def test_a_learning_rate_is_looked_for_after_preprocess(project: Path) -> None:
+    assert gateline(project, "new", "load", "--from", "load.csv").returncode == 0
+    assert_refused(gateline(project, "learning-rate", "load"), "Run `dvc repro preprocess@load`")
+
+
 def test_a_mistyped_workload_is_guessed(project: Path) -> None:
     for name in ("check", "run", "show"):
         assert_refused(gateline(project, name, "othr"), "Did you mean 'other'?")

@@ -81,3 +81,30 @@ def test_every_cell_can_be_looked_into(cell: str, tmp_path: Path) -> None:
     assert "cell state\nunit" in labels
     assert sum("gate\nunit" in label for label in labels) == {"gru": 2}.get(cell, 3)
     assert "update gate" in caption if cell == "gru" else "forget gate" in caption
+
+
+@pytest.mark.parametrize(
+    ("settings", "says", "leaves_out"),
+    [
+        ({}, "read three test windows. A gate", "segment"),
+        ({"bidirectional": True}, "the one that reads backwards is not drawn. A gate", "segment"),
+        ({"mode": "segment", "segment": 8}, "One step of the cell is a segment of 8 time steps. A gate", "backwards"),
+    ],
+)
+def test_the_caption_says_what_is_drawn(
+    settings: dict[str, object], says: str, leaves_out: str, tmp_path: Path
+) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    model, _ = forecaster(tmp_path / "prepared", **settings)
+    prepared = open_artifact(tmp_path / "prepared", "prepared")
+    origins = read_windows(prepared, "test")[:9]
+    predictions = pd.DataFrame({"target": np.zeros(54), "forecast": np.arange(54.0)})
+    figure, caption = draw_cell_gates(plt, look_inside(model, open_store(prepared), origins, predictions), None)
+    plt.close(figure)
+
+    assert says in caption
+    assert leaves_out not in caption

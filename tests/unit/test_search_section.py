@@ -33,7 +33,7 @@ def dimension(key: str, setting: dict[str, Any], **changes: Any) -> Dimension:
         ("model", {"choices": ["a", "b"]}, "a setting of `model` or `training`"),
         ("preprocess.windows.lookback", {"low": 12, "high": 48}, "each trial reads the same prepared data"),
         ("gates.min_windows", {"low": 12, "high": 48}, "a setting of `model` or `training`"),
-        ("training.learning_rate", {"low": 0.1, "high": 0.01}, "low < high, got 0.1 >= 0.01"),
+        ("training.learning_rate", {"low": 0.1, "high": 0.01}, "low < high; found 0.1 >= 0.01"),
         ("training.learning_rate", {"low": 0.1, "high": 0.1}, "low < high"),
         ("training.learning_rate", {"low": 0.1}, "`low` and `high`, or `choices`"),
         ("training.learning_rate", {"low": 0.1, "high": 1, "choices": [1, 2]}, "either `choices`, or"),

@@ -15,6 +15,7 @@ from gateline.tasks.forecasting import TASK
 from gateline.workload import SECTIONS, SECTIONS_OF_STEP, Workload
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema
+from gateline.workload.search import Search
 from gateline.workload.section import format_span, parse_span
 from gateline.workload.source import Source
 from gateline.workload.training import Training
@@ -198,3 +199,58 @@ def test_the_options_of_a_cell_are_those_that_only_it_has() -> None:
     )
 
     assert workload.section("model", TASK.Model).stack().cell_options == {"num_heads": 3}
+
+
+@pytest.mark.parametrize(
+    ("section", "content", "message"),
+    [
+        (
+            "model",
+            {"hidden_size": 12, "mode": "segment", "segment": 6, "attention": "dot"},
+            "model: expected `attention: none` where no decoder goes step by step; found `attention: dot`. ",
+        ),
+        (
+            "model",
+            {"hidden_size": 12, "mode": "direct", "segment": 6},
+            "model: expected `segment` only with `mode: segment`; found it with `mode: direct`. ",
+        ),
+        (
+            "model",
+            {"hidden_size": 12, "mode": "segment", "segment": 6, "bidirectional": True},
+            "where encoder and decoder are one; found `bidirectional: True`, `mode: segment`. ",
+        ),
+        (
+            "training",
+            {"schedule": "cosinus"},
+            "training.schedule: expected one of constant, cosine, one_cycle, step, plateau; found 'cosinus'. "
+            "Did you mean 'cosine'?",
+        ),
+        (
+            "training",
+            {"schedule": None},
+            "training.schedule: expected a name, or keys with `kind` among them; found null. ",
+        ),
+        (
+            "training",
+            {"schedule": {"every": 5}},
+            "schedule: expected a name, or keys with `kind` among them; found {'every': 5}. ",
+        ),
+        ("training", {"epochs": 0, "patience": 0}, "; found 0 (also look at tiny.yaml: training.patience). "),
+        ("search", {"settings": {}}, "search.settings: expected at least 1 in it; found {}. "),
+        (
+            "search",
+            {"settings": {"a": {"choices": [1, [2]]}}},
+            "search.settings.a.choices.1: expected a valid boolean, or ",
+        ),
+        ("search", {"settings": {"a": {"choices": [1, [2]]}}}, "; found [2]. Correct the workload file."),
+    ],
+)
+def test_a_message_shows_the_values_that_are_wrong_and_no_others(
+    section: str, content: dict[str, Any], message: str
+) -> None:
+    kinds: dict[str, Any] = {"model": TASK.Model, "training": Training, "search": Search}
+    workload = Workload("tiny", "forecasting", "", "tiny.yaml", tiny_workload(**{section: content}))
+
+    with pytest.raises(WorkloadError) as refusal:
+        workload.section(section, kinds[section])
+    assert message in str(refusal.value)

@@ -170,6 +170,11 @@ class Forecaster:
             around = {c: (lower[:, :, k], upper[:, :, k]) for k, c in enumerate(self.intervals.coverages)}
         return WindowForecasts(raw[:, :, self.levels.index(MEDIAN)], quantiles, around)
 
+    @property
+    def bidirectional(self) -> bool:
+        """Whether the encoder also reads from the end."""
+        return self._network.encoder.directions == 2
+
     def trace(self, store: SequenceStore, origins: np.ndarray) -> dict[str, np.ndarray]:
         """Trace the gates and states of the encoder's last cell that reads forwards, while it reads the past of windows.
 

@@ -27,6 +27,7 @@ class Inside:
         target: float64 (W, U), what happened.
         forecast: float64 (W, U).
         traced: gates and cell state by name, each (W, steps, H).
+        bidirectional: whether another cell read the windows from the end, which is not drawn.
     """
 
     titles: list[str]
@@ -34,6 +35,7 @@ class Inside:
     target: np.ndarray
     forecast: np.ndarray
     traced: dict[str, np.ndarray]
+    bidirectional: bool = False
 
 
 def look_inside(forecaster: Forecaster, store: SequenceStore, origins: np.ndarray, predictions: pd.DataFrame) -> Inside:
@@ -63,6 +65,7 @@ def look_inside(forecaster: Forecaster, store: SequenceStore, origins: np.ndarra
         target=target[chosen],
         forecast=forecast[chosen],
         traced={name: part for name, part in traced.items() if name.endswith("_gate") or name == "cell_state"},
+        bidirectional=forecaster.bidirectional,
     )
 
 
@@ -119,8 +122,11 @@ def draw_cell_gates(plt: Any, inside: Inside, unit: str | None) -> tuple[Any, st
             f" Units are ordered by their mean {keeping.replace('_', ' ')}: those that keep the most stand at the top."
         )
     )
+    at_once = past // next(iter(inside.traced.values())).shape[1]
     caption = (
-        "What the last layer of the encoder did while it read three test windows. A gate is between 0, shut, and 1, open; "
+        "What the last layer of the encoder did while it read three test windows"
+        f"{', by its cell that reads forwards; the one that reads backwards is not drawn' if inside.bidirectional else ''}. "
+        f"{f'One step of the cell is a segment of {at_once} time steps. ' if at_once > 1 else ''}A gate is between 0, shut, and 1, open; "
         f"the dotted line is where the forecast begins.{ordered}"
     )
     return figure, caption

@@ -77,7 +77,7 @@ class Split(Section):
         if self.test_until is not None:
             moments.append(self.test_until)
         if moments != sorted(set(moments)):
-            raise ValueError("validate_from < test_from < test_until")
+            raise ValueError(f"validate_from < test_from < test_until, got {' and '.join(map(str, moments))}")
         return self
 
     def parts(self) -> TimeSplit:

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from gateline.errors import WorkloadError, did_you_mean
 from gateline.workload import Workload
-from gateline.workload.section import Section, sections_in
+from gateline.workload.section import Section, refusal_in_words, sections_in
 from gateline.workload.training import Training
 
 SEARCHED = ("model", "training")
@@ -43,14 +43,14 @@ class Setting(Section):
             if self.model_fields_set != {"choices"}:
                 raise ValueError("either `choices`, or `low` and `high`")
             if len(set(map(repr, self.choices))) != len(self.choices) or len(self.choices) < 2:
-                raise ValueError("two or more choices, each once")
+                raise ValueError(f"two or more choices, each once, got {list(self.choices)}")
             return self
         if self.low is None or self.high is None:
             raise ValueError("`low` and `high`, or `choices`")
         if self.low >= self.high:
             raise ValueError(f"low < high, got {self.low} >= {self.high}")
         if self.log and (self.low <= 0 or self.step is not None):
-            raise ValueError("with `log`, low > 0 and no `step`")
+            raise ValueError(f"with `log`, low > 0 and no `step`, got low {self.low} and step {self.step}")
         if self.step is not None and not _on_grid(self.high, self.low, self.step):
             raise ValueError(f"a positive `step` that leads from `low` to `high`, got {self.step}")
         return self
@@ -279,13 +279,8 @@ def _read(place: str, reader: pydantic.TypeAdapter[Any], value: object) -> Any:
     try:
         return reader.dump_python(reader.validate_python(value), mode="json")
     except pydantic.ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        cause = problem.get("ctx", {}).get("error")
-        if isinstance(cause, WorkloadError):
-            raise WorkloadError(place, expected=cause.expected, found=repr(value), do=cause.do) from error
-        message = str(problem["msg"]).removeprefix("Value error, ")
-        expected = message.removeprefix("Input should be ")
-        raise WorkloadError(place, expected=expected, found=repr(value), do="Correct the workload file") from error
+        expected, found, do = refusal_in_words(error.errors(include_url=False))
+        raise WorkloadError(place, expected=expected, found=found, do=do) from error
 
 
 def _on_grid(value: int | float, low: int | float, step: int | float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 
@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainSerialize
 from gateline.errors import WorkloadError, did_you_mean, examples
 
 UNIT_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+LONGEST = 80  # characters of a value in a message
 
 
 class Section(pydantic.BaseModel):
@@ -87,32 +88,72 @@ def read_section(name: str, kind: type[S], value: object) -> S:
     except pydantic.ValidationError as error:
         # A mistyped key makes two: one unknown, one missing. The unknown one says what is meant.
         problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
-        first = problems[0]
-        location = ".".join([name, *(str(part) for part in first["loc"])])
-        others = [".".join([name, *(str(part) for part in problem["loc"])]) for problem in problems[1:]]
+        places = list(dict.fromkeys(_place(problem, value) for problem in problems))
+        first = [problem for problem in problems if _place(problem, value) == places[0]]
+        location, *others = [".".join([name, *map(str, place)]) for place in places]
         more = f" (also look at {examples(others)})" if others else ""
-        if first["type"] == "extra_forbidden":
+        if first[0]["type"] == "extra_forbidden":
+            key = str(places[0][-1])
             raise WorkloadError(
                 location,
                 expected="a key that is known here",
-                found=f"the unknown key {first['loc'][-1]!r}{more}",
-                do=did_you_mean(str(first["loc"][-1]), _known_keys(kind, first["loc"][:-1])),
+                found=f"the unknown key {key!r}{more}",
+                do=did_you_mean(key, _known_keys(kind, places[0][:-1])),
             ) from error
-        cause = first.get("ctx", {}).get("error")
-        if isinstance(cause, WorkloadError):  # a validator that knows which key it is about, and what to do
-            key = cause.where.partition(".")[2]
-            raise WorkloadError(
-                f"{name}.{key}", expected=cause.expected, found=cause.found + more, do=cause.do
-            ) from error
-        expected, found = _in_words(first)
-        raise WorkloadError(location, expected=expected, found=found + more, do="Correct the workload file") from error
+        cause = first[0].get("ctx", {}).get("error")
+        if isinstance(cause, WorkloadError):  # a validator that knows which key it is about
+            location = f"{name}.{cause.where.partition('.')[2]}"
+        expected, found, do = refusal_in_words(first)
+        raise WorkloadError(location, expected=expected, found=found + more, do=do) from error
 
 
-def _in_words(problem: Any) -> tuple[str, str]:
-    if problem["type"] == "missing":
-        return "a value for this key", "none"
-    message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    return message, repr(problem["input"])[:80]
+def _place(problem: Any, value: object) -> tuple[int | str, ...]:
+    """Say where a problem is: of a value that may be one of several types, without the type's name that comes last."""
+    location: tuple[int | str, ...] = problem["loc"]
+    outer: Any = value
+    for part in location[:-1]:
+        try:
+            outer = outer[part]
+        except (LookupError, TypeError):
+            return location
+    of_a_type = location and outer is problem["input"] and problem["type"] not in ("missing", "extra_forbidden")
+    return location[:-1] if of_a_type else location
+
+
+def refusal_in_words(problems: Sequence[Any]) -> tuple[str, str, str]:
+    """Say what was expected of a value, what was found, and what to do, from pydantic's problems with it."""
+    problem, do = problems[0], "Correct the workload file"
+    kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
+    cause = context.get("error")
+    if isinstance(cause, WorkloadError):
+        return cause.expected, cause.found, cause.do
+    if kind == "missing":
+        return "a value for this key", "none", do
+    if kind == "union_tag_invalid":
+        names = re.findall(r"'(\w+)'", context["expected_tags"])
+        return f"one of {', '.join(names)}", repr(context["tag"]), did_you_mean(context["tag"], names)
+    if kind == "union_tag_not_found" or (kind == "model_attributes_type" and value is None):
+        return "a name, or keys with `kind` among them", "null" if value is None else _shown(value), do
+    if kind == "too_short":
+        return f"at least {context['min_length']} in it", _shown(value), do
+    if kind == "value_error":
+        expected, got, found = re.match(r"(.*?)(?:[,;] (got) (.*))?$", str(cause), re.DOTALL).groups()  # type: ignore[union-attr]
+        return expected, found if got else _named(expected, value), do
+    words = [str(each["msg"]).removeprefix("Input should be ") for each in problems]
+    return ", or ".join(dict.fromkeys(words)), _shown(value), do
+
+
+def _named(message: str, value: Any) -> str:
+    """Show those keys of a section that a message names, instead of all of it."""
+    if not isinstance(value, Mapping):
+        return _shown(value)
+    keys = dict.fromkeys(re.findall(r"`(\w+)", message))
+    shown = [f"`{key}: {value[key]}`" if key in value else f"no `{key}`" for key in keys]
+    return ", ".join(shown)[:LONGEST] or "something else"
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:LONGEST]
 
 
 def _known_keys(kind: type[pydantic.BaseModel], location: tuple[int | str, ...]) -> list[str]:

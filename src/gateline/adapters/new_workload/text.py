@@ -321,7 +321,7 @@ model:
   # direct: the encoder reads the past, the decoder writes all steps of the horizon. recursive: it reads its own forecast of
   # the step before. segment, with e.g. `segment: 24`: both read several steps as one, for windows of hundreds of steps.
   mode: direct
-  # A file in gateline/cells, so far: lstm.
+  # lstm, gru (fewer weights), layer_norm_lstm, slstm; each is a file in gateline/cells.
   cell: lstm
   # Numbers that a cell remembers; twice as many are four times as slow, and need more data.
   hidden_size: 64
@@ -348,13 +348,14 @@ def _training(settings: Settings) -> str:
     return f"""\
 # How the weights are found. Seed, device and precision are run-wide, in params.yaml.
 training:
-  # absolute (the median of what may come), squared (the mean) or huber (between the two).
+  # absolute (the median of what may come), squared (the mean), huber (between the two), or pinball for `model.quantiles`.
   loss: absolute
   # adam, adamw or sgd.
   optimiser: adamw
   learning_rate: 0.002
   weight_decay: 0.0001
-  # How the learning rate goes on: constant, cosine or one_cycle.
+  # How the learning rate goes on: constant, cosine, one_cycle, step (a fall every few epochs) or plateau (a fall when the
+  # validation gets no better).
   schedule: cosine
   # Windows in one step of the optimiser.
   batch_size: {batch}
