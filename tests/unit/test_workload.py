@@ -236,6 +236,11 @@ def test_the_options_of_a_cell_are_those_that_only_it_has() -> None:
             "schedule: expected a name, or keys with `kind` among them; found {'every': 5}. ",
         ),
         ("training", {"epochs": 0, "patience": 0}, "; found 0 (also look at tiny.yaml: training.patience). "),
+        (
+            "source",
+            {"licence": "CC0-1.0", "files": [{"name": "a", "sha256": "0" * 64}]},
+            "source.files.0: expected one of `url` and `path`; found no `url`, no `path`. ",
+        ),
         ("search", {"settings": {}}, "search.settings: expected at least 1 in it; found {}. "),
         (
             "search",
@@ -248,7 +253,7 @@ def test_the_options_of_a_cell_are_those_that_only_it_has() -> None:
 def test_a_message_shows_the_values_that_are_wrong_and_no_others(
     section: str, content: dict[str, Any], message: str
 ) -> None:
-    kinds: dict[str, Any] = {"model": TASK.Model, "training": Training, "search": Search}
+    kinds: dict[str, Any] = {"model": TASK.Model, "training": Training, "search": Search, "source": Source}
     workload = Workload("tiny", "forecasting", "", "tiny.yaml", tiny_workload(**{section: content}))
 
     with pytest.raises(WorkloadError) as refusal:

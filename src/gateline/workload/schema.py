@@ -113,5 +113,6 @@ class Schema(Section):
             if name not in self.columns:
                 raise ValueError(f"`{role}` to name one of the columns ({', '.join(self.columns)}), got {name!r}")
         if self.columns[self.time.column].type != "time":
-            raise ValueError(f"type `time` for the time column {self.time.column!r}")
+            found = self.columns[self.time.column].type
+            raise ValueError(f"type `time` for the time column {self.time.column!r}, got `{found}`")
         return self

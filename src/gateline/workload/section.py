@@ -90,7 +90,10 @@ def read_section(name: str, kind: type[S], value: object) -> S:
         problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
         places = list(dict.fromkeys(_place(problem, value) for problem in problems))
         first = [problem for problem in problems if _place(problem, value) == places[0]]
-        location, *others = [".".join([name, *map(str, place)]) for place in places]
+        around = [
+            place for place in places[1:] if place == places[0][: len(place)]
+        ]  # what is in it is wrong, so it is too
+        location, *others = [".".join([name, *map(str, place)]) for place in places if place not in around]
         more = f" (also look at {examples(others)})" if others else ""
         if first[0]["type"] == "extra_forbidden":
             key = str(places[0][-1])
@@ -132,7 +135,7 @@ def refusal_in_words(problems: Sequence[Any]) -> tuple[str, str, str]:
     if kind == "union_tag_invalid":
         names = re.findall(r"'(\w+)'", context["expected_tags"])
         return f"one of {', '.join(names)}", repr(context["tag"]), did_you_mean(context["tag"], names)
-    if kind == "union_tag_not_found" or (kind == "model_attributes_type" and value is None):
+    if kind in ("union_tag_not_found", "model_attributes_type"):
         return "a name, or keys with `kind` among them", "null" if value is None else _shown(value), do
     if kind == "too_short":
         return f"at least {context['min_length']} in it", _shown(value), do
