@@ -37,7 +37,13 @@ def test_step_starts_where_only_its_own_packages_are(
 ) -> None:
     """It gets as far as its workload, and refuses one that is not there in one line."""
     command = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][step]["cmd"]
-    settings = {"--workload": "no_such_file.yaml", "--seed": "7", "--device": "cpu", "--precision": "float32"}
+    settings = {
+        "--workload": "no_such_file.yaml",
+        "--seed": "7",
+        "--device": "cpu",
+        "--precision": "float32",
+        "--processes": "1",
+    }
     flags = re.findall(r"--\w+", command)
     argv = [part for flag in flags for part in (flag, settings.get(flag, str(tmp_path / flag.strip("-"))))]
     done = run_without(ABSENT_IN_IMAGE_OF[step], "-m", f"components.{step}", *argv)
