@@ -33,18 +33,26 @@ TRAINED, CLOSED = "NLinear, trained", "NLinear, closed form"
 def watch(contestant: Contestant, cap: float) -> dict[str, Any]:
     """Follow a contestant until it is below the last level, has trained for `cap` seconds, or has ended."""
     looks: list[dict[str, float]] = []
+    ended = False
     while not looks or (looks[-1]["seconds"] < cap and min(look["mse"] for look in looks) >= LEVELS[-1]):
         try:
             looks.append(contestant.hear())
         except RuntimeError:  # it has ended
             if not looks:
                 raise
+            ended = True
             break
         print(f"{contestant.name}: {looks[-1]}", flush=True)
     contestant.close()
     reached = {str(level): next((look["seconds"] for look in looks if look["mse"] < level), None) for level in LEVELS}
     best = min(looks, key=lambda look: look["mse"])
-    return {"seconds_until": reached, "best": best, "trained_seconds": looks[-1]["seconds"], "looks": looks}
+    return {
+        "seconds_until": reached,
+        "best": best,
+        "ended": ended,
+        "trained_seconds": looks[-1]["seconds"],
+        "looks": looks,
+    }
 
 
 def table(contestants: dict[str, dict[str, Any]]) -> str:
@@ -52,11 +60,16 @@ def table(contestants: dict[str, dict[str, Any]]) -> str:
     rows = []
     for name, found in contestants.items():
         times = [
-            f"{seconds:.1f} s" if seconds is not None else f"not within {found['trained_seconds']:.0f} s"
+            never_or_late(found) if seconds is None else f"{seconds:.1f} s"
             for seconds in found["seconds_until"].values()
         ]
         rows.append((name, *times, f"{found['best']['mse']:.3f} after {found['best']['seconds']:.1f} s"))
     return markdown(("training", *(f"below {level:.2f}" for level in LEVELS), "best seen"), rows)
+
+
+def never_or_late(found: dict[str, Any]) -> str:
+    """Say whether a contestant came to its end, or was stopped."""
+    return "never" if found["ended"] else f"not within {found['trained_seconds']:.0f} s"
 
 
 def main() -> None:
