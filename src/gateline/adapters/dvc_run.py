@@ -5,6 +5,7 @@ DVC hides the exit code of a step behind its own 255, but names it ("exited with
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -35,6 +36,7 @@ LAST_STEP = "register"
 PREPARING_STEP = "preprocess"
 INDENT = "  "  # of what a step says, under the name of the step
 SAYS = "gateline: "  # what begins the one line of a refusal
+SAY_AGAIN_SECONDS: Final = 15.0  # enough for a step to finish what it does and to save
 NOISE = re.compile(
     r"^(> |Updating lock file|Generating lock file|Use `dvc|To track the changes|To enable auto staging|\s*git add |\s*dvc |$)"
 )
@@ -117,12 +119,17 @@ def _repro(root: Path, name: str, say: Callable[[str], None], *flags: str, last:
     for reader in readers:
         reader.start()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    code: int | None
     try:
         code = process.wait()
     except KeyboardInterrupt:
-        # DVC leaves this signal to the step, which says its line and leaves nothing half-written.
-        os.killpg(process.pid, signal.SIGINT)
-        code = process.wait()
+        # DVC leaves this signal to the step, which says its line and leaves nothing half-written. One that comes between two
+        # steps is heard by nobody, so it is said again.
+        code = None
+        while code is None:
+            os.killpg(process.pid, signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(timeout=SAY_AGAIN_SECONDS)
         problems.exit_code = EXIT_TRY_AGAIN
     finally:
         signal.signal(signal.SIGTERM, before)
