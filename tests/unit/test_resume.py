@@ -239,3 +239,25 @@ def test_that_there_are_only_checkpoints_of_other_settings_is_said(
 def test_an_address_without_a_place_is_refused(address: str, tmp_path: Path) -> None:
     with pytest.raises(WorkloadError, match="--checkpoints: expected a folder"):
         open_store(address, tmp_path / "model", "key")
+
+
+def test_where_no_object_store_is_a_file_is_moved_into_place_and_a_failed_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(f"file://{tmp_path}/store", tmp_path / "model", "key")
+    assert isinstance(store, AddressStore)
+    store.write("last.pt", b"old")
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    files = store._file_system
+
+    def lost(*asked: Any, **more: Any) -> None:
+        raise ConnectionError("the store is gone")
+
+    for broken in ("mv", "pipe_file"):
+        with monkeypatch.context() as patch:
+            patch.setattr(type(files), broken, lost)
+            with pytest.raises(UnreachableError, match="ConnectionError: the store is gone"):
+                store.write("last.pt", b"new")
+
+    assert store.read("last.pt") == b"old"
+    assert [path.name for path in (tmp_path / "store" / "key").iterdir()] == ["last.pt"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import time
@@ -113,9 +114,11 @@ class AddressStore:
             try:
                 self._file_system.pipe_file(draft, content)
                 self._file_system.mv(draft, f"{self._path}/{name}")
-            except Exception:
-                self._file_system.rm_file(draft)
-                raise
+            finally:
+                with contextlib.suppress(
+                    Exception
+                ):  # moved away already, or the store is gone: then that is the error to tell
+                    self._file_system.rm_file(draft)
 
         def put() -> None:
             self._file_system.pipe_file(f"{self._path}/{name}", content)
