@@ -1,0 +1,195 @@
+"""Rows at any time, most of their values missing, laid out as the steps of sequences. Nothing here is fitted.
+
+Time is counted in hours since the first row of a series (an admission, a start). Step k of width w covers the hours above
+k w up to (k + 1) w, and the first also hour 0: so whatever stands in a step is known at its end, and a judgement at the end of a
+step reads nothing of the future.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gateline.data.series_encoding import series_names, series_offsets, unix_seconds
+from gateline.errors import DataError, examples
+from gateline.table import Columns, clean
+from gateline.workload.schema import Schema
+
+ROUNDING = 1e-9
+"""Hours: a row at the very end of a step belongs to it, whatever a division leaves in the last bits."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """S series as N steps in all, V columns of observations.
+
+    Args:
+        offsets: int64 (S + 1,), series s stands in steps offsets[s]:offsets[s + 1].
+        end: float64 (N,), hours from the first row of the series to the end of the step.
+        values: float64 (N, V), mean of the observations of a step in raw units, NaN where there is none.
+        observed_at: float64 (N, V), hour of the last observation of a step, NaN where there is none.
+        once: what is the same for a whole series, by column: object or float64 (S,), its first value that is there.
+        keys: the key columns, (S,) each.
+        began: int64 (S,), Unix seconds of the first row.
+        rows: int64 (R,), the step that each row of the table belongs to.
+        order: int64 (R,), the row of the table that each of `rows` speaks of.
+    """
+
+    offsets: np.ndarray
+    end: np.ndarray
+    values: np.ndarray
+    observed_at: np.ndarray
+    once: Mapping[str, np.ndarray]
+    keys: Mapping[str, np.ndarray]
+    began: np.ndarray
+    rows: np.ndarray
+    order: np.ndarray
+
+    @property
+    def num_series(self) -> int:
+        """Number of series S."""
+        return len(self.offsets) - 1
+
+    @cached_property
+    def series(self) -> np.ndarray:
+        """Number of the series of each step: int64 (N,)."""
+        return np.repeat(np.arange(self.num_series), np.diff(self.offsets))
+
+    @cached_property
+    def source(self) -> np.ndarray:
+        """Step in which the value was observed that is the last known at each step, itself included: int64 (N, V), -1 for none."""
+        here = np.where(np.isfinite(self.values), np.arange(len(self.values))[:, None], -1)
+        last = np.maximum.accumulate(here, axis=0)
+        return np.where(last >= self.offsets[:-1][self.series][:, None], last, -1)
+
+    def last_known(self) -> np.ndarray:
+        """Carry every observation forward to the next one of its series: float64 (N, V), NaN before the first."""
+        return np.where(self.source >= 0, np.take_along_axis(self.values, np.maximum(self.source, 0), 0), np.nan)
+
+    def gaps(self) -> np.ndarray:
+        """Say how old the last known values are at the end of each step: float64 (N, V) hours.
+
+        Where nothing has been observed yet, the hours since the first row of the series: so long has it been waited for.
+        """
+        at = np.take_along_axis(self.observed_at, np.maximum(self.source, 0), 0)
+        return self.end[:, None] - np.where(self.source >= 0, at, 0.0)
+
+    def last_in_step(self, values: np.ndarray) -> np.ndarray:
+        """Take the last value that is there of each step of a column of the table: (N,) for (R,), missing where there is none."""
+        ordered = np.asarray(values)[self.order]
+        there = ~pd.isna(ordered)
+        taken = np.full(len(self.end), np.nan if ordered.dtype.kind == "f" else None, dtype=ordered.dtype)
+        taken[self.rows[there]] = ordered[there]  # in order of time, and the last assignment stands
+        return taken
+
+
+def lay_out(
+    frame: pd.DataFrame,
+    schema: Schema,
+    *,
+    columns: Sequence[str],
+    once: Sequence[str] = (),
+    width: timedelta | None = None,
+) -> Steps:
+    """Lay rows out as steps.
+
+    Args:
+        frame: the table in raw units, in any order of rows.
+        schema: columns, keys and time.
+        columns: V columns of observations.
+        once: columns that are the same for a whole series.
+        width: of a step; None makes each row one.
+
+    Raises:
+        DataError: a time stamp or a key is missing, a time stamp stands twice in a series, or a column of `once` changes within
+            a series.
+    """
+    table = clean(frame, schema)
+    names, order = _in_order(table, schema)
+    seconds = unix_seconds(table[_time(schema)])[order]
+    bounds = series_offsets(names[order])  # (S + 1,) in rows
+    number = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))  # (R,)
+    _refuse_twice(names[order], number, seconds, schema)
+    hours = (seconds - seconds[bounds[:-1]][number]) / 3600
+    hour = None if width is None else width.total_seconds() / 3600
+    if hour is None:
+        place = np.arange(len(number)) - bounds[:-1][number]
+    else:
+        place = np.maximum(np.ceil(hours / hour - ROUNDING).astype(np.int64) - 1, 0)
+    lengths = place[bounds[1:] - 1] + 1  # rows are in order of time
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    rows = offsets[number] + place
+    of_series = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+    end = hours if hour is None else (of_series + 1) * hour
+    values = np.full((int(offsets[-1]), len(columns)), np.nan)
+    observed_at = values.copy()
+    for column, name in enumerate(columns):
+        read = np.asarray(table[name], dtype=np.float64)[order]
+        there = np.isfinite(read)
+        count = np.bincount(rows[there], minlength=len(values))
+        total = np.bincount(rows[there], weights=read[there], minlength=len(values))
+        values[count > 0, column] = total[count > 0] / count[count > 0]
+        observed_at[rows[there], column] = hours[there]
+    return Steps(
+        offsets=offsets,
+        end=end,
+        values=values,
+        observed_at=observed_at,
+        once={name: _first(table[name], order, number, bounds, name, names[order]) for name in once},
+        keys={key: np.asarray(table[key])[order][bounds[:-1]] for key in schema.keys},
+        began=seconds[bounds[:-1]],
+        rows=rows,
+        order=order,
+    )
+
+
+def _time(schema: Schema) -> str:
+    return schema.time.column
+
+
+def _in_order(table: Columns, schema: Schema) -> tuple[np.ndarray, np.ndarray]:
+    """Name the series of each row, and put the rows in order of series and time: object (R,), int64 (R,)."""
+    for name in (*schema.keys, _time(schema)):
+        missing = np.asarray(pd.isna(table[name]))
+        if missing.any():
+            raise DataError(
+                f"column {name}", expected="a value in every row", found=f"{int(missing.sum())} without", do="Add them"
+            )
+    names = series_names(table, schema)
+    number, _ = pd.factorize(names)  # series as they come
+    return names, np.lexsort((unix_seconds(table[_time(schema)]), number))
+
+
+def _refuse_twice(names: np.ndarray, number: np.ndarray, seconds: np.ndarray, schema: Schema) -> None:
+    twice = np.flatnonzero((np.diff(number) == 0) & (np.diff(seconds) == 0))
+    if len(twice):
+        shown = [f"{names[row]} at {pd.Timestamp(seconds[row], unit='s', tz='UTC')}" for row in twice[:5]]
+        raise DataError(
+            f"column {_time(schema)}",
+            expected="each time stamp once in each series",
+            found=f"twice: {examples(shown, len(twice))}",
+            do="Join the rows",
+        )
+
+
+def _first(
+    values: Any, order: np.ndarray, number: np.ndarray, bounds: np.ndarray, name: str, names: np.ndarray
+) -> np.ndarray:
+    """Take the first value that is there of each series, and refuse a second one: (S,)."""
+    ordered = pd.Series(np.asarray(values)[order])
+    grouped = ordered.groupby(number)
+    different = np.flatnonzero(grouped.nunique().to_numpy() > 1)
+    if len(different):
+        raise DataError(
+            f"column {name}",
+            expected="one value for each series",
+            found=f"several for {examples([str(names[bounds[series]]) for series in different])}",
+            do="Correct the rows, or list it among the columns that change",
+        )
+    return grouped.first().to_numpy()
