@@ -57,7 +57,7 @@ def workload_of(horizon: int) -> str:
     changes: dict[str, Any] = {
         "preprocess": {"windows": {"horizon": horizon}},
         "gates": {
-            "min_windows": CHANNELS * (TEST_HOURS - horizon + 1),
+            "min_examples": CHANNELS * (TEST_HOURS - horizon + 1),
             "limits": {"mse_scaled": {"max": REACH[horizon]}},
         },
     }

@@ -82,7 +82,7 @@ def workload(points: int, lookback: int) -> str:
             "task": "forecasting",
             "description": "Memory of training.",
             "model": {"mode": "segment", "segment": SEGMENT, "hidden_size": HIDDEN},
-            "training": {"batch_size": BATCH, "epochs": 1, "windows_per_epoch": min(1.0, STEPS * BATCH / windows)},
+            "training": {"batch_size": BATCH, "epochs": 1, "examples_per_epoch": min(1.0, STEPS * BATCH / windows)},
         }
     )
 

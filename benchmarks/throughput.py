@@ -31,7 +31,7 @@ FEATURES = 1
 
 CHANGES = {
     "preprocess": {"windows": {"lookback": LOOKBACK, "horizon": HORIZON}},
-    "training": {"batch_size": BATCH, "windows_per_epoch": 1.0, "epochs": 1, "weight_average": 0.0},
+    "training": {"batch_size": BATCH, "examples_per_epoch": 1.0, "epochs": 1, "weight_average": 0.0},
 }
 MODEL = {"mode": "direct", "decoder": "linear", "hidden_size": HIDDEN, "num_layers": 2, "series": "none"}
 

@@ -88,7 +88,7 @@ TINY: Mapping[str, Any] = {
         "baselines": ["last_value", "seasonal_naive", "seasonal_median", "ridge"],
         "slices": ["shop"],
     },
-    "gates": {"min_windows": 100, "baselines": {"last_value": {"rule": "superior"}}, "limits": {"mae": {"max": 50}}},
+    "gates": {"min_examples": 100, "baselines": {"last_value": {"rule": "superior"}}, "limits": {"mae": {"max": 50}}},
 }
 
 

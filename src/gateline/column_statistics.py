@@ -34,7 +34,7 @@ def statistics(frame: pd.DataFrame, schema: Schema) -> dict[str, dict[str, Json]
 
     Returns:
         By column: ``type``, ``unit``, ``count`` (rows with a value), ``missing``, ``taken_as_missing``, and what its type
-        has.
+        has; of texts, also their lengths in characters as numbers.
     """
     described = {}
     for name, column in schema.columns.items():
@@ -66,6 +66,8 @@ def plain(value: Any) -> Json:
         return rounded(value) if math.isfinite(value) else str(value)
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
     text = str(value)
     return text if len(text) <= 80 else text[:79] + "…"
 
@@ -89,6 +91,8 @@ def _describe(values: pd.Series, kind: ColumnType) -> dict[str, Json]:
             if len(values)
             else {"min": None, "max": None}
         )
+    if kind == "bytes":
+        return {}
     if kind in ("text", "boolean"):
         counts = values.value_counts()
         # Equal counts in order of the value: value_counts leaves their order open.
@@ -101,8 +105,12 @@ def _describe(values: pd.Series, kind: ColumnType) -> dict[str, Json]:
             "distinct": len(ranked),
             "values": [{"value": value, "count": count} for value, count in frequent],
             "other": rest,
-        }
-    if not len(values):
+        } | ({"lengths": _numbers(values.str.len().to_numpy(dtype=np.float64))} if kind == "text" else {})
+    return _numbers(values.to_numpy())
+
+
+def _numbers(numbers: np.ndarray) -> dict[str, Json]:
+    if not len(numbers):
         return {
             "mean": None,
             "std": None,
@@ -111,7 +119,6 @@ def _describe(values: pd.Series, kind: ColumnType) -> dict[str, Json]:
             "quantiles": {},
             "histogram": {"edges": [], "counts": []},
         }
-    numbers = values.to_numpy()
     quantiles = np.quantile(numbers, QUANTILES)
     return {
         "mean": rounded(numbers.mean()),

@@ -6,7 +6,7 @@ import base64
 import importlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,22 @@ class Scores:
         baselines: the same metrics of each baseline on the same windows.
         slices: metrics of the model per slice.
         details: JSON values of the task's own, e.g. the error by step.
-        num_windows: how many windows were scored.
-        predictions: every forecast beside what happened.
+        num_examples: how many examples were scored.
+        predictions: every answer beside what happened.
+        units: unit of each metric that has one.
+        intervals: lower and upper end of a 95 % bootstrap interval of each metric that has one.
+        worst: the examples with the worst errors, for people; empty for none.
     """
 
     metrics: Mapping[str, float]
     baselines: Mapping[str, Mapping[str, float]]
     slices: Mapping[str, Mapping[str, float]]
     details: Mapping[str, Any]
-    num_windows: int
+    num_examples: int
     predictions: pd.DataFrame
+    units: Mapping[str, str] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    worst: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 @dataclass(frozen=True)
@@ -56,14 +62,14 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
 
         evaluation/
         ├── metrics.json            test, baselines, slices, details of the task
-        ├── predictions.parquet     one row per window and step
+        ├── predictions.parquet     one row per answer, e.g. window and step, or sentence
         ├── plots/*.png
         ├── report.html             all of it on one page
         └── model_card.md           what the model is, from evidence only
 
     Args:
         workload: its sections `evaluation` and `gates`.
-        prepared: windows and arrays.
+        prepared: examples and arrays.
         model: made from `prepared`.
         folder: where to write.
 
@@ -79,7 +85,7 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
     task.check_scoring(prepared, settings, gates)
     configure_process("cpu", "float32")  # as the served model computes, and the same bytes on any number of cores
     scores: Scores = scoring.score(task, settings, prepared, model)
-    verdict = judge(scores.metrics, scores.baselines, scores.num_windows, gates)
+    verdict = judge(scores.metrics, scores.baselines, scores.num_examples, gates)
     with write_artifact(folder, "evaluation", {"prepared": prepared, "model": model}) as draft:
         (draft.path / "plots").mkdir()
         figures = scoring.figures(scores, prepared, model, draft.path / "plots")
@@ -89,7 +95,8 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
             "baselines": scores.baselines,
             "slices": scores.slices,
             "details": scores.details,
-            "num_windows": scores.num_windows,
+            "intervals": scores.intervals,
+            "num_examples": scores.num_examples,
         }
         draft.write_json("metrics.json", without_nan(measured))
         page = {
@@ -100,6 +107,7 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
             "prepared": prepared,
             "model": model,
             "ranking": _ranking(scores, gates.metric),
+            "examples_are": task.examples_are,
         }
         plots = {figure.name: _as_data_url(draft.path / "plots" / f"{figure.name}.png") for figure in figures}
         _render("evaluation.html.jinja", draft.path / "report.html", page | {"figures": figures, "plots": plots})

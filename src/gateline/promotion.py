@@ -1,7 +1,7 @@
 """The gates: is a model good enough, and is it better than the champion? Pure functions of numbers, no registry.
 
-`judge` writes the verdict of evaluate: baselines, absolute limits, enough windows. `decide` compares with the champion on
-the same test windows. A number that is not finite, an empty test part or different rows are a no, never an exception.
+`judge` writes the verdict of evaluate: baselines, absolute limits, enough examples. `decide` compares with the champion on
+the same test examples (windows, sentences, recordings). A number that is not finite, an empty test part or different rows are a no, never an exception.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from gateline.comparison import ExampleErrors
 from gateline.errors import WorkloadError, did_you_mean
-from gateline.metrics import WINDOW_METRICS
 from gateline.workload.gates import Baseline, Gates, Limit
 
 MIN_BLOCKS = 8
@@ -73,43 +73,18 @@ class Decision:
         return [check.reason for check in self.checks if self.promote or not check.passed]
 
 
-@dataclass(frozen=True)
-class WindowErrors:
-    """Errors of one model on the test windows, in the unit of the metric's sum.
-
-    Args:
-        metric: one of WINDOW_METRICS.
-        total: (W,) sum of the absolute (mae) or squared (rmse, mse) errors of a window's observed targets.
-        count: (W,) number of observed targets of a window.
-        origin: (W,) time of the first step forecast, Unix seconds; windows of several series share it.
-        rows: digest of the targets scored, so that two models are compared on the same rows only.
-        slices: metric per slice of the test part.
-    """
-
-    metric: str
-    total: np.ndarray
-    count: np.ndarray
-    origin: np.ndarray
-    rows: str
-    slices: Mapping[str, float]
-
-    def score(self) -> float:
-        """The metric over all windows; NaN where there is no target."""
-        return float(_metric(self.metric, np.sum(self.total), np.sum(self.count)))
-
-
 def judge(
     metrics: Mapping[str, float | None],
     baselines: Mapping[str, Mapping[str, float | None]],
-    num_windows: int,
+    num_examples: int,
     gates: Gates,
 ) -> Verdict:
     """Say whether a model passes the baselines and the absolute limits.
 
     Args:
         metrics: metrics of the model on the test part, in raw units.
-        baselines: the same metrics of each baseline on the same windows.
-        num_windows: test windows that were scored.
+        baselines: the same metrics of each baseline on the same examples.
+        num_examples: test examples that were scored.
         gates: what must hold.
 
     Raises:
@@ -125,9 +100,9 @@ def judge(
         _known(f"gates.limits.{name}", name, metrics, "metric")
     checks = [
         Check(
-            "min_windows",
-            num_windows >= gates.min_windows,
-            f"{num_windows} test windows, at least {gates.min_windows} are needed to judge",
+            "min_examples",
+            num_examples >= gates.min_examples,
+            f"{num_examples} test examples, at least {gates.min_examples} are needed to judge",
         )
     ]
     checks += [
@@ -148,71 +123,27 @@ def judge(
     return Verdict(tuple(checks))
 
 
-def reduce_windows(
-    metric: str,
-    forecasts: np.ndarray,
-    targets: np.ndarray,
-    origin: np.ndarray,
-    *,
-    rows: str,
-    slices: Mapping[str, np.ndarray] | None = None,
-    deviation: np.ndarray | None = None,
-) -> WindowErrors:
-    """Reduce forecasts of the test windows to what `decide` compares.
-
-    Args:
-        metric: one of WINDOW_METRICS.
-        forecasts: (W, H) in raw units.
-        targets: (W, H) in raw units, NaN where nothing was observed.
-        origin: (W,) Unix seconds.
-        rows: digest of what was scored.
-        slices: bool (W, H) or (W, 1) by name of the slice; one without an observed target says nothing and is left out.
-        deviation: (W,) the unit of the metrics that are called scaled, see `gateline.metrics`; only they need it.
-
-    Raises:
-        WorkloadError: the metric is no mean over windows.
-    """
-    _known("gates.metric", metric, WINDOW_METRICS, "metric that models are compared by")
-    observed = ~np.isnan(targets)  # (W, H)
-    error = np.where(observed, forecasts - np.where(observed, targets, 0.0), 0.0).astype(np.float64)
-    if metric.endswith("_scaled"):
-        if deviation is None:
-            raise ValueError(f"{metric} needs the deviation of each window's series")
-        error = error / deviation[:, None]
-    error = np.abs(error) if metric.startswith("mae") else error**2
-    masks = {name: np.broadcast_to(mask, observed.shape) & observed for name, mask in (slices or {}).items()}
-    return WindowErrors(
-        metric,
-        total=error.sum(axis=1),
-        count=observed.sum(axis=1).astype(np.float64),
-        origin=np.asarray(origin),
-        rows=rows,
-        slices={
-            name: float(_metric(metric, error[mask].sum(), mask.sum())) for name, mask in masks.items() if mask.any()
-        },
-    )
-
-
 def decide(
     verdict: Verdict,
-    challenger: WindowErrors,
-    champion: WindowErrors | None,
+    challenger: ExampleErrors,
+    champion: ExampleErrors | None,
     gates: Gates,
     *,
-    horizon: int,
+    dependence: int,
     generator: np.random.Generator,
 ) -> Decision:
     """Say whether a challenger becomes champion.
 
-    Without a champion the verdict is enough. With one, the difference of the metric on the same windows gets a one-sided
+    Without a champion the verdict is enough. With one, the difference of the metric on the same examples gets a one-sided
     bound from a paired moving-block bootstrap over time, since errors of overlapping windows are not independent.
 
     Args:
         verdict: what `judge` says of the challenger.
-        challenger: its errors on the test windows.
-        champion: the champion's errors on the same windows; None if there is no champion.
+        challenger: its errors on the test examples.
+        champion: the champion's errors on the same examples; None if there is no champion.
         gates: the rule, its margin, and the margin of the slices.
-        horizon: number of steps that a window forecasts; a block is at least twice as long.
+        dependence: positions over which neighbouring examples share targets, e.g. the steps that a window forecasts; 1 for
+            independent examples. A block is at least twice as long.
         generator: draws the blocks.
 
     Source:
@@ -225,7 +156,7 @@ def decide(
     same_rows = (
         champion.metric == challenger.metric
         and champion.rows == challenger.rows
-        and np.array_equal(champion.origin, challenger.origin)
+        and np.array_equal(champion.position, challenger.position)
         and np.array_equal(champion.count, challenger.count)
     )
     checks.append(
@@ -243,10 +174,10 @@ def decide(
     comparison = {"challenger": mine, "champion": theirs, "difference": mine - theirs}
     if np.array_equal(challenger.total, champion.total):
         checks.append(
-            Check("tie", False, "it makes the same errors as the champion on every window; a tie promotes nobody")
+            Check("tie", False, "it makes the same errors as the champion on every example; a tie promotes nobody")
         )
         return Decision(False, tuple(checks), comparison)
-    difference, bound = _check_difference(challenger, champion, gates, horizon, generator)
+    difference, bound = _check_difference(challenger, champion, gates, dependence, generator)
     checks.append(difference)
     if bound is not None:
         comparison["upper_bound"] = bound
@@ -255,14 +186,14 @@ def decide(
 
 
 def _check_difference(
-    challenger: WindowErrors, champion: WindowErrors, gates: Gates, horizon: int, generator: np.random.Generator
+    challenger: ExampleErrors, champion: ExampleErrors, gates: Gates, dependence: int, generator: np.random.Generator
 ) -> tuple[Check, float | None]:
     rule, metric = gates.champion, challenger.metric
-    origins = np.unique(challenger.origin)
-    block = max(2 * horizon, math.ceil(len(origins) ** (1 / 3)))
-    if len(origins) < MIN_BLOCKS * block:
+    positions = np.unique(challenger.position)
+    block = max(2 * dependence, math.ceil(len(positions) ** (1 / 3)))
+    if len(positions) < MIN_BLOCKS * block:
         reason = (
-            f"{len(origins)} points of time in the test part, {MIN_BLOCKS * block} are needed to tell the challenger from "
+            f"{len(positions)} points of time in the test part, {MIN_BLOCKS * block} are needed to tell the challenger from "
             f"the champion ({MIN_BLOCKS} blocks of {block})"
         )
         return Check("champion", False, reason), None
@@ -279,7 +210,7 @@ def _check_difference(
 
 
 def bootstrap_differences(
-    challenger: WindowErrors, champion: WindowErrors, block: int, resamples: int, generator: np.random.Generator
+    challenger: ExampleErrors, champion: ExampleErrors, block: int, resamples: int, generator: np.random.Generator
 ) -> np.ndarray:
     """Resample the difference of the metric, challenger minus champion, by blocks of consecutive points of time.
 
@@ -288,7 +219,7 @@ def bootstrap_differences(
     Returns:
         float64 (resamples,).
     """
-    _, index = np.unique(challenger.origin, return_inverse=True)
+    _, index = np.unique(challenger.position, return_inverse=True)
     columns = np.stack([challenger.total, champion.total, challenger.count])  # (3, W)
     by_time = np.stack([np.bincount(index, weights=column) for column in columns])  # (3, N)
     ends = np.concatenate([np.zeros((3, 1)), np.cumsum(by_time, axis=1)], axis=1)
@@ -299,13 +230,11 @@ def bootstrap_differences(
         size = min(RESAMPLES_AT_ONCE, resamples - first)
         starts = generator.integers(0, sums.shape[1], size=(size, num_blocks))
         mine, theirs, count = sums[:, starts].sum(axis=2)  # each (size,)
-        differences[first : first + size] = _metric(challenger.metric, mine, count) - _metric(
-            challenger.metric, theirs, count
-        )
+        differences[first : first + size] = challenger.ratio(mine, count) - challenger.ratio(theirs, count)
     return differences
 
 
-def _check_slices(challenger: WindowErrors, champion: WindowErrors, gates: Gates) -> list[Check]:
+def _check_slices(challenger: ExampleErrors, champion: ExampleErrors, gates: Gates) -> list[Check]:
     if set(challenger.slices) != set(champion.slices):
         return [Check("slices", False, "the champion was scored on other slices")]
     checks = []
@@ -334,12 +263,6 @@ def _within(name: str, value: float, limit: Limit) -> Check:
         f"{word} {bound:g}" for word, bound in (("at least", low), ("at most", high)) if bound is not None
     )
     return Check(f"limit {name}", passed, f"{name} {value:.4g}; must be {bounds}")
-
-
-def _metric(metric: str, total: Any, count: Any) -> Any:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.divide(total, count)
-    return np.sqrt(mean) if metric == "rmse" else mean
 
 
 def _known(where: str, name: str, known: Any, what: str) -> None:

@@ -24,7 +24,8 @@ class Readout:
         typed: the columns of the schema that are there: numbers and booleans as float64, texts as str, time stamps in
             UTC; what cannot be read is missing.
         unreadable: for each of these columns, the rows whose value is of another type.
-        steps: one row per row of the table, see `time_steps`; None where the time column or a key is absent.
+        steps: one row per row of the table, see `time_steps`; None where the time column or a key is absent, or where rows
+            have no time.
     """
 
     arrived: pd.DataFrame
@@ -57,9 +58,10 @@ def read_out(frame: pd.DataFrame, schema: Schema) -> Readout:
     typed, unreadable = {}, {}
     for name, column in schema.columns.items():
         if name in arrived.columns:
-            typed[name], unreadable[name] = _read(arrived[name], column.type, schema.time.timezone)
+            timezone = "UTC" if schema.time is None else schema.time.timezone
+            typed[name], unreadable[name] = _read(arrived[name], column.type, timezone)
     table = pd.DataFrame(typed, index=arrived.index)
-    located = all(name in table.columns for name in (schema.time.column, *schema.keys))
+    located = schema.time is not None and all(name in table.columns for name in schema.place_columns)
     return Readout(arrived, table, unreadable, time_steps(table, arrived, unreadable, schema) if located else None)
 
 
@@ -73,10 +75,13 @@ def time_steps(
         the rows stand), ``missing_before`` (time stamps absent between it and the next older one, in order of time),
         ``off_grid_seconds`` (from the nearest point of the series' grid, which most of its rows agree on) and
         ``unclear`` (1 where a local time does not exist, or exists twice, on that day); NaN where there is nothing to
-        compare with.
+        compare with, as there is no grid without a frequency.
     """
-    time = typed[schema.time.column]
-    present = arrived[schema.time.column].notna() & ~unreadable[schema.time.column]
+    if schema.time is None:
+        raise ValueError("rows without times have no steps")
+    column = schema.time.column
+    time = typed[column]
+    present = arrived[column].notna() & ~unreadable[column]
     steps = pd.DataFrame(
         {
             "step_seconds": np.nan,
@@ -86,10 +91,9 @@ def time_steps(
         },
         index=typed.index,
     )
-    usable = np.flatnonzero(typed[[schema.time.column, *schema.keys]].notna().all(axis=1).to_numpy())
+    usable = np.flatnonzero(typed[list(schema.place_columns)].notna().all(axis=1).to_numpy())
     if not usable.size:
         return steps
-    frequency = round(schema.time.frequency.total_seconds() * 1_000_000)
     stamps = time.iloc[usable].astype("int64").to_numpy()  # microseconds, (rows,)
     series = _series_numbers(typed.iloc[usable], schema.keys)  # (rows,)
 
@@ -97,6 +101,9 @@ def time_steps(
     later, earlier = _neighbours(order, series)
     steps.iloc[usable[later], 0] = (stamps[later] - stamps[earlier]) / 1e6
 
+    if schema.time.frequency is None:
+        return steps
+    frequency = round(schema.time.frequency.total_seconds() * 1_000_000)
     order = np.lexsort((stamps, series))
     later, earlier = _neighbours(order, series)
     # An off-grid row stands for the nearest point, so it is reported once and does not make a gap beside it.
@@ -121,6 +128,9 @@ def _read(values: pd.Series, kind: ColumnType, timezone: str) -> tuple[pd.Series
         return values.mask(wrong).astype("str").where(values.notna() & ~wrong, None), wrong
     if kind == "time":
         return _read_times(values, found, timezone)
+    if kind == "bytes":
+        wrong = values.notna() & ~values.map(lambda value: isinstance(value, bytes)).astype(bool)
+        return values.astype("object").mask(wrong, None), wrong
     return _read_numbers(values, found, kind)
 
 

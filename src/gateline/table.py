@@ -1,4 +1,4 @@
-"""The table: one row per series and time stamp, in raw units, as a pandas frame in a parquet file.
+"""The table: one row per series and time stamp, or per example, in raw units, as a pandas frame in a parquet file.
 
 Reads no workload file and knows no task; a frame keeps the columns, and the order of rows, that its writer gave it.
 """
@@ -88,6 +88,11 @@ def violations(values: np.ndarray, column: Column) -> np.ndarray:
         wrong |= values > column.max
     if column.values is not None and not set(values.tolist()) <= set(column.values):
         wrong |= ~pd.isna(values) & ~pd.Index(values).isin(column.values)
+    if column.min_length is not None or column.max_length is not None:
+        lengths = pd.Series(values, dtype=TEXT).str.len().to_numpy(dtype=np.float64)  # NaN where missing
+        wrong |= (lengths < (column.min_length or 0)) | (lengths > (column.max_length or np.inf))
+    if column.pattern is not None:
+        wrong |= (pd.Series(values, dtype=TEXT).str.fullmatch(column.pattern) == False).to_numpy(dtype=bool)  # noqa: E712  missing is neither
     return wrong
 
 
@@ -117,7 +122,9 @@ def clean(frame: pd.DataFrame, schema: Schema) -> dict[str, Any]:
 
 def _clean_column(values: pd.Series, column: Column, schema: Schema) -> Any:
     if column.type == "time":
-        return _as_utc(values, schema.time.timezone).array
+        return _as_utc(values, "UTC" if schema.time is None else schema.time.timezone).array
+    if column.type == "bytes":
+        return _as_bytes(values)
     cleaned = _as_texts(values) if column.type == "text" else _as_numbers(values)
     wrong = violations(cleaned, column)
     if wrong.any():
@@ -153,6 +160,19 @@ def _as_texts(values: pd.Series) -> np.ndarray:
     return values.to_numpy(dtype=object)
 
 
+def _as_bytes(values: pd.Series) -> np.ndarray:
+    found = values.to_numpy(dtype=object)
+    wrong = [value for value in found if not (isinstance(value, bytes) or value is None or value is pd.NA)]
+    if wrong:
+        raise DataError(
+            f"column {values.name}",
+            expected="files as bytes (base64 in JSON)",
+            found=f"{type(wrong[0]).__name__} in {len(wrong)} rows",
+            do="Send the content of each file",
+        )
+    return found
+
+
 def _as_numbers(values: pd.Series) -> np.ndarray:
     try:
         typed = values if values.dtype == np.float64 else pd.to_numeric(values).astype("float64")
@@ -178,5 +198,9 @@ def _as_numbers(values: pd.Series) -> np.ndarray:
 def _range_in_words(column: Column) -> str:
     if column.values is not None:
         return f"among {examples(column.values)}"
+    if column.type == "text":
+        ends = (column.min_length or 0, "any number of" if column.max_length is None else column.max_length)
+        matching = f" that match {column.pattern}" if column.pattern else ""
+        return f"of {ends[0]} to {ends[1]} characters{matching}"
     low, high = ("any" if bound is None else f"{bound:g}" for bound in (column.min, column.max))
     return f"from {low} to {high} {column.unit}".strip()

@@ -20,13 +20,13 @@ import pandas as pd
 from gateline.column_statistics import instant_text, plain
 from gateline.errors import MAX_EXAMPLES, examples
 from gateline.readout import Readout
-from gateline.workload.schema import Column, ColumnType, Schema
+from gateline.workload.schema import Column, ColumnType, Schema, Time
 from gateline.workload.section import format_span
 
 Json = Any
 Severity = Literal["critical", "warning"]
 Kind = Literal[
-    "rows", "absent", "extra", "type", "missing", "range", "values", "constant",
+    "rows", "absent", "extra", "type", "missing", "range", "values", "length", "pattern", "constant",
     "duplicate", "order", "gaps", "grid", "local_time", "newest", "age",
 ]  # fmt: skip
 
@@ -37,6 +37,7 @@ TYPES_IN_WORDS: Mapping[ColumnType, str] = {
     "boolean": "true and false",
     "text": "texts",
     "time": "ISO 8601 time stamps",
+    "bytes": "files",
 }
 
 
@@ -233,11 +234,20 @@ def rules(readout: Readout, schema: Schema, as_of: datetime) -> list[Rule]:
     rows = len(readout.arrived)
     if rows == 0:
         return made
-    located = (schema.time.column, *schema.keys)
+    located = schema.place_columns
     for name, column in schema.columns.items():
         if name in readout.typed.columns:
-            made += _column_rules(name, column, rows, located=name in located, is_time=name == schema.time.column)
-    return made + (_series_rules(schema, as_of) if readout.steps is not None else [])
+            made += _column_rules(name, column, rows, located=name in located)
+    if schema.time is None and schema.keys and all(name in readout.typed.columns for name in schema.keys):
+        made.append(
+            Rule(
+                "duplicate",
+                schema.keys[-1],
+                f"each {' and '.join(schema.keys)} once",
+                "Keep one of the rows, or number the examples in the query",
+            )
+        )
+    return made + (_series_rules(schema, schema.time, as_of) if schema.time and readout.steps is not None else [])
 
 
 def conclude(rule: Rule, finding: Finding, readout: Readout, schema: Schema) -> Check:
@@ -281,10 +291,16 @@ def judge(checks: Sequence[Check]) -> Verdict:
     return Verdict(not reasons, reasons)
 
 
-def _column_rules(name: str, column: Column, rows: int, located: bool, is_time: bool) -> list[Rule]:
+def _column_rules(name: str, column: Column, rows: int, located: bool) -> list[Rule]:
     """Rules of one column; `located` marks the time column and the keys, which say where a row belongs."""
     share = 0.0 if located else column.missing_share
-    what = "a time stamp in every row" if is_time else "a key in every row" if located else "a value in every row"
+    what = (
+        "a time stamp in every row"
+        if located and column.type == "time"
+        else "a key in every row"
+        if located
+        else "a value in every row"
+    )
     made = [
         Rule("type", name, TYPES_IN_WORDS[column.type], "Correct the values, cast them in the query, or change `type`"),
         Rule(
@@ -327,14 +343,41 @@ def _column_rules(name: str, column: Column, rows: int, located: bool, is_time: 
                 taken_as_missing=as_missing,
             )
         )
-    if rows > 1 and not located:
+    if column.min_length is not None or column.max_length is not None:
+        least, most = (column.min_length or 0), column.max_length
+        made.append(
+            Rule(
+                "length",
+                name,
+                f"texts of at least {least:,} characters"
+                if most is None
+                else f"texts of {least:,} to {most:,} characters",
+                do,
+                allowed=column.max_violations,
+                low=column.min_length,
+                high=most,
+                taken_as_missing=as_missing,
+            )
+        )
+    if column.pattern is not None:
+        made.append(
+            Rule(
+                "pattern",
+                name,
+                f"texts that match {column.pattern}",
+                do,
+                allowed=column.max_violations,
+                values=(column.pattern,),
+                taken_as_missing=as_missing,
+            )
+        )
+    if rows > 1 and not located and column.type != "bytes":
         made.append(Rule("constant", name, "more than one value", "Drop it if it never varies", severity="warning"))
     return made
 
 
-def _series_rules(schema: Schema, as_of: datetime) -> list[Rule]:
-    time, freshness = schema.time, schema.freshness
-    step = format_span(time.frequency)
+def _series_rules(schema: Schema, time: Time, as_of: datetime) -> list[Rule]:
+    freshness = schema.freshness
     of_series = f"each series ({', '.join(schema.keys)})" if schema.keys else "the series"
     made = [
         Rule(
@@ -350,20 +393,23 @@ def _series_rules(schema: Schema, as_of: datetime) -> list[Rule]:
             "Keep one of the rows, or aggregate in the query",
         ),
         Rule("order", time.column, f"rows in order of time within {of_series}", "Order the rows in the query"),
-        Rule(
-            "grid",
-            time.column,
-            f"one row every {step} in {of_series}",
-            "Round the times in the query, or change `frequency`",
-        ),
-        Rule(
-            "gaps",
-            time.column,
-            f"{f'at most {time.max_missing:,}' if time.max_missing else 'no'} absent time stamps between the first and the last of {of_series}",
-            "Add rows without values for them in the query, or raise `time.max_missing`",
-            allowed=time.max_missing,
-        ),
     ]
+    if time.frequency is not None:
+        made += [
+            Rule(
+                "grid",
+                time.column,
+                f"one row every {format_span(time.frequency)} in {of_series}",
+                "Round the times in the query, or change `frequency`",
+            ),
+            Rule(
+                "gaps",
+                time.column,
+                f"{f'at most {time.max_missing:,}' if time.max_missing else 'no'} absent time stamps between the first and the last of {of_series}",
+                "Add rows without values for them in the query, or raise `time.max_missing`",
+                allowed=time.max_missing,
+            ),
+        ]
     if freshness.newest_at_least is not None:
         text = instant_text(freshness.newest_at_least)
         made.append(
@@ -417,14 +463,16 @@ def _count_in_words(count: int, rule: Rule, finding: Finding) -> str:
         "missing": ("row without", "rows without"),
         "range": ("value outside", "values outside"),
         "values": ("other value", "other values"),
-        "duplicate": ("row that shares its time stamp", "rows that share their time stamp"),
+        "length": ("text of another length", "texts of another length"),
+        "pattern": ("text that does not match", "texts that do not match"),
+        "duplicate": ("row that is there twice", "rows that are there twice"),
         "order": ("row older than the one before it", "rows older than the one before them"),
         "grid": ("row off the grid", "rows off the grid"),
         "gaps": ("absent", "absent"),
         "local_time": ("that does not, or exists twice", "that do not, or exist twice"),
     }.get(rule.kind, ("row", "rows"))
     words = f"{count:,} {noun[count != 1]}" if count else "none"
-    if rule.kind in ("range", "values") and rule.taken_as_missing and count:
+    if rule.kind in ("range", "values", "length", "pattern") and rule.taken_as_missing and count:
         words += (
             ", taken as missing"
             if count <= rule.allowed
@@ -434,7 +482,8 @@ def _count_in_words(count: int, rule: Rule, finding: Finding) -> str:
 
 
 def _example(row: int, rule: Rule, readout: Readout, schema: Schema) -> Example:
-    time = readout.typed[schema.time.column].iloc[row] if schema.time.column in readout.typed.columns else pd.NaT
+    timed = schema.time is not None and schema.time.column in readout.typed.columns
+    time = readout.typed[schema.time.column].iloc[row] if schema.time is not None and timed else pd.NaT
     key = {name: str(readout.arrived[name].iloc[row]) for name in schema.keys if name in readout.arrived.columns}
     value: Json = None
     if rule.column is not None:

@@ -187,7 +187,7 @@ BREAKS = {
     ),
     "an unknown metric": (lambda text: text.replace("metric: mae", "metric: maee"), "Did you mean 'mae'?"),
     "more test windows than there are": (
-        lambda text: text.replace("min_windows: ", "min_windows: 1000"),
+        lambda text: text.replace("min_examples: ", "min_examples: 1000"),
         "test windows that there are",
     ),
     "a horizon longer than the data": (
@@ -421,7 +421,7 @@ def made(project: Path) -> Path:
         draft.facts["verdict"] = {"passed": True, "reasons": []}
         (draft.path / "report.html").write_text("<html>")
     with write_artifact(folder / "prepared", "prepared", {"raw": raw}) as draft:
-        draft.facts["windows"] = {"test": 3, "train": 11, "validation": 2}
+        draft.facts["examples"] = {"test": 3, "train": 11, "validation": 2}
     prepared = open_artifact(folder / "prepared", "prepared")
     with write_artifact(folder / "evaluation", "evaluation", {"prepared": prepared}) as draft:
         draft.facts["verdict"] = {"passed": False, "reasons": ["mae 8.5 against 8.0 of ridge"]}

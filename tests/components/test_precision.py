@@ -24,7 +24,7 @@ TOLERANCE = 0.03
 """How much worse the best validation metric may be in bfloat16: about what another seed changes."""
 BUDGET: dict[str, dict[str, Any]] = {
     "flight_delays": {},
-    "etth1": {"epochs": 2, "windows_per_epoch": 0.03, "monitor": "mse_scaled"},
+    "etth1": {"epochs": 2, "examples_per_epoch": 0.03, "monitor": "mse_scaled"},
 }
 MIRROR = os.environ.get("GATELINE_MIRROR")
 

@@ -178,7 +178,7 @@ FAULTS = [
     Fault("one missing value where none may be", put("sales", np.nan, 8), "missing", "sales", 1, "a value in every row; found 1 row without", (8,), alone=True),
     Fault("an empty time stamp", put("at", pd.NaT, 99), "missing", "at", 1, "a time stamp in every row", (99,)),
     Fault("an empty key", put("store", None, 99), "missing", "store", 1, "a key in every row", (99,)),
-    Fault("a duplicate row", lambda f: pd.concat([f.iloc[:51], f.iloc[50:]], ignore_index=True), "duplicate", "at", 2, "2 rows that share their time stamp: 2024-01-03T02:00:00+00:00 (row 50,", (50, 51), alone=True),
+    Fault("a duplicate row", lambda f: pd.concat([f.iloc[:51], f.iloc[50:]], ignore_index=True), "duplicate", "at", 2, "2 rows that are there twice: 2024-01-03T02:00:00+00:00 (row 50,", (50, 51), alone=True),
     Fault("rows out of order", swapped, "order", "at", 2, "2 rows older than the one before them", (31, 33), alone=True),
     Fault("all rows shuffled", lambda f: f.sample(frac=1, random_state=2, ignore_index=True), "order", "at", None, "older than the one before"),
     Fault("a gap", lambda f: f.drop(index=[10, 11, 12]).reset_index(drop=True), "gaps", "at", 3, "found 3 absent: 3 absent before this row (row 10, 2024-01-01T13:00:00Z, store=north). Add", (10,), alone=True),

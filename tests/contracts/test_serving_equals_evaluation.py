@@ -95,11 +95,16 @@ def test_the_champions_way_of_scoring_gives_the_same_forecasts(
     with_known: tuple[Forecaster, Artifact, Artifact],
 ) -> None:
     forecaster, prepared, evaluation = with_known
-    windows = forecaster.forecast_test_windows(prepared)
-    table = read_table(evaluation.path / "predictions.parquet")
+    scores = read_table(evaluation.path / "predictions.parquet")
+    error = (scores["forecast"] - scores["target"]).abs()
+    there = scores["target"].notna()
 
-    np.testing.assert_allclose(windows["forecast"].ravel(), table["forecast"], rtol=1e-5)
-    np.testing.assert_array_equal(windows["target"].ravel(), table["target"])
+    errors = forecaster.test_errors(prepared, "mae", ["shop=west"])
+
+    assert errors.count.sum() == there.sum()
+    assert errors.score() == pytest.approx(error.mean(), rel=1e-5)
+    assert errors.slices == {"shop=west": pytest.approx(error[scores["shop"] == "west"].mean(), rel=1e-5)}
+    assert sorted(set(errors.position)) == sorted(set(scores["origin"].astype("int64") // 10**6))
 
 
 def test_order_of_rows_and_columns_and_more_of_the_past_change_nothing(

@@ -109,7 +109,7 @@ def test_the_query_makes_the_table_that_the_schema_describes(
     monkeypatch.chdir(project.root)
     raw = ingest(workload.section("source", Source), project.root / "raw")
     assert raw.facts["columns"] == list(workload.section("schema", Schema).columns)
-    times = pd.to_datetime(read_table(raw.path / "table.parquet")[workload.section("schema", Schema).time.column])
+    times = pd.to_datetime(read_table(raw.path / "table.parquet")[workload.section("schema", Schema).grid.column])
     assert (times.to_numpy() == HOURS.to_numpy()).all()
 
 
@@ -158,6 +158,7 @@ def test_gaps_and_missing_values_are_counted_and_allowed(project: Project) -> No
     written = new_workload(project, "rides", write(project, frame.drop(index=range(100, 130))))
     schema = check_sections(written).section("schema", Schema)
     assert written.table.absent == 30
+    assert schema.time is not None
     assert schema.time.max_missing >= 30
     assert schema.columns["y"].missing_share >= 0.02
 

@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateline.comparison import ExampleErrors, reduce_windows
 from gateline.errors import WorkloadError
 from gateline.promotion import (
     MIN_BLOCKS,
     Decision,
     Verdict,
-    WindowErrors,
     bootstrap_differences,
     decide,
     judge,
-    reduce_windows,
 )
 from gateline.workload.gates import Gates
 
@@ -26,7 +25,7 @@ HORIZON = 4
 
 
 def gates(**changes: Any) -> Gates:
-    settings: dict[str, Any] = {"baselines": {"last_value": {"rule": "superior"}}, "min_windows": 10, **changes}
+    settings: dict[str, Any] = {"baselines": {"last_value": {"rule": "superior"}}, "min_examples": 10, **changes}
     return Gates.model_validate(settings)
 
 
@@ -44,7 +43,7 @@ def gates(**changes: Any) -> Gates:
         ({"limits": {"rmse": {"max": 15.0}}}, True),
         ({"limits": {"rmse": {"max": 14.9}}}, False),
         ({"limits": {"bias": {"min": -0.1, "max": 0.1}}}, False),
-        ({"min_windows": 101}, False),
+        ({"min_examples": 101}, False),
     ],
 )
 def test_baselines_limits_and_the_number_of_windows_decide(changes: dict[str, Any], passed: bool) -> None:
@@ -85,7 +84,7 @@ def test_a_name_that_was_not_computed_is_refused(changes: dict[str, Any], said: 
     assert said in str(refusal.value)
 
 
-def errors(offset: float = 0.0, *, num: int = 400, seed: int = 0, noise: float = 0.3, **changes: Any) -> WindowErrors:
+def errors(offset: float = 0.0, *, num: int = 400, seed: int = 0, noise: float = 0.3, **changes: Any) -> ExampleErrors:
     """Absolute errors of windows of two series over `num` points of time; `offset` is added to the error of each step."""
     shared = np.random.default_rng(99).gamma(2.0, 2.0, size=2 * num)
     own = np.random.default_rng(seed).normal(0, noise, size=2 * num)
@@ -93,11 +92,11 @@ def errors(offset: float = 0.0, *, num: int = 400, seed: int = 0, noise: float =
         "metric": "mae",
         "total": HORIZON * np.abs(shared + own + offset),
         "count": np.full(2 * num, float(HORIZON)),
-        "origin": np.repeat(np.arange(num) * 3600, 2),
+        "position": np.repeat(np.arange(num) * 3600, 2),
         "rows": "a" * 64,
         "slices": {"JFK": 4.0 + offset, "LGA": 5.0 + offset},
     }
-    return WindowErrors(**(settings | changes))
+    return ExampleErrors(**(settings | changes))
 
 
 PASSED = judge(METRICS, BASELINES, 100, gates())
@@ -105,9 +104,11 @@ FAILED = judge(METRICS, BASELINES, 5, gates())
 
 
 def decision(
-    challenger: WindowErrors, current: WindowErrors | None, verdict: Verdict = PASSED, **changes: Any
+    challenger: ExampleErrors, current: ExampleErrors | None, verdict: Verdict = PASSED, **changes: Any
 ) -> Decision:
-    return decide(verdict, challenger, current, gates(**changes), horizon=HORIZON, generator=np.random.default_rng(3))
+    return decide(
+        verdict, challenger, current, gates(**changes), dependence=HORIZON, generator=np.random.default_rng(3)
+    )
 
 
 NON_INFERIOR = {"rule": "non_inferior", "margin": 0.05}
@@ -152,7 +153,7 @@ def test_a_tie_promotes_nobody(rule: dict[str, Any]) -> None:
     [
         errors(rows="b" * 64),
         errors(num=399),
-        errors(origin=np.repeat(np.arange(400) * 1800, 2)),
+        errors(position=np.repeat(np.arange(400) * 1800, 2)),
         errors(metric="rmse"),
         errors(total=np.full(800, np.nan)),
         errors(slices={"JFK": float("nan"), "LGA": 5.0}),
@@ -160,7 +161,7 @@ def test_a_tie_promotes_nobody(rule: dict[str, Any]) -> None:
     ],
     ids=["rows", "fewer", "times", "metric", "nan", "nan in a slice", "slices"],
 )
-def test_what_cannot_be_compared_is_a_no(champion: WindowErrors) -> None:
+def test_what_cannot_be_compared_is_a_no(champion: ExampleErrors) -> None:
     assert not decision(errors(-1.0, seed=1), champion).promote
 
 
@@ -192,8 +193,8 @@ def test_equally_good_models_with_correlated_errors_are_rarely_promoted() -> Non
         steps = generator.normal(size=600 + HORIZON)
         difference = np.convolve(steps, np.ones(HORIZON), mode="valid")  # (601,): windows share HORIZON - 1 steps
         total = np.full(len(difference), 40.0)
-        champion = errors(total=total, count=np.full(len(total), 4.0), origin=np.arange(len(total)))
-        challenger = errors(total=total + difference, count=champion.count, origin=champion.origin)
+        champion = errors(total=total, count=np.full(len(total), 4.0), position=np.arange(len(total)))
+        challenger = errors(total=total + difference, count=champion.count, position=champion.position)
         for block in promoted:
             differences = bootstrap_differences(challenger, champion, block, 200, generator)
             promoted[block] += np.quantile(differences, 0.95) < 0

@@ -32,7 +32,7 @@ def dimension(key: str, setting: dict[str, Any], **changes: Any) -> Dimension:
         ("model.hidden_size.inner", {"low": 4, "high": 16}, "`hidden_size` has no settings inside"),
         ("model", {"choices": ["a", "b"]}, "a setting of `model` or `training`"),
         ("preprocess.windows.lookback", {"low": 12, "high": 48}, "each trial reads the same prepared data"),
-        ("gates.min_windows", {"low": 12, "high": 48}, "a setting of `model` or `training`"),
+        ("gates.min_examples", {"low": 12, "high": 48}, "a setting of `model` or `training`"),
         ("training.learning_rate", {"low": 0.1, "high": 0.01}, "low < high; found 0.1 >= 0.01"),
         ("training.learning_rate", {"low": 0.1, "high": 0.1}, "low < high"),
         ("training.learning_rate", {"low": 0.1}, "`low` and `high`, or `choices`"),

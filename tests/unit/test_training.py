@@ -58,7 +58,7 @@ def test_training_leaves_the_global_generator_alone(prepared: Artifact, tmp_path
         {
             "training__epochs": 4,
             "training__optimiser": "sgd",
-            "training__windows_per_epoch": 0.5,
+            "training__examples_per_epoch": 0.5,
             "training__clip_norm": None,
         },
     ],

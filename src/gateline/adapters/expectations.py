@@ -45,6 +45,7 @@ TYPE_NAMES: dict[ColumnType, list[str]] = {
     "boolean": ["float64", "float"],
     "text": ["str", "string"],
     "time": ["Timestamp", "datetime64"],
+    "bytes": ["bytes", "NoneType"],
 }
 """What a column that was read without a fault is made of; a column with a fault is looked through value by value."""
 
@@ -131,11 +132,16 @@ def expectation(rule: Rule, schema: Schema) -> gxe.Expectation:  # noqa: C901  (
             return gxe.ExpectColumnValuesToBeBetween(column=column, **bounds, **common)
         case "values":
             return gxe.ExpectColumnValuesToBeInSet(column=column, value_set=list(rule.values or ()), **common)
+        case "length":
+            return gxe.ExpectColumnValueLengthsToBeBetween(column=column, **bounds, **common)
+        case "pattern":
+            whole = rf"\A(?:{rule.values[0] if rule.values else ''})\Z"
+            return gxe.ExpectColumnValuesToMatchRegex(column=column, regex=whole, **common)
         case "constant":
             return gxe.ExpectColumnUniqueValueCountToBeBetween(column=column, min_value=2, **common)
         case "duplicate":
-            if schema.keys:
-                columns = [*schema.keys, schema.time.column]
+            columns = list(schema.place_columns)
+            if len(columns) > 1:
                 return gxe.ExpectCompoundColumnsToBeUnique(
                     column_list=columns, ignore_row_if="any_value_is_missing", **common
                 )
@@ -168,9 +174,11 @@ def _frames(
         elif name == "steps" and readout.steps is not None:
             frame = readout.steps
         elif name == "series":
-            frame = readout.typed[[*schema.keys, schema.time.column]]
-        elif name == "newest":  # of each series: one that stopped long ago hides behind the others otherwise
-            rows = readout.typed[[*schema.keys, schema.time.column]]
+            frame = readout.typed[list(schema.place_columns)]
+        elif (
+            name == "newest" and schema.time is not None
+        ):  # of each series: one that stopped long ago hides behind the others otherwise
+            rows = readout.typed[list(schema.place_columns)]
             frame = rows.groupby(list(schema.keys), dropna=False).max() if schema.keys else rows.max().to_frame().T
             frame = frame.astype({schema.time.column: rows[schema.time.column].dtype}).reset_index(drop=True)
         elif name.startswith("read"):

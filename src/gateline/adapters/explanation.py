@@ -41,7 +41,9 @@ RULES_IN_WORDS = {
     "range": "ranges",
     "values": "allowed texts",
     "constant": "constant columns",
-    "duplicate": "repeated time stamps",
+    "duplicate": "repeated rows",
+    "length": "lengths of texts",
+    "pattern": "characters of texts",
     "order": "order of rows",
     "gaps": "absent time stamps",
     "grid": "time stamps off the grid",
@@ -104,7 +106,7 @@ def explain(project: Project, reference: str) -> Explanation:
         raw = _raw_data(project, workload, sections.source, Path(scratch))
         if raw is None:
             return Explanation(
-                workload.name, _in_words(sections, None, None, None), [*notes, _not_fetched(sections.source)]
+                workload.name, _in_words(task, sections, None, None, None), [*notes, _not_fetched(sections.source)]
             )
         frame = read_table(raw.path / TABLE)
         demanded = Counter[str](
@@ -116,15 +118,15 @@ def explain(project: Project, reference: str) -> Explanation:
         prepared = open_artifact(folder, "prepared")
         task.check_data(sections.model, prepared)
         weights = sum(weight.numel() for weight in task.build(sections.model, task.shapes(prepared)).parameters())
-    found = prepared.facts["windows"].get("test", 0)
-    if found < sections.gates.min_windows:
+    found = prepared.facts["examples"].get("test", 0)
+    if found < sections.gates.min_examples:
         raise WorkloadError(
-            f"{workload.place}: gates.min_windows",
-            expected=f"at most the {found:,} test windows that there are",
-            found=f"{sections.gates.min_windows:,}",
+            f"{workload.place}: gates.min_examples",
+            expected=f"at most the {found:,} test {task.examples_are} that there are",
+            found=f"{sections.gates.min_examples:,}",
             do="Lower it, or let the test part begin earlier",
         )
-    return Explanation(workload.name, _in_words(sections, raw, (demanded, prepared.facts), weights), notes)
+    return Explanation(workload.name, _in_words(task, sections, raw, (demanded, prepared.facts), weights), notes)
 
 
 def _read(workload: Workload, task: Task) -> _Sections:
@@ -191,6 +193,7 @@ def _not_fetched(source: Source) -> str:
 
 
 def _in_words(
+    task: Task,
     sections: _Sections,
     raw: Artifact | None,
     counted: tuple[Mapping[str, int], Mapping[str, Any]] | None,
@@ -200,10 +203,10 @@ def _in_words(
     return {
         "ingest": list(_ingest(sections.source, raw)),
         "validate": list(_validate(sections.schema, demanded)),
-        "preprocess": list(_preprocess(sections, facts)),
+        "preprocess": list(task.explain(sections.schema, sections.preprocess, facts)),
         "train": list(_train(sections, facts, weights)),
-        "evaluate": list(_evaluate(sections)),
-        "register": list(_register(sections.gates)),
+        "evaluate": list(_evaluate(task, sections)),
+        "register": list(_register(task, sections.gates)),
     } | ({"tune": list(_tune(sections))} if sections.searched else {})
 
 
@@ -226,7 +229,13 @@ def _place(file: File) -> str:
 
 def _validate(schema: Schema, demanded: Mapping[str, int]) -> Iterator[str]:
     keys = f" for each {' and '.join(schema.keys)}" if schema.keys else ""
-    yield f"expect {len(schema.columns)} columns, one row every {format_span(schema.time.frequency)} of `{schema.time.column}`{keys}"
+    if schema.time is None:
+        per = f"one row per {' and '.join(schema.keys)}" if schema.keys else "one row per example"
+    elif schema.time.frequency is None:
+        per = f"rows in order of `{schema.time.column}`{keys}"
+    else:
+        per = f"one row every {format_span(schema.time.frequency)} of `{schema.time.column}`{keys}"
+    yield f"expect {len(schema.columns)} columns, {per}"
     if demanded:
         kinds = ", ".join(f"{RULES_IN_WORDS.get(kind, kind)} {count}" for kind, count in demanded.items())
         yield f"run {sum(demanded.values())} checks: {kinds}"
@@ -235,33 +244,6 @@ def _validate(schema: Schema, demanded: Mapping[str, int]) -> Iterator[str]:
         yield f"take values out of range as missing in {examples(lenient)}; refuse the data for any other violation"
     else:
         yield "refuse the data if one fails"
-
-
-def _preprocess(sections: _Sections, facts: Mapping[str, Any]) -> Iterator[str]:
-    preprocess = sections.preprocess
-    target, past, known = (getattr(preprocess, name, ()) for name in ("target", "past", "known"))
-    unit = sections.schema.columns[target].unit if target in sections.schema.columns else ""
-    yield f"forecast {target}{f' ({unit})' if unit else ''} from its own past, {_columns(past, 'known up to now')}"
-    ahead = [*known, *preprocess.calendar.names()]
-    static = getattr(preprocess, "static", ())
-    yield f"and {_columns(ahead, 'known ahead')}" + (f", {_columns(static, 'of each series')}" if static else "")
-    if texts := [f"{name} ({count})" for name, count in facts.get("texts", {}).items()]:
-        yield f"learn an embedding for each text of {', '.join(texts)}"
-    windows, frequency = preprocess.windows, sections.schema.time.frequency
-    yield (
-        f"cut windows of {windows.lookback} past steps ({format_span(windows.lookback * frequency)}) and "
-        f"{windows.horizon} to forecast ({format_span(windows.horizon * frequency)})"
-    )
-    split = preprocess.split
-    counts = {part: f" ({count:,} windows)" for part, count in facts.get("windows", {}).items()}
-    yield (
-        f"train until {split.validate_from:%Y-%m-%d %H:%M}{counts.get('train', '')}, validate until "
-        f"{split.test_from:%Y-%m-%d %H:%M}{counts.get('validation', '')}, test from then on{counts.get('test', '')}"
-    )
-
-
-def _columns(names: Any, what: str) -> str:
-    return f"{len(names)} columns {what} ({examples(list(names))})" if names else f"nothing {what}"
 
 
 def _train(sections: _Sections, facts: Mapping[str, Any], weights: int | None) -> Iterator[str]:
@@ -273,7 +255,7 @@ def _train(sections: _Sections, facts: Mapping[str, Any], weights: int | None) -
     counted = f" with {weights:,} weights" if weights is not None else ""
     yield f"{getattr(sections.model, 'mode', 'network')}{counted}: {settings}"
     training = sections.training
-    drawn = facts.get("windows", {}).get("train", 0) * training.windows_per_epoch
+    drawn = facts.get("examples", {}).get("train", 0) * training.examples_per_epoch
     batches = f" of {max(1, -(-int(drawn) // training.batch_size)):,} batches" if drawn else ""
     yield (
         f"{training.loss} loss, {training.optimiser} at {training.learning_rate:g}, at most {training.epochs} epochs{batches}, "
@@ -281,14 +263,14 @@ def _train(sections: _Sections, facts: Mapping[str, Any], weights: int | None) -
     )
 
 
-def _evaluate(sections: _Sections) -> Iterator[str]:
+def _evaluate(task: Task, sections: _Sections) -> Iterator[str]:
     evaluation = sections.evaluation
-    yield f"compare with {', '.join(evaluation.baselines)} on the test windows"
+    yield f"compare with {', '.join(evaluation.baselines)} on the test {task.examples_are}"
     if evaluation.slices:
         yield f"and for each {' and '.join(evaluation.slices)}"
 
 
-def _register(gates: Gates) -> Iterator[str]:
+def _register(task: Task, gates: Gates) -> Iterator[str]:
     metric = gates.metric
     for name, baseline in gates.baselines.items():
         margin = f"{baseline.margin:.1%}"
@@ -302,7 +284,7 @@ def _register(gates: Gates) -> Iterator[str]:
             f"at most {limit.max:g}" if limit.max is not None else "",
         ]
         yield f"demand {name} {' and '.join(filter(None, bounds))}"
-    yield f"demand at least {gates.min_windows:,} test windows"
+    yield f"demand at least {gates.min_examples:,} test {task.examples_are}"
     rule = "better" if gates.champion.rule == "superior" else f"at most {gates.champion.margin:.1%} worse"
     yield f"replace a champion if {rule} with {gates.champion.confidence:.0%} confidence, and no slice over {gates.slice_margin:.0%} worse"
 

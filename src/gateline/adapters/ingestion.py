@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gateline.adapters.object_store import fetch
+from gateline.adapters.raw_formats import TABLES, read_raw
 from gateline.errors import DataError, did_you_mean, examples
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.table import TABLE
@@ -76,6 +77,11 @@ def _load(database: duckdb.DuckDBPyConnection, file: File, path: Path) -> None:
     place = f"source.files.{file.name}"
     unpacked = _unpack(file, path, place) if file.member else path
     try:
+        if file.format not in TABLES:
+            database.register("raw_table", read_raw(unpacked, file))
+            database.execute(f'CREATE TABLE "{file.name}" AS SELECT * FROM raw_table')  # noqa: S608  a checked identifier
+            database.unregister("raw_table")
+            return
         if file.format == "parquet":
             relation = database.read_parquet(str(unpacked))
         else:

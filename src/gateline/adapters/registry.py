@@ -5,14 +5,14 @@ MLflow and torch are imported inside the functions, so that a refusal does not w
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from gateline.adapters.provenance import dvc_md5, git_state
 from gateline.errors import ArtifactError, RegistryError
 from gateline.manifest import Artifact, check_made_from, open_artifact, write_artifact
 from gateline.passport import make_passport, versions
-from gateline.promotion import Check, Decision, Verdict, WindowErrors, decide, judge, reduce_windows
+from gateline.promotion import Check, Decision, Verdict, decide, judge
 from gateline.table import TABLE, read_table
 from gateline.workload import Workload
 from gateline.workload.gates import Gates
@@ -49,6 +49,7 @@ SERVED_TYPES: Mapping[str, str] = {
     "boolean": "double",
     "text": "string",
     "time": "string",
+    "bytes": "binary",
 }
 """Numbers are double, the only type of MLflow's that has a missing value; time stamps are ISO 8601 text with their offset."""
 ANSWERS_AGREE = 1e-5
@@ -205,7 +206,7 @@ def _accepted(inputs: Inputs, gates: Gates) -> Verdict:
                 do=f"Read {artifact.path / 'report.html'}; only what passes is registered",
             )
     metrics = inputs.evaluation.read_json("metrics.json")
-    verdict = judge(metrics["test"], metrics["baselines"], metrics["num_windows"], gates)
+    verdict = judge(metrics["test"], metrics["baselines"], metrics["num_examples"], gates)
     if not verdict.passed:
         raise ArtifactError(
             inputs.evaluation.path,
@@ -235,20 +236,21 @@ def _register_and_decide(
         request = _as_request(predictor.example(read_table(inputs.prepared.path / TABLE)))
         version = _registered(to, run, workload.name, inputs, predictor, request)
         _ask(other, f"models:/{workload.name}/{version.version}", request)
-        challenger = _score(predictor, inputs, gates)
+        slices = list(inputs.evaluation.read_json("metrics.json")["slices"])
+        challenger = predictor.test_errors(inputs.prepared, gates.metric, slices)
         theirs = None
         if champion is not None:
             with _champion_folder(workload.name, champion) as folder:
-                theirs = _score(task.load_predictor(folder), inputs, gates)
+                theirs = task.load_predictor(folder).test_errors(inputs.prepared, gates.metric, slices)
         decision = decide(
             verdict,
             challenger,
             theirs,
             gates,
-            horizon=predictor.horizon,
+            dependence=predictor.dependence,
             generator=np.random.default_rng(int(inputs.model.facts.get("seed", 0))),
         )
-        expected = json.loads(_as_request(predictor.predict(_frame(request))))["dataframe_split"]
+        expected = json.loads(_as_request(predictor.predict(_frame(request, predictor))))["dataframe_split"]
         _check_answer(workload.name, version, expected, other)
     return version, decision
 
@@ -290,6 +292,8 @@ def _logged_model(to: Connection, run: Run, inputs: Inputs, predictor: Predictor
     from mlflow.models import Model
     from mlflow.types.schema import ParamSchema, ParamSpec
 
+    from gateline.tasks import task_named
+
     digest = inputs.model.digest
     there = to.client.search_logged_models(
         [to.experiment_id], f"tags.`gateline.model_digest` = '{digest}' AND status = 'READY'", max_results=1
@@ -306,10 +310,11 @@ def _logged_model(to: Connection, run: Run, inputs: Inputs, predictor: Predictor
         model_type=str(inputs.model.facts.get("task", "")),
     )
     package = Path(__file__).parent.parent
+    parameters = [ParamSpec(*parameter) for parameter in predictor.parameters]
     signature = mlflow.models.ModelSignature(
         inputs=_columns([(name, kind, needed) for name, kind, needed in predictor.input_columns]),
         outputs=_columns([(name, kind, True) for name, kind in predictor.output_columns]),
-        params=ParamSchema([ParamSpec("origin", "string", "")]),
+        params=ParamSchema(parameters) if parameters else None,  # type: ignore[arg-type]  # None is its default
     )
     Model.log(
         None,
@@ -320,8 +325,8 @@ def _logged_model(to: Connection, run: Run, inputs: Inputs, predictor: Predictor
         artifacts={SERVED_FOLDER: str(inputs.model.path)},
         code_paths=[str(package)],
         signature=signature,
-        input_example=_frame(request),
-        pip_requirements=_requirements(),
+        input_example=_frame(request, predictor),
+        pip_requirements=_requirements(task_named(str(inputs.model.facts["task"])).requirements),
     )
     return to.client.finalize_logged_model(model.model_id, "READY")
 
@@ -332,26 +337,30 @@ def _columns(columns: list[tuple[str, str, bool]]) -> Any:
     return Schema([ColSpec(SERVED_TYPES[kind], name, required=needed) for name, kind, needed in columns])
 
 
-def _requirements() -> list[str]:
+def _requirements(of_task: Sequence[str]) -> list[str]:
     """The versions that run here; without `+cpu` and the like, so that any build of the same version serves."""
-    return [f"{name}=={version.split('+')[0]}" for name, version in versions(REQUIREMENTS).items()]
+    return [f"{name}=={version.split('+')[0]}" for name, version in versions((*REQUIREMENTS, *of_task)).items()]
 
 
 def _as_request(frame: pd.DataFrame) -> str:
-    """Write rows as a client of `mlflow models serve` sends them: time stamps as text, null for what is missing."""
+    """Write rows as a client of `mlflow models serve` sends them: time stamps as text, files in base64, null for what is missing."""
     columns = {
         name: values.dt.strftime("%Y-%m-%dT%H:%M:%SZ") if pd.api.types.is_datetime64_any_dtype(values) else values
         for name, values in frame.items()
     }
     rows = pd.DataFrame(columns).astype(object)
     rows = rows.where(rows.notna(), None)
+    rows = rows.map(lambda value: b64encode(value).decode("ascii") if isinstance(value, bytes) else value)
     return json.dumps({"dataframe_split": {"columns": list(rows.columns), "data": rows.to_numpy().tolist()}})
 
 
-def _frame(request: str) -> pd.DataFrame:
-    """Read a request back, with numbers as float64 where a column is empty."""
+def _frame(request: str, predictor: Predictor) -> pd.DataFrame:
+    """Read a request back as MLflow does, with numbers as float64 where a column is empty."""
     content = json.loads(request)["dataframe_split"]
     frame = pd.DataFrame(content["data"], columns=content["columns"])
+    for name, kind, _ in predictor.input_columns:
+        if kind == "bytes" and name in frame:
+            frame[name] = frame[name].map(b64decode, na_action="ignore")
     empty = [name for name in frame if frame[name].isna().all()]
     return frame.astype(dict.fromkeys(empty, "float64"))
 
@@ -425,34 +434,6 @@ def _wrong_answer(name: str, version: ModelVersion, found: str) -> RegistryError
 
 
 # --- the comparison
-
-
-def _score(predictor: Predictor, inputs: Inputs, gates: Gates) -> WindowErrors:
-    """Forecast the test windows and reduce them to errors, with the slices that evaluate measured."""
-    windows = predictor.forecast_test_windows(inputs.prepared)
-    series = np.asarray(windows["series"]).astype(str)
-    target, origin = np.ascontiguousarray(windows["target"], dtype=np.float64), np.asarray(windows["origin"])
-    digest = hashlib.sha256(target.tobytes() + origin.tobytes() + "\0".join(series).encode()).hexdigest()
-    keys = predictor.place_columns[:-1]  # then the time stamp
-    slices = {
-        name: _in_slice(name, keys, series)[:, None] for name in inputs.evaluation.read_json("metrics.json")["slices"]
-    }
-    return reduce_windows(
-        gates.metric,
-        windows["forecast"],
-        target,
-        origin,
-        rows=digest,
-        slices=slices,
-        deviation=windows["deviation"],
-    )
-
-
-def _in_slice(name: str, keys: list[str], series: np.ndarray) -> np.ndarray:
-    """Mark the windows of a slice ``KEY=VALUE``, given their series, named by the values of all keys with / between."""
-    key, _, value = name.partition("=")
-    place = keys.index(key)
-    return np.array([one.split("/", len(keys) - 1)[place] == value for one in series])
 
 
 @contextmanager

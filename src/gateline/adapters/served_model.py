@@ -1,4 +1,4 @@
-"""The model as MLflow serves it: rows of the table in raw units in, forecasts in raw units out.
+"""The model as MLflow serves it: rows of the table in raw units in, answers in raw units out.
 
 MLflow runs this file when it loads a registered model ("models from code"), so nothing is unpickled. It comes with the
 package `gateline` as it was at registration, and with the model folder, whose weights are read with `weights_only=True`.
@@ -43,7 +43,7 @@ class ServedModel(PythonModel):
         Args:
             context: not read.
             model_input: rows of the table, in raw units.
-            params: `origin`, ISO 8601: the first step to forecast; empty lets the rows say it.
+            params: what the task's predictor takes beside rows, by name, e.g. `origin` of a forecast.
 
         Raises:
             MlflowException: the request cannot be answered (status 400, with one line that says why).
@@ -52,7 +52,7 @@ class ServedModel(PythonModel):
         from gateline.table import as_frame
 
         try:
-            answer = self.predictor.answer(model_input, origin=read_origin((params or {}).get("origin")))
+            answer = self.predictor.answer(model_input, **(params or {}))
         except GatelineError as error:
             plainer = without_place(model_input, self.predictor.place_columns)
             raise MlflowException.invalid_parameter_value(str(plainer or error)) from None
@@ -83,27 +83,6 @@ def as_text(times: Any) -> np.ndarray:
     MLflow's own type for time stamps has no time zone, so an offset in a request would be lost.
     """
     return np.datetime_as_string(pd.DatetimeIndex(times).as_unit("s").asi8.view("M8[s]"), timezone="UTC")
-
-
-def read_origin(text: str | None) -> pd.Timestamp | None:
-    """Read the parameter `origin`.
-
-    Raises:
-        DataError: it is no time stamp.
-    """
-    from gateline.errors import DataError
-
-    if not text:
-        return None
-    try:
-        return pd.Timestamp(text)
-    except ValueError as error:
-        raise DataError(
-            "params.origin",
-            expected="an ISO 8601 time stamp",
-            found=repr(text)[:80],
-            do="Write e.g. 2013-12-31T00:00:00Z",
-        ) from error
 
 
 mlflow.models.set_model(ServedModel())

@@ -147,9 +147,9 @@ def _lines(found: Mapping[str, Found]) -> list[tuple[str, str, str]]:
     if "report" in found:
         lines.append(("data verdict", *_verdict(found["report"])))
     if "prepared" in found:
-        counts = found["prepared"].facts.get("windows", {})
+        counts = found["prepared"].facts.get("examples", {})
         parts = sorted(counts, key=("train", "validation", "test").index)
-        lines.append(("windows", ", ".join(f"{part} {counts[part]:,}" for part in parts), ""))
+        lines.append(("examples", ", ".join(f"{part} {counts[part]:,}" for part in parts), ""))
     if "model" in found:
         facts = found["model"].facts
         words = [f"{facts['parameters']:,} weights"] if isinstance(facts.get("parameters"), int) else []

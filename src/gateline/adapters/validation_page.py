@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from gateline.column_statistics import FREQUENT_VALUES
 from gateline.validation import Report
 from gateline.workload.schema import Column, Schema
 from gateline.workload.section import format_span
@@ -27,6 +28,8 @@ NAMES = {
     "gaps": "Absent time stamps",
     "grid": "Time grid",
     "local_time": "Local time",
+    "length": "Length",
+    "pattern": "Characters",
     "newest": "Freshness",
     "age": "Freshness",
 }
@@ -57,7 +60,7 @@ def render(report: Report, statistics: Mapping[str, Mapping[str, Json]], schema:
         names=NAMES,
         columns=[_row(name, column, statistics.get(name)) for name, column in schema.columns.items()],
         schema=schema,
-        frequency=format_span(schema.time.frequency),
+        frequency=format_span(schema.time.frequency) if schema.time and schema.time.frequency else None,
         bad_columns={check.column for check in failed},
     )
 
@@ -65,6 +68,9 @@ def render(report: Report, statistics: Mapping[str, Mapping[str, Json]], schema:
 def _row(name: str, column: Column, described: Mapping[str, Json] | None) -> dict[str, Json]:
     if column.values is not None:
         allowed = ", ".join(column.values[:5]) + (" …" if len(column.values) > 5 else "")
+    elif column.min_length is not None or column.max_length is not None:
+        ends = ("any" if bound is None else f"{bound:,}" for bound in (column.min_length, column.max_length))
+        allowed = " to ".join(ends) + " characters"
     elif column.min is None and column.max is None:
         allowed = ""
     else:
@@ -101,6 +107,15 @@ def _row(name: str, column: Column, described: Mapping[str, Json] | None) -> dic
             "more": ", ".join(f"{words.get(entry['value'], entry['value'])} ({entry['count']:,})" for entry in top[:3]),
             "bars": _bars([entry["count"] for entry in top], slots=max(len(top), 6)),
         }
+        if column.type == "text" and described["distinct"] > FREQUENT_VALUES:  # sentences, not names: how long they are
+            lengths, edges = described["lengths"], described["lengths"]["histogram"]["edges"]
+            row |= {
+                "more": f"{_short(lengths['min'])} to {_short(lengths['max'])} characters, mean {_short(lengths['mean'])}",
+                "bars": _bars(lengths["histogram"]["counts"]),
+                "labels": (_short(edges[0]), _short(edges[-1])),
+            }
+    elif column.type == "bytes":
+        row["found"] = f"{described['count']:,} files"
     return row
 
 

@@ -126,7 +126,7 @@ class Problem:
         """Place of every row within a period, by the clock of `preprocess.calendar.timezone`: int64 (N,)."""
         times = pd.to_datetime(pd.Series(self.store.arrays["time"]), unit="s", utc=True)
         local = times.dt.tz_convert(self.encoding.calendar.timezone).dt.tz_localize(None)
-        step: timedelta = self.encoding.schema.time.frequency
+        step: timedelta = self.encoding.schema.grid.frequency
         return (local.dt.as_unit("s").astype("int64").to_numpy() // int(step.total_seconds())) % period
 
 

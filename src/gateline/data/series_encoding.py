@@ -208,7 +208,7 @@ class Encoding:
             for name in (self.target, *self.numbers(self.past), *self.numbers(self.known))
         ]
         codes = [self.vocabularies[name].codes(table[name]) for name in self.texts((*self.past, *self.known))]
-        times = table[self.schema.time.column]
+        times = table[self.schema.grid.column]
         return SequenceStore(
             {
                 VALUES: np.column_stack([*columns, self.calendar.features(times), *codes]).astype(np.float32),
@@ -286,9 +286,9 @@ def regular_columns(frame: pd.DataFrame, schema: Schema) -> Columns:
     """Do what `regular_table` does, and leave it by column: most requests are regular as they come, and cost next to nothing."""
     table = clean(frame, schema)
     _refuse_without_place(table, schema)
-    names, times = series_names(table, schema), table[schema.time.column]
+    names, times = series_names(table, schema), table[schema.grid.column]
     labels, series = _numbered(names)
-    seconds, step = unix_seconds(times), int(schema.time.frequency.total_seconds())
+    seconds, step = unix_seconds(times), int(schema.grid.frequency.total_seconds())
     if _is_regular(series, seconds, step):
         return table
     order = np.lexsort((times.asi8, series))
@@ -325,14 +325,14 @@ def at_steps(table: Columns, rows: np.ndarray, series: np.ndarray, stamps: np.nd
     """
     picked = {name: pd.api.extensions.take(values, rows, allow_fill=True) for name, values in table.items()}
     picked |= {key: table[key].take(series) for key in schema.keys}
-    picked[schema.time.column] = pd.DatetimeIndex(stamps.view("M8[us]"), tz="UTC").array
+    picked[schema.grid.column] = pd.DatetimeIndex(stamps.view("M8[us]"), tz="UTC").array
     return picked
 
 
 def series_names(table: pd.DataFrame | Columns, schema: Schema) -> np.ndarray:
     """Name the series of each row by the values of its keys: object (N,)."""
     if not schema.keys:
-        return np.full(len(table[schema.time.column]), SINGLE_SERIES, dtype=object)
+        return np.full(len(table[schema.grid.column]), SINGLE_SERIES, dtype=object)
     columns = [_key_text(table[key]) for key in schema.keys]
     if len(columns) > 1:
         for key, column in zip(schema.keys, columns, strict=True):
@@ -361,12 +361,12 @@ def unix_seconds(times: Any) -> np.ndarray:
 
 
 def _refuse_without_place(table: Columns, schema: Schema) -> None:
-    wanted = {schema.time.column: "a time stamp in every row"}
+    wanted = {schema.grid.column: "a time stamp in every row"}
     wanted |= dict.fromkeys(schema.keys, "a name in every row, since it tells the series apart")
     for name, expected in wanted.items():
         missing = np.asarray(pd.isna(table[name]))
         if missing.any():
-            rows = "" if name == schema.time.column else "rows "
+            rows = "" if name == schema.grid.column else "rows "
             raise DataError(
                 f"column {name}", expected=expected, found=f"{int(missing.sum())} {rows}without", do="Add them"
             )
@@ -377,12 +377,12 @@ def _refuse_irregular(
 ) -> None:
     """Refuse the first series that is no grid; all (N,) but the names of the series, rows in order."""
     first = series[np.argmax(off_grid | twice)]
-    where = f"series {labels[first]}, column {schema.time.column}"
+    where = f"series {labels[first]}, column {schema.grid.column}"
     off_grid, twice = off_grid & (series == first), twice & (series == first)
     if off_grid.any():
         raise DataError(
             where,
-            expected=f"steps of {format_span(schema.time.frequency)}",
+            expected=f"steps of {format_span(schema.grid.frequency)}",
             found=f"off the grid: {examples([str(time) for time in times[off_grid]])}",
             do="Resample",
         )

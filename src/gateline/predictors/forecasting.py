@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from gateline.batch import SCORING_BATCH
+from gateline.comparison import ExampleErrors, digest_of_rows, reduce_windows
 from gateline.conformal import Intervals
 from gateline.data.prepared_windows import STATE, open_store, read_windows
 from gateline.data.series_encoding import (
@@ -92,13 +93,13 @@ class Forecaster:
         """Name, type and whether it must be there, of each column of a request."""
         schema = self.encoding.schema
         read = (*self.encoding.past, *self.encoding.known, *self.encoding.static)
-        needed = {schema.time.column, *schema.keys, self.encoding.target, *read}
+        needed = {schema.grid.column, *schema.keys, self.encoding.target, *read}
         return [(name, column.type, True) for name, column in schema.columns.items() if name in needed]
 
     @property
     def place_columns(self) -> list[str]:
         """Columns that say where a row of an answer belongs: the keys, and then the time stamp."""
-        return [*self.encoding.schema.keys, self.encoding.schema.time.column]
+        return [*self.encoding.schema.keys, self.encoding.schema.grid.column]
 
     @property
     def output_columns(self) -> list[tuple[str, str]]:
@@ -108,17 +109,27 @@ class Forecaster:
         forecasts = [(name, "float") for name in empty.columns(self.encoding.target)]
         return [(name, str(columns[name].type)) for name in self.place_columns] + forecasts
 
-    def predict(self, frame: pd.DataFrame, origin: pd.Timestamp | None = None) -> pd.DataFrame:
+    @property
+    def parameters(self) -> list[tuple[str, str, Any]]:
+        """Name, MLflow's type and default of what a request may say beside its rows."""
+        return [("origin", "string", "")]
+
+    @property
+    def dependence(self) -> int:
+        """Neighbouring windows share targets for as many steps as one forecasts."""
+        return self.horizon
+
+    def predict(self, frame: pd.DataFrame, origin: pd.Timestamp | str | None = None) -> pd.DataFrame:
         """Answer a request as a frame, see `answer`."""
         return as_frame(self.answer(frame, origin))
 
-    def answer(self, frame: pd.DataFrame, origin: pd.Timestamp | None = None) -> dict[str, Any]:
+    def answer(self, frame: pd.DataFrame, origin: pd.Timestamp | str | None = None) -> dict[str, Any]:
         """Forecast the next `horizon` steps of every series in a request.
 
         Args:
             frame: rows in raw units, in any order: at least `lookback` steps of each series before the origin; and, when
                 columns are known ahead, the `horizon` steps from it (their target and past columns are not read).
-            origin: first time stamp to forecast. Without it, the last `horizon` rows of each series are forecast when
+            origin: first time stamp to forecast, or ISO 8601 text. Without it, or with an empty text, the last `horizon` rows of each series are forecast when
                 columns are known ahead, else the steps after its last row.
 
         Returns:
@@ -127,6 +138,8 @@ class Forecaster:
         Raises:
             DataError: a column, a series, or enough rows are not there, or a value is refused by the schema.
         """
+        if isinstance(origin, str):
+            origin = read_origin(origin)
         if origin is not None and pd.isna(origin):
             raise DataError("origin", expected="a time stamp", found="none", do="Leave it out, or send ISO 8601")
         if len(frame) == 0:
@@ -192,14 +205,15 @@ class Forecaster:
             traced = encoder.trace(read)[-encoder.directions]
         return {name: part.numpy() for name, part in traced.items()}
 
-    def forecast_test_windows(self, prepared: Artifact) -> Mapping[str, Any]:
+    def test_errors(self, prepared: Artifact, metric: str, slices: Sequence[str] = ()) -> ExampleErrors:
         """Forecast the test windows of a prepared folder, also one that was prepared otherwise than for this model.
 
         The windows' origins are found again by series and time in this model's own encoding of the table.
 
-        Returns:
-            `forecast` and `target` (W, U), `origin` (W,), `series` (W,), and `deviation` (W,), the prepared folder's
-            unit of the metrics that are called scaled.
+        Args:
+            prepared: the test part, and the deviation of each series that metrics called scaled are in.
+            metric: one of `gateline.metrics.WINDOW_METRICS`.
+            slices: names of slices, ``KEY=VALUE``.
 
         Raises:
             DataError: the table lacks what this model reads, or forecasts other steps.
@@ -229,13 +243,17 @@ class Forecaster:
                 found=f"fewer for {int((~inside).sum())} of {len(inside)} windows",
                 do="Bring more data before the test part",
             )
-        return {
-            "forecast": self.forecast(store, starts),
-            "target": np.asarray(theirs.arrays["raw_target"])[rows[:, None] + np.arange(self.horizon)],
-            "origin": origin,
-            "series": names,
-            "deviation": np.array(their_encoding.target_deviation)[their_series],
-        }
+        target = np.asarray(theirs.arrays["raw_target"], dtype=np.float64)[rows[:, None] + np.arange(self.horizon)]
+        keys = self.encoding.schema.keys
+        return reduce_windows(
+            metric,
+            self.forecast(store, starts),
+            target,
+            origin,
+            rows=digest_of_rows(names, origin, target),
+            slices={name: in_slice(name, keys, names)[:, None] for name in slices},
+            deviation=np.array(their_encoding.target_deviation)[their_series],
+        )
 
     def example(self, table: pd.DataFrame) -> pd.DataFrame:
         """Cut the last window of one or two series from a table, as a request: what is not known ahead is left empty."""
@@ -254,7 +272,7 @@ class Forecaster:
     def _windows(self, table: Columns, origin: pd.Timestamp | None) -> Columns:
         """Cut the steps origin - lookback .. origin + horizon - 1 of every series; steps that are not there are missing."""
         names = series_names(table, self._asked)
-        stamps = table[self._asked.time.column].asi8.view("M8[us]")
+        stamps = table[self._asked.grid.column].asi8.view("M8[us]")
         rows, first, grid = [], [], []
         for begin, end in pairwise(series_offsets(names)):
             steps = self._grid(stamps[end - 1], origin)  # (T + U,)
@@ -271,10 +289,10 @@ class Forecaster:
 
     def _grid(self, last: np.datetime64, origin: pd.Timestamp | None) -> np.ndarray:
         """List the steps of a window, in UTC; without an origin, from the last row of its series."""
-        step = np.timedelta64(self._asked.time.frequency)
+        step = np.timedelta64(self._asked.grid.frequency)
         if origin is not None:
             if origin.tzinfo is None:  # as time stamps of the table without an offset are read
-                origin = origin.tz_localize(self._asked.time.timezone)
+                origin = origin.tz_localize(self._asked.grid.timezone)
             first = origin.to_datetime64().astype("M8[us]")
         else:
             first = last - (self.horizon - 1) * step if self.encoding.known else last + step
@@ -291,3 +309,29 @@ class Forecaster:
                 do=f"Send {self.lookback} past steps"
                 + (f" and {self.horizon} to forecast" if self.encoding.known else ""),
             )
+
+
+def read_origin(text: str) -> pd.Timestamp | None:
+    """Read the parameter `origin` of a request; an empty text is none.
+
+    Raises:
+        DataError: it is no time stamp.
+    """
+    if not text:
+        return None
+    try:
+        return pd.Timestamp(text)
+    except ValueError as error:
+        raise DataError(
+            "params.origin",
+            expected="an ISO 8601 time stamp",
+            found=repr(text)[:80],
+            do="Write e.g. 2013-12-31T00:00:00Z",
+        ) from error
+
+
+def in_slice(name: str, keys: Sequence[str], series: np.ndarray) -> np.ndarray:
+    """Mark the windows of a slice ``KEY=VALUE``: bool (W,), given their series (W,), named by all keys with / between."""
+    key, _, value = name.partition("=")
+    place = list(keys).index(key)
+    return np.array([one.split("/", len(keys) - 1)[place] == value for one in series.astype(str)])

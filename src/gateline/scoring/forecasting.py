@@ -58,7 +58,7 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
     names = np.array(encoding.series, dtype=object)[problem.series("test")]
     deviation = np.array(encoding.target_deviation)[problem.series("test")]
     key_values = _keys_of(names, encoding)
-    metrics = _measure(forecasts, target, deviation)
+    metrics, unit = _measure(forecasts, target, deviation), encoding.schema.columns[encoding.target].unit
     curves = {"model": by_step(forecasts.point, target)} | {n: by_step(g, target) for n, g in baselines.items()}
     return Scores(
         metrics=metrics,
@@ -69,17 +69,17 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
             for value in sorted(set(key_values[key].tolist()))
         },
         details={
-            "unit": encoding.schema.columns[encoding.target].unit,
+            "unit": unit,
             "target": encoding.target,
             "mae_by_step": curves,
             "coverage_by_step": {
                 percent(coverage): _coverage_by_step(ends, target) for coverage, ends in forecasts.intervals.items()
             },
-            "unitless": [name for name in metrics if UNITLESS_METRIC.fullmatch(name)],
             "validation": {"mae": _validation_mae(problem, forecaster)},
         },
-        num_windows=len(target),
+        num_examples=len(target),
         predictions=_as_table(problem, key_values, target, forecasts, baselines),
+        units={name: unit for name in metrics if unit and not UNITLESS_METRIC.fullmatch(name)},
     )
 
 
@@ -262,7 +262,7 @@ def _draw_coverage(plt: Any, scores: Scores) -> tuple[Any, str]:
 def _draw_error_by_position(plt: Any, scores: Scores, encoding: Encoding) -> tuple[Any, str]:
     table = scores.predictions
     local = table["time"].dt.tz_convert(encoding.calendar.timezone).dt
-    within_days = encoding.schema.time.frequency.total_seconds() < 86_400
+    within_days = encoding.schema.grid.frequency.total_seconds() < 86_400
     position = local.hour if within_days else local.day_of_week
     error = (table["forecast"] - table["target"]).abs().groupby(position).mean()
     count = table["target"].notna().groupby(position).mean()

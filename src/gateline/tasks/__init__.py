@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from gateline.comparison import ExampleErrors
 from gateline.data.order import Order
 from gateline.errors import WorkloadError, did_you_mean
 from gateline.manifest import Artifact, Draft
@@ -35,8 +36,9 @@ that batches and processes add up, and what to hand on."""
 class Predictor(Protocol):
     """A trained model with its preprocessing inside: raw units in, raw units out."""
 
-    horizon: int
-    """Steps that one window forecasts; neighbouring windows share targets for as long."""
+    @property
+    def dependence(self) -> int:
+        """Positions over which neighbouring test examples share targets: the steps that a window forecasts; 1 for none."""
 
     @property
     def input_columns(self) -> list[tuple[str, str, bool]]:
@@ -44,33 +46,53 @@ class Predictor(Protocol):
 
     @property
     def place_columns(self) -> list[str]:
-        """Columns that say where a row of an answer belongs: the keys, and then the time stamp."""
+        """Columns that say where a row of an answer belongs, e.g. keys and time stamp; none where it is the row's place."""
 
     @property
     def output_columns(self) -> list[tuple[str, str]]:
         """Name and type of each column of an answer: first those of its place."""
 
-    def answer(self, frame: pd.DataFrame, origin: pd.Timestamp | None = None) -> dict[str, Any]:
-        """Answer a request by column, see `gateline.table.Columns`."""
+    @property
+    def parameters(self) -> list[tuple[str, str, Any]]:
+        """Name, MLflow's type and default of what a request may say beside its rows; keywords of `answer`."""
 
-    def predict(self, frame: pd.DataFrame, origin: pd.Timestamp | None = None) -> pd.DataFrame:
-        """Answer a request as a frame."""
+    @property
+    def answer(self) -> Callable[..., dict[str, Any]]:
+        """Answers a request, a frame and `parameters` as keywords, by column, see `gateline.table.Columns`."""
+
+    @property
+    def predict(self) -> Callable[..., pd.DataFrame]:
+        """Answers a request as a frame."""
 
     def example(self, table: pd.DataFrame) -> pd.DataFrame:
         """Cut a small valid request from a cleaned table."""
 
-    def forecast_test_windows(self, prepared: Artifact) -> Mapping[str, Any]:
-        """Forecast the test windows of a prepared folder, for comparing models on the same rows."""
+    def test_errors(self, prepared: Artifact, metric: str, slices: Sequence[str] = ()) -> ExampleErrors:
+        """Answer the test part of a prepared folder, also one made otherwise than for this model, and measure the errors.
+
+        Args:
+            prepared: holds the test part in raw units.
+            metric: one of the task's `gate_metrics`.
+            slices: names of slices, as evaluate wrote them.
+        """
 
 
 class Task(Protocol):
     """What training, evaluation and the steps ask of a task."""
 
     name: str
+    examples_are: str
+    """What is counted, in the plural: windows, sentences, recordings."""
     Preprocess: type[Section]
     Model: type[Section]
     Evaluation: type[Section]
+    """Has `baselines` and `slices`."""
     monitors: tuple[str, ...]
+    """What training may watch."""
+    gate_metrics: tuple[str, ...]
+    """What models may be compared by: a sum over examples divided by another, lower is better."""
+    requirements: tuple[str, ...]
+    """Distributions that a served model needs beside those that every model does."""
 
     def check(self, schema: Schema, preprocess: Any, evaluation: Any, gates: Gates | None) -> None:
         """Refuse sections that do not fit together."""
@@ -87,8 +109,11 @@ class Task(Protocol):
     def check_scoring(self, prepared: Artifact, evaluation: Any, gates: Gates) -> None:
         """Refuse an evaluation that cannot be made of these data, before it begins."""
 
+    def explain(self, schema: Schema, preprocess: Any, facts: Mapping[str, Any]) -> Iterator[str]:
+        """Say in words what preprocess would do; `facts` are those of the prepared folder, empty if it is not made."""
+
     def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: Any, draft: Draft) -> None:
-        """Write arrays, windows and fitted state into the folder `prepared`."""
+        """Write arrays, examples and fitted state into the folder `prepared`; its facts say how many `examples` a part has."""
 
     def dataset(self, prepared: Artifact, part: str) -> Dataset[Any]:
         """Open the windows or sequences of one part; the data set gathers whole batches by `__getitems__`."""

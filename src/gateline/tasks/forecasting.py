@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -35,7 +35,7 @@ from gateline.table import TABLE, write_table
 from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Instant, Schema
-from gateline.workload.section import Section, Span
+from gateline.workload.section import Section, Span, format_span
 
 if TYPE_CHECKING:
     from gateline.workload.training import Training
@@ -53,7 +53,7 @@ Steps = Annotated[int, Field(ge=1)]
 
 
 class Windows(Section):
-    """How much of the past is read and how far ahead is forecast, in steps of `schema.time.frequency`."""
+    """How much of the past is read and how far ahead is forecast, in steps of `schema.grid.frequency`."""
 
     lookback: Steps
     horizon: Steps
@@ -122,6 +122,9 @@ class Forecasting:
     """The task `forecasting`."""
 
     name = "forecasting"
+    examples_are = "windows"
+    gate_metrics = WINDOW_METRICS
+    requirements = ()
     Preprocess = ForecastingPreprocess
     Model = ForecasterSettings
     Evaluation = ForecastingEvaluation
@@ -137,9 +140,16 @@ class Forecasting:
         """Refuse sections that do not fit together.
 
         Raises:
-            WorkloadError: a column is not in the schema, is no number, or has two roles; or a gate names what is not
+            WorkloadError: the rows are on no grid of time; a column is not in the schema, is no number, or has two roles; or a gate names what is not
                 computed.
         """
+        if schema.time is None or schema.time.frequency is None:
+            raise WorkloadError(
+                "schema.time",
+                expected="a column of time stamps and their `frequency`: forecasts are made on a regular grid",
+                found="no `time`" if schema.time is None else "no `frequency`",
+                do="Add e.g. `time: {column: hour, frequency: 1h}`",
+            )
         roles = [
             ("target", preprocess.target),
             *(("past", c) for c in preprocess.past),
@@ -214,6 +224,29 @@ class Forecasting:
         """
         _check_gates(Encoding.from_json(prepared.read_json(STATE)["encoding"]).schema, evaluation, gates)
 
+    def explain(self, schema: Schema, preprocess: ForecastingPreprocess, facts: Mapping[str, Any]) -> Iterator[str]:
+        """Say in words what preprocess would do."""
+        target = preprocess.target
+        unit = schema.columns[target].unit if target in schema.columns else ""
+        past = _columns_in_words(preprocess.past, "known up to now")
+        yield f"forecast {target}{f' ({unit})' if unit else ''} from its own past, {past}"
+        ahead = [*preprocess.known, *preprocess.calendar.names()]
+        static = f", {_columns_in_words(preprocess.static, 'of each series')}" if preprocess.static else ""
+        yield f"and {_columns_in_words(ahead, 'known ahead')}{static}"
+        if texts := [f"{name} ({count})" for name, count in facts.get("texts", {}).items()]:
+            yield f"learn an embedding for each text of {', '.join(texts)}"
+        windows, frequency = preprocess.windows, schema.grid.frequency
+        yield (
+            f"cut windows of {windows.lookback} past steps ({format_span(windows.lookback * frequency)}) and "
+            f"{windows.horizon} to forecast ({format_span(windows.horizon * frequency)})"
+        )
+        split = preprocess.split
+        counts = {part: f" ({count:,} windows)" for part, count in facts.get("examples", {}).items()}
+        yield (
+            f"train until {split.validate_from:%Y-%m-%d %H:%M}{counts.get('train', '')}, validate until "
+            f"{split.test_from:%Y-%m-%d %H:%M}{counts.get('validation', '')}, test from then on{counts.get('test', '')}"
+        )
+
     def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: ForecastingPreprocess, draft: Draft) -> None:
         """Write the folder `prepared`.
 
@@ -228,7 +261,7 @@ class Forecasting:
             DataError: the data do not hold a window for each part, or the target never changes.
         """
         table = regular_table(raw, schema)
-        times = unix_seconds(table[schema.time.column])
+        times = unix_seconds(table[schema.grid.column])
         split = preprocess.split.parts()
         encoding = Encoding.fit(
             table,
@@ -264,7 +297,7 @@ class Forecasting:
             "task": self.name,
             "arrays": {name: {"shape": list(a.shape), "dtype": str(a.dtype)} for name, a in store.arrays.items()},
             "series": len(encoding.series),
-            "windows": {part: len(rows) for part, rows in origins.items()},
+            "examples": {part: len(rows) for part, rows in origins.items()},
             "split": split_as_json,
             "encoder_features": encoding.encoder_names(),
             "decoder_features": encoding.decoder_names(),
@@ -312,7 +345,7 @@ class Forecasting:
 
     def order(self, prepared: Artifact, dataset: WindowDataset, training: Training, seed: int) -> Order:  # noqa: ARG002
         """Draw the training windows in a fresh random order every epoch."""
-        return ShuffledOrder(len(dataset), training.batch_size, seed, training.windows_per_epoch)
+        return ShuffledOrder(len(dataset), training.batch_size, seed, training.examples_per_epoch)
 
     def validation_order(self, prepared: Artifact, dataset: WindowDataset, training: Training) -> Order:  # noqa: ARG002
         """Take the validation windows as they stand."""
@@ -418,6 +451,10 @@ def _check_gates(schema: Schema, evaluation: ForecastingEvaluation, gates: Gates
             _known_name("gates.limits", name, FORECAST_METRICS)
     # The champion is compared by resampling windows, which needs a mean over windows.
     _known_name("gates.metric", gates.metric, WINDOW_METRICS)
+
+
+def _columns_in_words(names: Sequence[str], what: str) -> str:
+    return f"{len(names)} columns {what} ({examples(list(names))})" if names else f"nothing {what}"
 
 
 def _known_name(where: str, name: str, known: Any) -> None:

@@ -35,7 +35,7 @@ class Limit(Section):
 
 
 class Champion(Section):
-    """How a challenger must compare with the champion on the same test windows."""
+    """How a challenger must compare with the champion on the same test examples."""
 
     rule: Literal["superior", "non_inferior"] = "superior"
     """superior: the interval of the difference lies below 0; non_inferior: below `margin` of the champion's metric."""
@@ -50,8 +50,8 @@ class Gates(Section):
 
     metric: str = "mae"
     """The metric that baselines and champion are compared by; lower is better."""
-    min_windows: Annotated[int, Field(ge=1)] = 100
-    """Test windows below which nothing can be judged, so the verdict is no."""
+    min_examples: Annotated[int, Field(ge=1)] = 100
+    """Test examples (windows, sentences, recordings) below which nothing can be judged, so the verdict is no."""
     baselines: Annotated[dict[str, Baseline], Field(min_length=1)]
     limits: dict[str, Limit] = {}
     slice_margin: Share = 0.10

@@ -29,7 +29,9 @@ class File(Section):
     """Digest of the file as received; also how a mirror finds it."""
     member: str | None = None
     """Name of the one file to take out of a zip archive."""
-    format: Literal["csv", "parquet"] = "csv"
+    format: Literal["csv", "parquet", "lines", "text"] = "csv"
+    """csv, parquet; lines: one row per line of a text (`line` from 1, `text`); text: all of it in one row (`text`). A name that
+    ends with .gz is unpacked."""
     delimiter: str | None = None
     """Between the columns of a csv; found by DuckDB when not given."""
     missing: tuple[str, ...] = ("", "NA", "NaN", "nan", "null")

@@ -70,8 +70,11 @@ Schedule = Annotated[
 class Training(Section):
     """How the weights are found. The seed, the device and the precision are run-wide: `params.yaml` holds them."""
 
-    loss: Literal["absolute", "squared", "huber", "pinball"] = "absolute"
-    """Compared in the transformed, scaled space of the target. pinball: of the quantiles that the model forecasts."""
+    loss: Literal["absolute", "squared", "huber", "pinball", "cross_entropy", "binary_cross_entropy", "ctc"] = (
+        "absolute"
+    )
+    """Of forecasts: compared in the transformed, scaled space of the target; pinball: of the quantiles that the model
+    forecasts. Of classes, tokens and pixels: the cross entropies. ctc: of a transcript without times."""
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
     learning_rate: Positive = 1e-3
     """The largest that the schedule reaches."""
@@ -87,18 +90,21 @@ class Training(Section):
     """Share of all steps over which the learning rate rises from 0."""
     batch_size: Count = 64
     """Rows of one optimiser step, over all processes together."""
+    batch_tokens: Count | None = None
+    """Of sequences of different lengths: rows x longest row of a batch, at most, in place of `batch_size`; batches are made
+    of rows of similar length."""
     accumulate: Count = 1
     """Parts that a batch is computed in, one after the other, to save memory; the step is that of the whole batch."""
     epochs: Count = 20
-    """Passes over the training windows, at most."""
+    """Passes over the training part, at most."""
     monitor: str = "loss"
     """What is compared on the validation part to find the best epoch: `loss`, or a metric of the task; lower is better."""
     patience: Count = 5
     """Epochs in a row without a better `monitor` before training stops."""
     clip_norm: Positive | None = 1.0
     """Largest norm of the gradient over all weights; null: not clipped."""
-    windows_per_epoch: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the training windows that one epoch draws, without replacement."""
+    examples_per_epoch: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the training part that one epoch draws, without replacement."""
     weight_average: Share = 0.0
     """Decay of the exponential moving average of the weights that is validated and kept; 0: the weights themselves."""
     workers: Annotated[int, Field(ge=0)] = 0

@@ -366,7 +366,7 @@ training:
   # Largest norm of the gradient; null does not clip.
   clip_norm: 1.0
   # Share of the about {settings.train_windows:,} training windows that one epoch draws, so that an epoch takes seconds.
-  windows_per_epoch: {max(share, 0.001):.3g}
+  examples_per_epoch: {max(share, 0.001):.3g}
   # Decay of a moving average of the weights that is validated and kept; 0 keeps the weights themselves.
   weight_average: 0.0
 """
@@ -412,7 +412,7 @@ gates:
   # What models are compared by, lower is better: mae (mean absolute error, in the target's unit), rmse, ...
   metric: mae
   # Fewer test windows cannot be judged; there should be about {settings.test_windows:,}.
-  min_windows: {enough}
+  min_examples: {enough}
   # superior: better by more than the margin (a share: 0.02 is 2 %); non_inferior: not worse by more than that.
   baselines:
 {baselines}
