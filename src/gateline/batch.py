@@ -67,3 +67,37 @@ class PaddedBatch(Batch):
 
     values: torch.Tensor
     lengths: torch.Tensor
+
+
+@dataclass(frozen=True)
+class StreamBatch(Batch):
+    """Pieces of a stream of tokens.
+
+    Args:
+        tokens: int64 (B, T).
+        following: int64 (B, T), the token after each.
+        observed: bool (B, T), false past the end of the stream.
+    """
+
+    tokens: torch.Tensor
+    following: torch.Tensor
+    observed: torch.Tensor
+
+
+@dataclass(frozen=True)
+class TranslationBatch(Batch):
+    """Pairs of sentences.
+
+    Args:
+        source: int64 (B, T), 0 past the length.
+        source_lengths: int64 (B,), 1 or more.
+        before: int64 (B, U), the token before each target token: a begin token, then the target without its last.
+        target: int64 (B, U), 0 past the length; the last real one is the end token.
+        target_lengths: int64 (B,), 1 or more.
+    """
+
+    source: torch.Tensor
+    source_lengths: torch.Tensor
+    before: torch.Tensor
+    target: torch.Tensor
+    target_lengths: torch.Tensor
