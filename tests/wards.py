@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 WARD_SCHEMA: dict[str, Any] = {
-    "time": {"column": "time", "frequency": "1min"},
+    "time": {"column": "time"},
     "keys": ["patient"],
     "columns": {
         "patient": {"type": "integer"},

@@ -101,3 +101,16 @@ class TranslationBatch(Batch):
     before: torch.Tensor
     target: torch.Tensor
     target_lengths: torch.Tensor
+
+
+@dataclass(frozen=True)
+class LabelledStepsBatch(PaddedBatch):
+    """Whole sequences with a label for each step.
+
+    Args:
+        target: (B, T), int64 classes, or float32 0 and 1; 0 where `observed` is false.
+        observed: bool (B, T), steps with a label.
+    """
+
+    target: torch.Tensor
+    observed: torch.Tensor

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gateline.data.irregular_encoding import ELAPSED, GAPS, OBSERVED, IrregularEncoding, SeriesInputs, features
+from gateline.data.irregular_encoding import ELAPSED, GAPS, OBSERVED, IrregularEncoding, SeriesInputs
 from gateline.data.irregular_steps import lay_out
+from gateline.data.sequence_inputs import features
 from gateline.data.store import STATIC, VALUES
 from gateline.errors import DataError, WorkloadError
 from gateline.workload.schema import Schema
@@ -105,14 +106,14 @@ def test_what_stands_at_the_very_end_of_a_step_belongs_to_it() -> None:
 def test_the_past_does_not_depend_on_the_future(rng: np.random.Generator) -> None:
     """What an encoded step holds stays the same when all later rows are cut off or changed."""
     table = ward_table(rng, patients=20)
-    whole = IrregularEncoding.lay_out(table, schema(), inputs())
+    whole = inputs().lay_out(table, schema())
     encoding = IrregularEncoding.fit(whole, np.arange(20), schema(), inputs())
     hours = (table["time"] - table.groupby("patient")["time"].transform("min")).dt.total_seconds() / 3600
     changed = table.copy()
     changed.loc[hours > 4, "pulse"] = 199.0
 
     for other in (table[hours <= 4], changed):
-        early = IrregularEncoding.lay_out(other, schema(), inputs())
+        early = inputs().lay_out(other, schema())
         first = [whole.offsets[:-1] + step for step in (0, 1)]
         again = [early.offsets[:-1] + step for step in (0, 1)]
         for mine, theirs in zip(first, again, strict=True):
@@ -124,19 +125,17 @@ def test_the_past_does_not_depend_on_the_future(rng: np.random.Generator) -> Non
 def test_statistics_are_those_of_the_training_series_alone(rng: np.random.Generator) -> None:
     table = ward_table(rng)
     train = np.arange(0, 60, 2)
-    steps = IrregularEncoding.lay_out(table, schema(), inputs())
+    steps = inputs().lay_out(table, schema())
     encoding = IrregularEncoding.fit(steps, train, schema(), inputs())
 
     planted = table.copy()
     others = ~planted["patient"].isin(100 + train)
     planted.loc[others, ["pulse", "lactate", "age"]] = [240.0, 1e6, 1e6]
     planted.loc[others, "unit"] = "surgical"
-    again = IrregularEncoding.fit(IrregularEncoding.lay_out(planted, schema(), inputs()), train, schema(), inputs())
+    again = IrregularEncoding.fit(inputs().lay_out(planted, schema()), train, schema(), inputs())
 
     assert again == encoding
-    of_all = IrregularEncoding.fit(
-        IrregularEncoding.lay_out(planted, schema(), inputs()), np.arange(60), schema(), inputs()
-    )
+    of_all = IrregularEncoding.fit(inputs().lay_out(planted, schema()), np.arange(60), schema(), inputs())
     assert of_all != encoding  # so the test would see a leak
     step_means = by_pandas(table[~others], 2)
     assert encoding.scalers["pulse"].mean[0] == pytest.approx(step_means["pulse"].mean())
@@ -146,7 +145,7 @@ def test_statistics_are_those_of_the_training_series_alone(rng: np.random.Genera
 
 def test_inputs_are_scaled_values_masks_ages_and_statics(rng: np.random.Generator) -> None:
     table = ward_table(rng, patients=30)
-    steps = IrregularEncoding.lay_out(table, schema(), inputs())
+    steps = inputs().lay_out(table, schema())
     encoding = IrregularEncoding.fit(steps, np.arange(30), schema(), inputs())
 
     store = encoding.encode(steps)
@@ -175,7 +174,7 @@ def test_inputs_are_scaled_values_masks_ages_and_statics(rng: np.random.Generato
 
 
 def test_it_is_saved_and_read_back_exactly(rng: np.random.Generator) -> None:
-    steps = IrregularEncoding.lay_out(ward_table(rng), schema(), inputs(transforms={"lactate": {"kind": "log1p"}}))
+    steps = inputs().lay_out(ward_table(rng), schema())
     encoding = IrregularEncoding.fit(steps, np.arange(40), schema(), inputs(transforms={"lactate": {"kind": "log1p"}}))
 
     again = IrregularEncoding.from_json(json.loads(json.dumps(encoding.to_json())))

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -38,6 +37,7 @@ LOGARITHM = Transform(kind="log1p")
 class SeriesInputs(Section):
     """What is read of irregular series: rows of the table with the same keys, in order of time."""
 
+    kind: Literal["series"] = "series"
     columns: Annotated[tuple[str, ...], Field(min_length=1)]
     """Numbers that are observed now and then."""
     static: tuple[str, ...] = ()
@@ -61,8 +61,15 @@ class SeriesInputs(Section):
         """Refuse columns that are not there, or of a type that cannot be read.
 
         Raises:
-            WorkloadError: names the first of them.
+            WorkloadError: names the first of them; or there is no column of times.
         """
+        if schema.time is None or not schema.keys:
+            raise WorkloadError(
+                "schema",
+                expected="`time`, which orders the rows of a series, and `keys`, which tell one series from another",
+                found="no `time`" if schema.time is None else "no `keys`",
+                do="Add e.g. `time: {column: time}` and `keys: [patient]`",
+            )
         numbers = ("float", "integer", "boolean")
         roles = [("columns", self.columns, numbers), ("static", self.static, (*numbers, "text"))]
         for role, names, types in roles:
@@ -86,6 +93,22 @@ class SeriesInputs(Section):
                     do=did_you_mean(name, readable),
                 )
 
+    def columns_read(self) -> tuple[str, ...]:
+        """Name the columns of the table that are read beside keys and time."""
+        return (*self.columns, *self.static)
+
+    def columns_needed(self) -> tuple[str, ...]:
+        """Name those without which a request cannot be answered: none, since each may be missing in every row."""
+        return ()
+
+    def lay_out(self, frame: pd.DataFrame, schema: Schema) -> Steps:
+        """Lay rows out as steps, see `gateline.data.irregular_steps.lay_out`."""
+        return lay_out(frame, schema, columns=self.columns, once=self.static, width=self.step)
+
+    def fit(self, steps: Steps, train: np.ndarray, schema: Schema) -> IrregularEncoding:
+        """Fit on some series, see `IrregularEncoding.fit`."""
+        return IrregularEncoding.fit(steps, train, schema, self)
+
 
 @dataclass(frozen=True)
 class IrregularEncoding:
@@ -104,12 +127,6 @@ class IrregularEncoding:
     scalers: Mapping[str, Scaler]
     gap_scalers: Mapping[str, Scaler]
     vocabularies: Mapping[str, Vocabulary]
-
-    @staticmethod
-    def lay_out(frame: pd.DataFrame, schema: Schema, inputs: SeriesInputs) -> Steps:
-        """Lay rows out as steps, see `gateline.data.irregular_steps.lay_out`."""
-        width: timedelta | None = inputs.step
-        return lay_out(frame, schema, columns=inputs.columns, once=inputs.static, width=width)
 
     @classmethod
     def fit(cls, steps: Steps, train: np.ndarray, schema: Schema, inputs: SeriesInputs) -> IrregularEncoding:
@@ -211,15 +228,3 @@ class IrregularEncoding:
             gap_scalers={name: Scaler.from_json(scaler) for name, scaler in value["gap_scalers"].items()},
             vocabularies={name: Vocabulary(tuple(texts)) for name, texts in value["vocabularies"].items()},
         )
-
-
-def features(store: SequenceStore, rows: np.ndarray) -> np.ndarray:
-    """Put together what a network reads at some steps: float32 (n, F) for int64 (n,)."""
-    arrays = [np.asarray(store.arrays[name][rows], np.float32) for name in (VALUES, OBSERVED, GAPS, ELAPSED)]
-    return np.concatenate([*arrays, store.static(STATIC, rows)], axis=1)
-
-
-def num_features(store: SequenceStore) -> int:
-    """Number of features F that `features` makes."""
-    widths = [store.arrays[name].shape[1] for name in (VALUES, OBSERVED, GAPS, ELAPSED)]
-    return sum(widths) + store.statics[STATIC].shape[1]

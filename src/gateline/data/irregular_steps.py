@@ -88,6 +88,17 @@ class Steps:
         taken[self.rows[there]] = ordered[there]  # in order of time, and the last assignment stands
         return taken
 
+    def first_of_series(self, values: np.ndarray) -> np.ndarray:
+        """Take the first value that is there of each series of a column of the table: (S,) for (R,)."""
+        grouped = pd.Series(np.asarray(values)[self.order]).groupby(self.series[self.rows])
+        return np.asarray(grouped.first())
+
+    def places(self, schema: Schema) -> dict[str, Any]:
+        """Say by column which step a row of an answer belongs to: the keys, and the end of the step."""
+        stamps = (self.began[self.series] + np.rint(self.end * 3600).astype(np.int64)) * 1_000_000
+        times = pd.DatetimeIndex(stamps.view("M8[us]"), tz="UTC").array
+        return {key: values[self.series] for key, values in self.keys.items()} | {_time(schema): times}
+
 
 def lay_out(
     frame: pd.DataFrame,
@@ -150,6 +161,9 @@ def lay_out(
 
 
 def _time(schema: Schema) -> str:
+    """Name the time column; `SeriesInputs.check` has seen to it that there is one."""
+    if schema.time is None:
+        raise ValueError("a table without times has no series")
     return schema.time.column
 
 
