@@ -19,6 +19,7 @@ from torch import nn
 from gateline.cells._padding import is_padding, without_padding
 from gateline.losses import at_least_float32
 from gateline.models.sequence_input import DropoutSettings, SequenceDropout, require_cell
+from gateline.models.spec_augment import SpecAugment, SpecAugmentSettings
 from gateline.models.stack import Size, Stack
 
 
@@ -33,6 +34,11 @@ class TranscriberSettings(DropoutSettings):
     """How steps are joined: by convolutions that halve their number, or by laying frames side by side."""
     channels: Size = 128
     """Of each convolution."""
+    spec_augment: SpecAugmentSettings = SpecAugmentSettings()
+    """What is hidden of each recording in training; nothing by default."""
+    beam_width: Size = 8
+    """Labellings that are followed when a recording is transcribed; 1: the most probable label of each step is taken. A request to
+    the served model may say another."""
 
     @model_validator(mode="after")
     def _halves(self) -> TranscriberSettings:
@@ -55,6 +61,7 @@ class Transcriber(nn.Module):
     def __init__(self, *, num_features: int, num_labels: int, settings: TranscriberSettings) -> None:
         super().__init__()
         require_cell(settings.cell, reads_pictures=False)
+        self.spec_augment = SpecAugment(settings.spec_augment)
         self.reduction: Convolutions | Stacking
         if settings.reduction == "convolution":
             self.reduction = Convolutions(num_features, settings.channels, settings.time_reduction)
@@ -77,7 +84,7 @@ class Transcriber(nn.Module):
         """
         if lengths is None:
             lengths = torch.full((len(features),), features.shape[1], device=features.device)
-        x, lengths = self.reduction(features, lengths)
+        x, lengths = self.reduction(self.spec_augment(features, lengths), lengths)
         y, _ = self.stack(self.input_dropout(x), lengths=lengths)  # (B, T / R, H * D)
         logits = self.head(self.output_dropout(y))
         return torch.log_softmax(at_least_float32(logits), dim=2), lengths
@@ -128,5 +135,8 @@ class Convolutions(nn.Module):
 
 
 def shorter(lengths: torch.Tensor, factor: int) -> torch.Tensor:
-    """Say how many steps are left: the length divided by `factor`, rounded up."""
+    """Say how many steps are left: the length divided by `factor`, rounded up.
+
+    Convolutions that halve it one after the other leave as many.
+    """
     return torch.div(lengths + factor - 1, factor, rounding_mode="floor")

@@ -44,4 +44,8 @@ EXAMPLES = {
     "two convolutions": example(time_reduction=4, bidirectional=False, num_layers=2),
     "stacking": example(time_reduction=3, reduction="stacking"),
     "dropout": example(time_reduction=2, input_dropout=0.2, output_dropout=0.2, variational_dropout=True),
+    "masks": example(
+        time_reduction=2,
+        spec_augment={"frequency_masks": 1, "frequency_width": 3, "time_masks": 2, "time_width": 4, "time_share": 0.5},
+    ),
 }
