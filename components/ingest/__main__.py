@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gateline.adapters.door import run_step
 from gateline.adapters.ingestion import ingest
+from gateline.adapters.progress import fetching_progress
 from gateline.workload import Workload
 from gateline.workload.source import Source
 
@@ -25,7 +26,8 @@ def step(args: argparse.Namespace) -> None:
     """Read the section, fetch, write the folder."""
     workload = Workload.read(args.workload, step="ingest")
     mirror = os.environ.get("GATELINE_MIRROR")
-    ingest(workload.section("source", Source), args.raw, mirror=Path(mirror) if mirror else None)
+    with fetching_progress() as on_file:
+        ingest(workload.section("source", Source), args.raw, mirror=Path(mirror) if mirror else None, on_file=on_file)
 
 
 if __name__ == "__main__":

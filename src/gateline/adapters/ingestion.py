@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gateline.adapters.folder_store import OnFile, fetch_folder
 from gateline.adapters.object_store import fetch
 from gateline.adapters.raw_formats import TABLES, read_raw
 from gateline.errors import DataError, did_you_mean, examples
@@ -19,18 +20,19 @@ from gateline.table import TABLE
 from gateline.workload.source import File, Source
 
 
-def ingest(source: Source, folder: Path, *, mirror: Path | None = None) -> Artifact:
+def ingest(source: Source, folder: Path, *, mirror: Path | None = None, on_file: OnFile | None = None) -> Artifact:
     """Write the artifact `raw`.
 
         raw/
         ├── manifest.json       source (addresses, digests, query, licence), rows, columns
-        ├── files/NAME/...      each raw file as received
+        ├── files/NAME/...      each raw file as received; of a folder, a zip of its files as received
         └── table.parquet       what the query makes of them; rows as the query orders them
 
     Args:
         source: which files, and the query.
         folder: where to write.
         mirror: folder asked for each file by its sha256 first.
+        on_file: told of the files of a folder that is fetched, see `OnFile`.
 
     Raises:
         DataError: a file is absent, has another digest or cannot be read as its format, or the query fails.
@@ -41,7 +43,10 @@ def ingest(source: Source, folder: Path, *, mirror: Path | None = None) -> Artif
         for file in source.files:
             target = draft.path / "files" / file.name / file.file_name
             target.parent.mkdir(parents=True)
-            fetch(file, target, mirror)
+            if file.is_folder:
+                fetch_folder(file, target, mirror, on_file)
+            else:
+                fetch(file, target, mirror)
             paths[file.name] = target
         rows, columns = make_table(source, paths, draft.path / TABLE)
         draft.facts |= {"source": source.model_dump(mode="json"), "rows": rows, "columns": columns}

@@ -34,7 +34,7 @@ def fetch(file: File, target: Path, mirror: Path | None) -> None:
     if mirrored is not None:
         shutil.copyfile(mirrored, target)
     elif file.url is not None:
-        _download(file.url, target, place)
+        download(file.url, target, place)
     else:
         local = _installed_file(file, place) if file.package else Path(str(file.path))
         if not local.is_file():
@@ -99,7 +99,13 @@ def _installed_file(file: File, place: str) -> Path:
     )
 
 
-def _download(url: str, target: Path, place: str) -> None:
+def download(url: str, target: Path, place: str) -> None:
+    """Copy what an address holds to `target`; ask again where nobody answers.
+
+    Raises:
+        DataError: there is no such file, or it is not for us.
+        UnreachableError: the address did not answer.
+    """
     import fsspec
 
     for attempt in range(1, MAX_TRIES + 1):

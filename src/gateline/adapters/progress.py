@@ -1,10 +1,10 @@
-"""The progress of training on the terminal: a moving bar where there is one, a line per epoch in any case. On stderr."""
+"""Progress on the terminal, on stderr: of training, and of files that are fetched; a line per epoch where no bar moves."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,3 +64,17 @@ def training_progress(epochs: int) -> Iterator[TrainingProgress]:
         *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         yield TrainingProgress(bar, epochs)
+
+
+@contextmanager
+def fetching_progress() -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while the files of a folder are fetched; what is given is told how many of how many are there."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("fetching", total=None, visible=False)
+
+        def on_file(fetched: int, files: int) -> None:
+            bar.update(task, completed=fetched, total=files, visible=True)
+
+        yield on_file

@@ -22,16 +22,20 @@ class File(Section):
     package: str | None = None
     """Distribution whose installed file it is; `path` is then relative to the place of installation."""
     path: str | None = None
-    """Local file, relative to the project; or the file of `package`."""
+    """Local file, relative to the project; or the file of `package`. One that ends with / is a folder, of which all files
+    are taken, and kept as one zip."""
     url: str | None = None
-    """Address that fsspec can open: https, s3, gs, ..."""
+    """Address that fsspec can open: https, s3, gs, ... One that ends with / is a folder, whose files `listing` names."""
     sha256: Sha256
-    """Digest of the file as received; also how a mirror finds it."""
+    """Digest of the file as received; also how a mirror finds it. Of a folder: of its listing."""
+    listing: str | None = None
+    """Of a folder: local text with a line ``NAME SHA256`` for each file, sorted by name. An address needs one."""
     member: str | None = None
     """Name of the one file to take out of a zip archive."""
-    format: Literal["csv", "parquet", "lines", "text"] = "csv"
-    """csv, parquet; lines: one row per line of a text (`line` from 1, `text`); text: all of it in one row (`text`). A name that
-    ends with .gz is unpacked."""
+    format: Literal["csv", "parquet", "lines", "text", "audio"] = "csv"
+    """csv, parquet; lines: one row per line of a text (`line` from 1, `text`); text: all of it in one row (`text`); audio: one row
+    per recording (`path`, `size_bytes`, `duration_seconds`, `sampling_rate`, `channels`, `transcript`, `audio`). A name that ends
+    with .gz is unpacked."""
     delimiter: str | None = None
     """Between the columns of a csv; found by DuckDB when not given."""
     missing: tuple[str, ...] = ("", "NA", "NaN", "nan", "null")
@@ -39,8 +43,14 @@ class File(Section):
 
     @property
     def file_name(self) -> str:
-        """Name of the file where it comes from."""
-        return PurePosixPath(urlsplit(self.url).path if self.url else str(self.path)).name or self.name
+        """Name of the file where it comes from; of a folder, of the archive that it is kept in."""
+        name = PurePosixPath(urlsplit(self.url).path if self.url else str(self.path)).name or self.name
+        return f"{name}.zip" if self.is_folder else name
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether all files of a folder are meant."""
+        return (self.url or str(self.path)).endswith("/")
 
     @model_validator(mode="after")
     def _has_one_place(self) -> File:
@@ -53,6 +63,18 @@ class File(Section):
             )
         if self.url is None and self.path is None:
             raise ValueError("one of `url` and `path`")
+        return self
+
+    @model_validator(mode="after")
+    def _folder_is_one(self) -> File:
+        if not self.is_folder:
+            if self.listing is not None:
+                raise ValueError("`listing` only with a folder, a `url` or `path` that ends with /")
+            return self
+        if self.format != "audio" or self.member is not None or self.package is not None:
+            raise ValueError("`format: audio` for a folder, without `member` and `package`")
+        if self.url is not None and self.listing is None:
+            raise ValueError("a `listing` for the `url` of a folder, which cannot be listed from afar")
         return self
 
 
