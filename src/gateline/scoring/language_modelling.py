@@ -1,0 +1,308 @@
+"""Score a language model and its baselines on the test stream, and draw what a person of the field would want to see."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gateline.baselines.language_modelling import BASELINES, Problem
+from gateline.data.splits import PARTS
+from gateline.data.tokenizers import FittedTokenizer
+from gateline.evaluation import Figure, Scores
+from gateline.manifest import Artifact
+from gateline.models.decoding import SamplingSettings
+from gateline.predictors.language_modelling import (
+    KIND,
+    NATS_PER_BIT,
+    PIECE,
+    TEXTS,
+    by_passage,
+    characters_of,
+    kinds_of,
+    passages,
+)
+from gateline.scoring import INK, MODEL, SOFT
+from gateline.tasks.language_modelling import TASK as LANGUAGE_MODELLING
+from gateline.tasks.language_modelling import LanguageModelling, LanguageModellingEvaluation, open_stream
+
+WORST = 8
+"""Passages shown where the model did worst."""
+SURPRISING = 15
+"""Tokens listed that surprised the model most on average."""
+OFTEN = 30
+"""Times that such a token occurs at least."""
+LINE = 64
+"""Characters of a line in a picture."""
+SAMPLE_SEED = 7
+
+
+def score(
+    task: LanguageModelling, settings: LanguageModellingEvaluation, prepared: Artifact, model: Artifact
+) -> Scores:
+    """Foretell the test stream with the model and with every baseline.
+
+    Args:
+        task: the task.
+        settings: baselines, slices, samples.
+        prepared: streams and texts.
+        model: weights and configuration.
+    """
+    writer = task.load_predictor(model.path)
+    tokenizer = writer.tokenizer
+    streams = {part: np.asarray(open_stream(prepared, part)) for part in PARTS}
+    tokens = streams["test"]
+    texts = prepared.read_json(TEXTS)["test"]
+    problem = Problem(streams=streams, num_tokens=tokenizer.size, max_order=settings.max_order)
+    nats, hits = writer.surprise(tokens)
+    guesses = {name: BASELINES[name](problem) for name in settings.baselines}
+    characters = characters_of(tokenizer, tokens)[1:]
+    kinds = kinds_of(tokenizer, tokens)[1:]
+    errors = by_passage(tokenizer, tokens, nats, "bits_per_character", texts)
+    best = min(guesses, key=lambda name: guesses[name].nats.sum())
+    validation, _ = writer.surprise(streams["validation"])
+    return Scores(
+        metrics=measure(nats, characters, hits),
+        baselines={name: measure(guess.nats, characters) for name, guess in guesses.items()},
+        slices={
+            f"{KIND}={kind}": measure(nats[kinds == kind], characters[kinds == kind], hits[kinds == kind])
+            for kind in sorted(set(kinds.tolist()))
+            if KIND in settings.slices
+        },
+        details={
+            "baseline_order": {name: guess.settings["order"] for name, guess in guesses.items()},
+            "best_baseline": best,
+            "surprise_by_place": [float(value) for value in writer.surprise_by_place(tokens)],
+            "surprising": surprising(tokenizer, tokens, nats),
+            "samples": [
+                {
+                    "temperature": temperature,
+                    "prompt": settings.prompt,
+                    "text": writer.write(
+                        settings.prompt,
+                        SamplingSettings(temperature=temperature, max_length=settings.sample_length),
+                        seed=SAMPLE_SEED,
+                    ),
+                }
+                for temperature in settings.temperatures
+            ],
+            "vocabulary": prepared.facts["vocabulary"],
+            "validation": {"nats_per_character": float(validation.sum() / characters_in(tokenizer, streams))},
+        },
+        num_examples=len(errors.total),
+        predictions=pd.DataFrame(
+            {
+                "place": np.arange(1, len(tokens)),
+                "token": np.array([tokenizer.shown(code) for code in range(tokenizer.size)], dtype=object)[tokens[1:]],
+                "bits": nats / NATS_PER_BIT,
+                "likeliest": hits,
+                **{f"baseline_{name}": guess.nats / NATS_PER_BIT for name, guess in guesses.items()},
+            }
+        ),
+        units={"nats_per_character": "nats", "bits_per_character": "bits"},
+        worst=worst_passages(tokenizer, tokens, nats, guesses[best].nats, best),
+    )
+
+
+def characters_in(tokenizer: FittedTokenizer, streams: Mapping[str, np.ndarray]) -> float:
+    """Count the characters of the validation stream that are foretold."""
+    return float(characters_of(tokenizer, streams["validation"])[1:].sum())
+
+
+def measure(nats: np.ndarray, characters: np.ndarray, hits: np.ndarray | None = None) -> dict[str, float]:
+    """All metrics of some tokens.
+
+    Args:
+        nats: float64 (N,), their surprise.
+        characters: float64 (N,), characters that each stands for.
+        hits: bool (N,), whether it was the likeliest; None leaves `accuracy` out.
+    """
+    per_character = float(nats.sum() / characters.sum())
+    measured = {
+        "bits_per_character": per_character / NATS_PER_BIT,
+        "nats_per_character": per_character,
+        "perplexity": float(np.exp(nats.mean())),
+    }
+    return measured if hits is None else measured | {"accuracy": float(hits.mean())}
+
+
+def surprising(tokenizer: FittedTokenizer, tokens: np.ndarray, nats: np.ndarray) -> list[dict[str, Any]]:
+    """List the tokens that surprise most on average, of those that occur often."""
+    count = np.bincount(tokens[1:], minlength=tokenizer.size)
+    bits = np.bincount(tokens[1:], weights=nats / NATS_PER_BIT, minlength=tokenizer.size)
+    often = np.flatnonzero(count >= OFTEN)
+    order = often[np.argsort(-bits[often] / count[often], kind="stable")][:SURPRISING]
+    return [
+        {"token": tokenizer.shown(int(code)), "bits": float(bits[code] / count[code]), "count": int(count[code])}
+        for code in order
+    ]
+
+
+def worst_passages(
+    tokenizer: FittedTokenizer, tokens: np.ndarray, nats: np.ndarray, baseline: np.ndarray, name: str
+) -> pd.DataFrame:
+    """Show the passages that the model foretold worst, beside the best baseline."""
+    characters = characters_of(tokenizer, tokens)
+    passage = passages(characters)
+    count = int(passage[-1]) + 1
+    length = np.bincount(passage, weights=characters[1:], minlength=count)
+    bits, theirs = (
+        np.bincount(passage, weights=values / NATS_PER_BIT, minlength=count) / np.maximum(length, 1)
+        for values in (nats, baseline)
+    )
+    bits[length < PIECE / 2] = 0  # the rest at the end says little
+    worst = np.argsort(-bits, kind="stable")[:WORST]
+    return pd.DataFrame(
+        {
+            "passage": worst,
+            "text": [tokenizer.decode(tokens[1:][passage == number]) for number in worst],
+            "bits_per_character": bits[worst],
+            name: theirs[worst],
+        }
+    )
+
+
+def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -> list[Figure]:
+    """Draw the plots into a folder: samples, a passage by surprise, surprise by place and by token, training."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update(
+        {
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": SOFT,
+            "axes.titlelocation": "left",
+            "axes.titleweight": "bold",
+            "figure.dpi": 110,
+            "legend.frameon": False,
+        }
+    )
+    tokenizer = LANGUAGE_MODELLING.load_predictor(model.path).tokenizer
+    tokens = np.asarray(open_stream(prepared, "test"))
+    draw = {
+        "samples": (partial(_draw_samples, scores=scores), "What it writes"),
+        "passages": (
+            partial(_draw_passages, scores=scores, tokenizer=tokenizer, tokens=tokens),
+            "Where it is surprised",
+        ),
+        "by_place": (partial(_draw_by_place, scores=scores), "Surprise by how much was read"),
+        "by_token": (partial(_draw_by_token, scores=scores), "The most surprising tokens"),
+        "training": (partial(_draw_training, model=model), "Training"),
+    }
+    drawn = []
+    for name, (function, title) in draw.items():
+        figure, caption = function(plt)
+        figure.savefig(folder / f"{name}.png", metadata={"Software": None}, bbox_inches="tight")
+        plt.close(figure)
+        drawn.append(Figure(name, title, caption))
+    return drawn
+
+
+def _plain(text: str) -> str:
+    """Keep what the font of a picture can draw, and what it would take for a formula as it stands."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\N{MIDDLE DOT}" for letter in text).replace(
+        "$", r"\$"
+    )
+
+
+def _wrapped(text: str) -> list[str]:
+    return [piece for line in text.split("\n") for piece in (textwrap.wrap(line, LINE) or [""])]
+
+
+def _draw_samples(plt: Any, scores: Scores) -> tuple[Any, str]:
+    samples = scores.details["samples"]
+    lines = [_wrapped(sample["prompt"] + sample["text"]) for sample in samples]
+    figure, axes = plt.subplots(
+        1, len(samples), figsize=(5.2 * len(samples), 0.6 + 0.19 * max(map(len, lines))), squeeze=False
+    )
+    for axis, sample, shown in zip(axes[0], samples, lines, strict=True):
+        axis.axis("off")
+        axis.set_title(f"temperature {sample['temperature']:g}")
+        axis.text(
+            0, 1, _plain("\n".join(shown)), family="monospace", size=8, va="top", transform=axis.transAxes, color=INK
+        )
+    return figure, (
+        f"Drawn token by token after the beginning “{samples[0]['prompt'].strip()}”. A low temperature keeps to what is most "
+        "probable, a high one dares more."
+    )
+
+
+def _draw_passages(plt: Any, scores: Scores, tokenizer: FittedTokenizer, tokens: np.ndarray) -> tuple[Any, str]:
+    """The worst passage and one in the middle, each character coloured by its surprise."""
+    bits = scores.predictions["bits"].to_numpy()
+    passage = passages(characters_of(tokenizer, tokens))
+    mean = np.bincount(passage, weights=bits)
+    middle = int(np.argsort(mean, kind="stable")[len(mean) // 2])
+    shown = {"the worst passage": int(scores.worst["passage"].iloc[0]), "a passage in the middle": middle}
+    figure, axes = plt.subplots(1, len(shown), figsize=(12, 3.2))
+    for axis, (title, number) in zip(axes, shown.items(), strict=True):
+        axis.set_title(f"{title}: {bits[passage == number].mean():.2f} bits per token")
+        axis.set(xlim=(0, LINE), ylim=(14, 0))
+        axis.axis("off")
+        line = column = 0
+        for code, value in zip(tokens[1:][passage == number], bits[passage == number], strict=True):
+            for letter in tokenizer.decode([int(code)]) or " ":
+                if letter == "\n" or column >= LINE:
+                    line, column = line + 1, 0
+                    if letter == "\n":
+                        continue
+                strength = min(1.0, value / 8)
+                axis.add_patch(plt.Rectangle((column, line), 1, 1, color=MODEL, alpha=0.75 * strength, linewidth=0))
+                axis.text(column + 0.5, line + 0.75, _plain(letter), family="monospace", size=8, ha="center", color=INK)
+                column += 1
+    return figure, "The darker a character, the more it surprised the model (8 bits and more are darkest)."
+
+
+def _draw_by_place(plt: Any, scores: Scores) -> tuple[Any, str]:
+    curve = np.array(scores.details["surprise_by_place"]) / NATS_PER_BIT
+    figure, axis = plt.subplots(figsize=(8, 3.4))
+    axis.plot(np.arange(1, len(curve) + 1), curve, color=MODEL, linewidth=1.4)
+    bits = scores.predictions
+    for place, column in enumerate(name for name in bits.columns if name.startswith("baseline_")):
+        axis.axhline(
+            bits[column].mean(),
+            color=SOFT,
+            linewidth=1,
+            linestyle=["-", "--", ":"][place % 3],
+            label=column.removeprefix("baseline_").replace("_", " "),
+        )
+    axis.set_xscale("log")
+    axis.set_xlabel("tokens read before")
+    axis.set_ylabel("bits per token")
+    axis.set_ylim(bottom=0)
+    axis.legend()
+    return figure, (
+        f"Mean surprise on the test part where reading begins anew every {PIECE} tokens: how much the past helps. The lines are "
+        "the baselines."
+    )
+
+
+def _draw_by_token(plt: Any, scores: Scores) -> tuple[Any, str]:
+    rows = scores.details["surprising"]
+    figure, axis = plt.subplots(figsize=(8, 3.4))
+    axis.bar(range(len(rows)), [row["bits"] for row in rows], color=MODEL, width=0.75)
+    axis.set_xticks(range(len(rows)), [_plain(row["token"]) for row in rows], family="monospace")
+    axis.set_ylabel("bits")
+    return figure, f"Tokens of the test part with the highest mean surprise, of those that occur {OFTEN} times or more."
+
+
+def _draw_training(plt: Any, model: Artifact) -> tuple[Any, str]:
+    history = pd.DataFrame(model.read_json("history.json"))
+    figure, axis = plt.subplots(figsize=(8, 3.4))
+    axis.plot(history["epoch"], history["train_loss"], color=SOFT, marker="o", label="training (with dropout)")
+    axis.plot(history["epoch"], history["validation_loss"], color=MODEL, marker="o", label="validation")
+    axis.axvline(model.facts["best_epoch"], color=INK, linewidth=0.8, linestyle=":")
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("nats per token")
+    axis.set_xticks(history["epoch"])
+    axis.legend()
+    return figure, f"Loss per epoch. The weights of epoch {model.facts['best_epoch']} (dotted) were kept."
