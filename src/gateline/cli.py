@@ -151,23 +151,41 @@ def check(
     print(f"{explanation.name}: ready" + (", but see the note" if explanation.notes else ""))
 
 
-@app.command(epilog="\b\nExample:\n  gateline run flight_delays\n")
+@app.command(
+    short_help="Run the six steps of a workload; DVC skips what is up to date.",
+    epilog="\b\nExamples:\n"
+    "  gateline run flight_delays\n"
+    "  gateline run flight_delays --budget smoke    small, in a minute, as flight_delays_smoke\n",
+)
 @_in_one_line
 def run(
     workload: Annotated[
         str, typer.Argument(metavar="WORKLOAD", help="Name of a workload, or path of its file.", show_default=False)
     ],
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Take the settings of this budget, and run as WORKLOAD_NAME.  [default: none]"
+        ),
+    ] = None,
 ) -> None:
-    """Run the six steps of a workload; DVC skips what is up to date. Ends with what `gateline show` says."""
+    """Run the six steps of a workload; DVC skips what is up to date. Ends with what `gateline show` says.
+
+    Any file in workloads/ runs. One that params.yaml does not list keeps its pipeline and lock in artifacts/WORKLOAD, so
+    that `dvc repro` goes on running the listed ones only. A budget is a section of the workload (`budgets`): a few
+    settings that make a smaller run, with artifacts, experiment and registered model of its own.
+    """
     from gateline.adapters.dvc_run import run_workload
     from gateline.adapters.project import Project
     from gateline.adapters.summary import print_summary, summarise
+    from gateline.workload.budgets import budget_name
 
     project = Project.find(Path.cwd())
-    code, why = run_workload(project, workload, say=_say)
+    code, why = run_workload(project, workload, _say, budget)
     if code != EXIT_DONE:
         raise typer.Exit(refuse(why, code))
     name = project.resolve(workload).stem
+    name = name if budget is None else budget_name(name, budget)
     _say("")
     print_summary(summarise(name, project.artifacts(name)), _console(), Path.cwd())
 
@@ -211,20 +229,25 @@ def learning_rate(
 
 @app.command(
     short_help="Show verdicts, metrics against baselines, the registered version, the reports.",
-    epilog="\b\nExample:\n  gateline show flight_delays\n",
+    epilog="\b\nExamples:\n  gateline show flight_delays\n  gateline show flight_delays --budget smoke\n",
 )
 @_in_one_line
 def show(
     workload: Annotated[
         str, typer.Argument(metavar="WORKLOAD", help="Name of a workload, or path of its file.", show_default=False)
     ],
+    budget: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Show the run with this budget.  [default: the full one]")
+    ] = None,
 ) -> None:
     """Show the last verdicts, the metrics against the baselines, the registered version, and where the reports are."""
     from gateline.adapters.project import Project
     from gateline.adapters.summary import print_summary, summarise
+    from gateline.workload.budgets import budget_name
 
     project = Project.find(Path.cwd())
     name = project.resolve(workload).stem
+    name = name if budget is None else budget_name(name, budget)
     print_summary(summarise(name, project.artifacts(name)), _console(), Path.cwd())
 
 

@@ -23,7 +23,7 @@ from gateline.adapters.search import Outcome
 from gateline.adapters.search.study import Problem, shown_storage
 from gateline.errors import GatelineError, UnreachableError
 from gateline.training import train
-from gateline.workload.search import with_settings
+from gateline.workload.overrides import with_settings
 from tests.components import searching
 from tests.components.searching import SEARCH, problem_of, run
 

@@ -10,7 +10,8 @@ import pytest
 from gateline.errors import WorkloadError
 from gateline.tasks.forecasting import TASK
 from gateline.workload import Workload
-from gateline.workload.search import Dimension, read_search, with_settings
+from gateline.workload.overrides import with_settings
+from gateline.workload.search import Dimension, read_search
 from tests.tiny import tiny_workload
 
 RATE = {"low": 0.001, "high": 0.1, "log": True}

@@ -13,11 +13,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
-from gateline.adapters.project import DVC, PARAMS, Project
+import yaml
+
+from gateline.adapters.own_pipeline import Pipeline, remove_pipeline, without_git, write_pipeline
+from gateline.adapters.project import DVC, Project, replace_text
 from gateline.adapters.registry import is_registered
 from gateline.errors import (
     EXIT_DONE,
@@ -26,55 +29,64 @@ from gateline.errors import (
     GatelineError,
     UnreachableError,
     WorkloadError,
-    did_you_mean,
 )
 from gateline.manifest import open_artifact
 from gateline.workload import Workload
+from gateline.workload.budgets import budget_name, with_budget
 
 EXIT_BUG: Final = 1
+STEPS = ("ingest", "validate", "preprocess", "train", "evaluate", "register")
 LAST_STEP = "register"
 PREPARING_STEP = "preprocess"
 INDENT = "  "  # of what a step says, under the name of the step
 SAYS = "gateline: "  # what begins the one line of a refusal
 SAY_AGAIN_SECONDS: Final = 15.0  # enough for a step to finish what it does and to save
+STAGE = r"(?:[^']*:)?(\w+)(?:@[^']*)?'"  # e.g. 'train@rides' or 'artifacts/rides/dvc.yaml:train'
 NOISE = re.compile(
     r"^(> |Updating lock file|Generating lock file|Use `dvc|To track the changes|To enable auto staging|\s*git add |\s*dvc |$)"
 )
 
 
-def run_workload(project: Project, reference: str, say: Callable[[str], None]) -> tuple[int, str]:
+def run_workload(
+    project: Project, reference: str, say: Callable[[str], None], budget: str | None = None
+) -> tuple[int, str]:
     """Run the steps of one workload that are out of date.
 
     Args:
         project: where it stands.
         reference: name or path of the workload.
         say: takes one line of progress.
+        budget: run it with the settings of this budget, as a workload of its own.
 
     Returns:
         Exit code (0 done, 2 refused, 75 run again, 1 a bug) and the line that says why; empty when done.
 
     Raises:
-        WorkloadError: it is not among the workloads of `params.yaml`, or this project cannot run any.
+        WorkloadError: it stands in another place, has no such budget, or this project cannot run any.
     """
-    name = _runnable(project, reference)
-    code, why = _repro(project.root, name, say)
-    release = project.artifacts(name) / "release"
-    if code == EXIT_DONE and not is_registered(name, open_artifact(release, "release")):
+    pipeline = _pipeline(project, reference, budget)
+    code, why = _repro(project.root, pipeline, say)
+    release = project.artifacts(pipeline.name) / "release"
+    if code == EXIT_DONE and not is_registered(pipeline.name, open_artifact(release, "release")):
         # DVC cannot see the registry: what it skips as up to date may be gone there.
         say(f"{LAST_STEP}: the registry does not hold this release any more; once again")
-        return _repro(project.root, name, say, "--force", "--single-item")
+        return _repro(project.root, pipeline, say, "--force", steps=(LAST_STEP,), alone=True)
     return code, why
 
 
-def prepare_workload(project: Project, reference: str, say: Callable[[str], None]) -> tuple[int, str]:
+def prepare_workload(
+    project: Project, reference: str, say: Callable[[str], None], budget: str | None = None
+) -> tuple[int, str]:
     """Run the steps of one workload up to preprocess that are out of date; arguments and answer as `run_workload`."""
-    return _repro(project.root, _runnable(project, reference), say, last=PREPARING_STEP)
+    steps = STEPS[: STEPS.index(PREPARING_STEP) + 1]
+    return _repro(project.root, _pipeline(project, reference, budget), say, steps=steps)
 
 
-def _runnable(project: Project, reference: str) -> str:
-    """Say the name of a workload that DVC can run."""
+def _pipeline(project: Project, reference: str, budget: str | None) -> Pipeline:
+    """Find or write the pipeline that runs a workload."""
     path = project.resolve(reference)
-    name = Workload.read(path).name
+    workload = Workload.read(path)
+    name = workload.name
     if path != project.workload_path(name):
         raise WorkloadError(
             path,
@@ -82,29 +94,78 @@ def _runnable(project: Project, reference: str) -> str:
             found="a file in another place or of another name",
             do="Move it there, so that DVC finds it",
         )
-    names = [str(known) for known in project.params()["workloads"]]
-    if name not in names:
-        raise WorkloadError(
-            f"{project.root / PARAMS}: workloads",
-            expected=f"{name!r} among them",
-            found=", ".join(names) or "none",
-            do=f"Add the line `- {name}`" + (f". {did_you_mean(name, names)}" if names else ""),
-        )
     for needed, do in (
         (DVC, "Change into your clone of Gateline"),
         (".dvc", "Run `dvc init` (without git: `dvc init --no-scm`)"),
     ):
         if not (project.root / needed).exists():
             raise WorkloadError(project.root, expected=f"{needed} in it", found="none", do=do)
-    return name
+    if budget is not None:
+        return write_pipeline(project, budget_name(name, budget), write_budget(project, workload, budget))
+    if name in map(str, project.params()["workloads"]):
+        remove_pipeline(project, name)
+        return Pipeline(name)
+    return write_pipeline(project, name, path)
 
 
-def _repro(root: Path, name: str, say: Callable[[str], None], *flags: str, last: str = LAST_STEP) -> tuple[int, str]:
-    command = [sys.executable, "-m", "dvc", "repro", *flags, f"{last}@{name}"]
+def write_budget(project: Project, workload: Workload, budget: str) -> Path:
+    """Write the workload that a budget makes of another beside the artifacts that it will have.
+
+    Args:
+        project: where it runs.
+        workload: all of it.
+        budget: name of the budget.
+
+    Returns:
+        The file, ``artifacts/NAME_BUDGET/NAME_BUDGET.yaml``.
+
+    Raises:
+        WorkloadError: there is no such budget, its settings cannot be used, or another workload has that name.
+    """
+    from gateline.adapters.explanation import check_sections
+
+    smaller = with_budget(workload, budget)
+    if project.workload_path(smaller.name).exists():
+        raise WorkloadError(
+            f"{workload.place}: budgets.{budget}",
+            expected=f"a name that no other workload has, since it runs as {smaller.name}",
+            found=f"{project.workload_path(smaller.name)}",
+            do="Rename the budget",
+        )
+    check_sections(smaller)
+    head = f"# Written by `gateline run {workload.name} --budget {budget}`, which writes it again: edit that workload instead.\n"
+    content = {"name": smaller.name, "task": smaller.task, "description": smaller.description, **smaller.sections}
+    text = head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    path = project.budget_path(smaller.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        replace_text(path, text)
+    return path
+
+
+def _repro(
+    root: Path,
+    pipeline: Pipeline,
+    say: Callable[[str], None],
+    *flags: str,
+    steps: Sequence[str] = STEPS,
+    alone: bool = False,
+) -> tuple[int, str]:
+    """Let DVC run the last of `steps` and what it needs; `alone` only that one."""
+    # In a pipeline of its own, each step is asked for by name, in order: DVC then need not look for pipelines anywhere else.
+    flags += ("--single-item",) if pipeline.file or alone else ()
+    targets = [pipeline.target(step) for step in (steps if pipeline.file else steps[-1:])]
+    with without_git(os.environ) if pipeline.file else contextlib.nullcontext(os.environ) as environment:
+        return _run(root, [sys.executable, "-m", "dvc", "repro", *flags, *targets], environment, say)
+
+
+def _run(
+    root: Path, command: Sequence[str], environment: Mapping[str, str], say: Callable[[str], None]
+) -> tuple[int, str]:
     process = subprocess.Popen(  # noqa: S603  (this interpreter, and a name that was checked)
         command,
         cwd=root,
-        env=_environment(os.environ),
+        env=_environment(environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -163,8 +224,8 @@ class _Progress:
         self._say = say
 
     def take(self, line: str) -> None:
-        running = re.match(r"Running stage '(\w+)@", line)
-        skipped = re.match(r"Stage '(\w+)@[^']*' (didn't change|is cached)", line)
+        running = re.match(rf"Running stage '{STAGE}", line)
+        skipped = re.match(rf"Stage '{STAGE} (didn't change|is cached)", line)
         if running:
             self._say(f"{running[1]} ...")
         elif skipped:
@@ -189,7 +250,7 @@ class _Problems:
             self.refusal = line.removeprefix(SAYS)
         elif line.startswith("ERROR: "):
             self._dvc = self._dvc or line.removeprefix("ERROR: ")
-            exited = re.search(r"failed to reproduce '(\w+)@.*exited with (-?\d+)", line)
+            exited = re.search(rf"failed to reproduce '{STAGE}.*exited with (-?\d+)", line)
             if exited:
                 self._failed, self.exit_code = exited[1], self.exit_code or int(exited[2])
         elif not NOISE.match(line):

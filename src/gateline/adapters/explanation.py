@@ -6,6 +6,7 @@ Nothing is written into the project: where the raw files are at hand, the first 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from collections import Counter
@@ -25,6 +26,7 @@ from gateline.table import TABLE, read_table
 from gateline.tasks import Task, task_named
 from gateline.validation import rules
 from gateline.workload import OPTIONAL, SECTIONS, Workload
+from gateline.workload.budgets import read_budgets, with_budget
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema
 from gateline.workload.search import Dimension, read_search
@@ -96,18 +98,15 @@ def explain(project: Project, reference: str) -> Explanation:
     task = task_named(workload.task)
     sections = _read(workload, task)
     _check_together(workload, task, sections)
-    names = project.params()["workloads"]
+    budgets = {"budgets": lines} if (lines := list(_budgets(workload))) else {}
     notes = []
     if path.parent != project.root / WORKLOADS or path.stem != workload.name:
         notes.append(f"`gateline run` needs it as {WORKLOADS}/{workload.name}.yaml")
-    elif workload.name not in names:
-        notes.append(f"`gateline run` needs `- {workload.name}` under `workloads` in params.yaml")
     with contextlib.chdir(project.root), tempfile.TemporaryDirectory() as scratch:
         raw = _raw_data(project, workload, sections.source, Path(scratch))
         if raw is None:
-            return Explanation(
-                workload.name, _in_words(task, sections, None, None, None), [*notes, _not_fetched(sections.source)]
-            )
+            words = _in_words(task, sections, None, None, None) | budgets
+            return Explanation(workload.name, words, [*notes, _not_fetched(sections.source)])
         frame = read_table(raw.path / TABLE)
         demanded = Counter[str](
             rule.kind for rule in rules(read_out(frame, sections.schema), sections.schema, datetime.now(UTC))
@@ -126,7 +125,27 @@ def explain(project: Project, reference: str) -> Explanation:
             found=f"{sections.gates.min_examples:,}",
             do="Lower it, or let the test part begin earlier",
         )
-    return Explanation(workload.name, _in_words(task, sections, raw, (demanded, prepared.facts), weights), notes)
+    words = _in_words(task, sections, raw, (demanded, prepared.facts), weights)
+    return Explanation(workload.name, words | budgets, notes)
+
+
+def check_sections(workload: Workload) -> None:
+    """Read every section that a step will read, and see that they fit together.
+
+    Raises:
+        WorkloadError: one is missing or wrong, or two do not fit together.
+    """
+    task = task_named(workload.task)
+    _check_together(workload, task, _read(workload, task))
+
+
+def _budgets(workload: Workload) -> Iterator[str]:
+    """Check the budgets and say what each would change."""
+    for name, settings in read_budgets(workload).items():
+        smaller = with_budget(workload, name)
+        check_sections(smaller)
+        changes = ", ".join(f"{key} {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items())
+        yield f"`gateline run {workload.name} --budget {name}` runs it as {smaller.name} with {changes}"
 
 
 def _read(workload: Workload, task: Task) -> _Sections:

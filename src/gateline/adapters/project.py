@@ -60,6 +60,10 @@ class Project:
         """Say where a workload's artifacts stand."""
         return self.root / ARTIFACTS / name
 
+    def budget_path(self, name: str) -> Path:
+        """Say where the file of a workload stands that a budget makes of another one: beside its artifacts."""
+        return self.artifacts(name) / f"{name}.yaml"
+
     def resolve(self, reference: str) -> Path:
         """Find a workload by its name or by the path of its file.
 
@@ -134,9 +138,9 @@ class Project:
                     found="another way of writing",
                     do=f"Add {name} by hand and run again",
                 )
-        _replace(self.workload_path(name), text)
+        replace_text(self.workload_path(name), text)
         if new_params is not None:
-            _replace(self.root / PARAMS, new_params)
+            replace_text(self.root / PARAMS, new_params)
 
 
 def _with_workload(text: str, name: str) -> str | None:
@@ -156,7 +160,8 @@ def _with_workload(text: str, name: str) -> str | None:
     return None
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
     draft = path.with_name(path.name + ".tmp")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)

@@ -31,19 +31,12 @@ def git_state() -> dict[str, str]:
 
 
 def dvc_md5(folder: Path) -> str | None:
-    """What `dvc.lock` says of a folder, if the folder is still what it says.
+    """What `dvc.lock`, of the project or beside the folder, says of a folder, if the folder is still what it says.
 
     Returns:
         The md5 under which DVC keeps the folder, ending in ``.dir``; None if DVC does not know these bytes.
     """
-    lock = Path("dvc.lock")
-    if not lock.is_file():
-        return None
-    try:
-        stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"].values()
-        outs = {out["path"]: out.get("md5") for stage in stages for out in stage.get("outs", [])}
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
-        return None
+    outs = {**_outs(Path("dvc.lock")), **_outs(folder.parent / "dvc.lock")}
     recorded = {Path(path).resolve(): md5 for path, md5 in outs.items()}.get(folder.resolve())
     if recorded is None:
         return None
@@ -55,6 +48,17 @@ def dvc_md5(folder: Path) -> str | None:
     listing = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
     actual = hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
     return actual if actual == recorded else None
+
+
+def _outs(lock: Path) -> dict[str, str]:
+    """md5 of each folder that a lock file knows, by its path from the project's folder."""
+    if not lock.is_file():
+        return {}
+    try:
+        stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"].values()
+        return {out["path"]: out.get("md5") for stage in stages for out in stage.get("outs", [])}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _md5(path: Path) -> str:

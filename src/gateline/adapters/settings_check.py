@@ -10,7 +10,8 @@ from gateline.errors import WorkloadError
 from gateline.tasks import task_named
 from gateline.training import read_settings
 from gateline.workload import Workload
-from gateline.workload.search import Dimension, Scalar, with_settings
+from gateline.workload.overrides import with_settings
+from gateline.workload.search import Dimension, Scalar
 
 MOST_TRIES = 256
 """Combinations of the other settings after which a value has the benefit of the doubt; its trials may still fail."""

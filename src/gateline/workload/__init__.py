@@ -19,8 +19,19 @@ from gateline.errors import WorkloadError, did_you_mean
 from gateline.workload.section import Section, read_section
 
 HEADER = ("name", "task", "description")
-SECTIONS = ("source", "schema", "preprocess", "model", "training", "evaluation", "gates", "search")
-OPTIONAL = ("search",)
+SECTIONS = (
+    "source",
+    "schema",
+    "preprocess",
+    "model",
+    "training",
+    "evaluation",
+    "gates",
+    "search",
+    "budgets",
+    "variants",
+)
+OPTIONAL = ("search", "budgets", "variants")
 """Sections that no step reads and that a workload may do without."""
 
 SECTIONS_OF_STEP: Mapping[str, tuple[str, ...]] = {

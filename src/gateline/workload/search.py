@@ -6,9 +6,8 @@ trial reads the same prepared folder, which a setting of `preprocess` would chan
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Union
 
@@ -189,18 +188,6 @@ def _refuse_short_form(place: str, key: str, sections: Mapping[str, Any]) -> Non
                 found=repr(inner),
                 do=f"Write e.g. `{path[depth - 1]}: {{kind: {inner}, {path[depth]}: ...}}`, or search `{outer}` itself",
             )
-
-
-def with_settings(workload: Workload, values: Mapping[str, Scalar]) -> Workload:
-    """Copy a workload with other values at dotted keys."""
-    sections = copy.deepcopy(dict(workload.sections))
-    for key, value in values.items():
-        *path, last = key.split(".")
-        inner: dict[str, Any] = sections
-        for part in path:
-            inner = inner.setdefault(part, {})
-        inner[last] = value
-    return replace(workload, sections=sections)
 
 
 def _dimension(

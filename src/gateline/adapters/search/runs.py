@@ -28,7 +28,7 @@ from gateline.adapters.tracking import (
 )
 from gateline.errors import WorkloadError
 from gateline.training import settings_of_weights
-from gateline.workload.search import with_settings
+from gateline.workload.overrides import with_settings
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -19,7 +19,8 @@ from gateline.passport import code_version
 from gateline.training import train
 from gateline.training.checkpoints import CheckpointStore
 from gateline.training.loop import OnEpoch, OnStep, Stop
-from gateline.workload.search import Scalar, with_settings
+from gateline.workload.overrides import with_settings
+from gateline.workload.search import Scalar
 
 HISTORY, REASON, SAME_AS = "history", "reason", "same_as"
 """What a trial keeps in the database beside Optuna's own: its epochs, why it failed, which trial it repeats."""
