@@ -242,10 +242,83 @@ def test_a_mistyped_workload_is_guessed(project: Path) -> None:
 # ── run ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_run_refuses_a_workload_that_params_do_not_name(clone: Path) -> None:
+def test_a_workload_that_params_do_not_list_runs_from_a_pipeline_of_its_own(clone: Path) -> None:
+    """Here as far as to ingest, which refuses other bytes; the slow test below goes on."""
     assert gateline(clone, "new", "load", "--from", "load.csv").returncode == 0
     (clone / "params.yaml").write_text(PARAMS)
-    assert_refused(gateline(clone, "run", "load"), "Add the line `- load`")
+    assert "params.yaml" not in gateline(clone, "check", "load").stdout
+    (clone / "load.csv").write_text("other,bytes\n1,2\n")
+    answer = gateline_process(clone, "run", "load")
+    assert_refused(answer, "expected a file with sha256")
+    assert answer.stderr.splitlines()[0] == "ingest ..."
+    assert (clone / "params.yaml").read_text() == PARAMS
+    assert not (clone / "dvc.lock").exists()
+    project, own = (yaml.safe_load((clone / path).read_text()) for path in ("dvc.yaml", "artifacts/load/dvc.yaml"))
+    for step, stage in project["stages"].items():
+        assert own["stages"][step]["cmd"] == stage["cmd"].replace("${item.workload}", "load")
+        assert own["stages"][step]["deps"] == [dep.replace("${item.workload}", "load") for dep in stage["deps"]]
+
+
+def test_run_with_a_budget_is_refused_before_anything_is_written(clone: Path) -> None:
+    assert gateline(clone, "new", "load", "--from", "load.csv").returncode == 0
+    assert_refused(gateline(clone, "run", "load", "--budget", "tiny"), "Add e.g. `budgets: {tiny:")
+    path = clone / "workloads" / "load.yaml"
+    path.write_text(path.read_text() + "budgets: {tiny: {training.epoch: 1}}\n")
+    assert_refused(gateline(clone, "run", "load", "--budget", "tinny"), "Did you mean 'tiny'?")
+    assert_refused(gateline(clone, "run", "load", "--budget", "tiny"), "Did you mean 'epochs'?")
+    assert_refused(gateline(clone, "check", "load"), "Did you mean 'epochs'?")
+    path.write_text(path.read_text().replace("training.epoch:", "training.epochs:"))
+    (clone / "workloads" / "load_tiny.yaml").write_text(OTHER)
+    assert_refused(gateline(clone, "run", "load", "--budget", "tiny"), "Rename the budget")
+    assert not (clone / "artifacts").exists()
+    checked = gateline(clone, "check", "load")
+    assert "`gateline run load --budget tiny` runs it as load_tiny with training.epochs 1" in checked.stdout
+
+
+@pytest.mark.slow  # trains
+def test_a_budget_runs_beside_the_workload_and_an_unlisted_one_leaves_what_git_and_dvc_repro_see(clone: Path) -> None:
+    def git(*argv: str) -> str:
+        return subprocess.run(["git", *argv], cwd=clone, check=True, capture_output=True, text=True).stdout
+
+    def steps(answer: subprocess.CompletedProcess[str], state: str) -> list[str]:
+        return [line.split()[0].rstrip(":") for line in answer.stderr.splitlines() if line.endswith(state)]
+
+    assert gateline(clone, "new", "load", "--from", "load.csv").returncode == 0
+    listed = (clone / "params.yaml").read_text()
+    (clone / "params.yaml").write_text(PARAMS)
+    path = clone / "workloads" / "load.yaml"
+    path.write_text(path.read_text() + "budgets: {tiny: {training.epochs: 1, training.warm_up: 0.0}}\n")
+    (clone / ".gitignore").write_text("/artifacts/\n__pycache__/\n/mlflow.db\n")
+    (clone / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
+    (clone / ".dvc" / ".gitignore").write_text("/cache\n/tmp\n")
+    git("init", "-q")
+    git("add", "-A")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a clone")
+
+    every = ["ingest", "validate", "preprocess", "train", "evaluate", "register"]
+    small = gateline_process(clone, "run", "load", "--budget", "tiny")
+    assert small.returncode == 0, small.stderr
+    assert steps(small, " ...") == every
+    assert "load_tiny version 1, alias champion" in small.stdout
+    assert small.stdout == gateline_process(clone, "show", "load", "--budget", "tiny").stdout
+    model = open_artifact(clone / "artifacts" / "load_tiny" / "model", "model")
+    assert len(model.read_json("history.json")) == 1
+    again = gateline_process(clone, "run", "load", "--budget", "tiny")
+    assert steps(again, ": up to date") == every
+    passport = json.loads((clone / "artifacts" / "load_tiny" / "release" / "passport.json").read_text())
+    assert set(passport["dvc_md5"]) == {"raw", "report", "prepared", "model", "evaluation"}
+    assert git("status", "--porcelain") == ""
+    assert not (clone / "artifacts" / "load").exists()
+
+    # Listed now, it is the project's own pipeline that runs; of what ran before, nothing runs again.
+    path.write_text(path.read_text().replace("epochs: 20", "epochs: 2"))
+    first = gateline_process(clone, "run", "load")
+    assert first.returncode == 0, first.stderr
+    (clone / "params.yaml").write_text(listed.replace("  - other\n", ""))
+    second = gateline_process(clone, "run", "load")
+    assert second.returncode == 0, second.stderr
+    assert steps(second, "(brought back from the cache)") == every[:-1]
+    assert not (clone / "artifacts" / "load" / "dvc.yaml").exists()
 
 
 def test_run_says_what_a_folder_lacks(project: Path) -> None:
