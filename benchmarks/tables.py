@@ -1,35 +1,39 @@
-"""Where results go: JSON in `benchmarks/results`, and a Markdown table in `docs/benchmarks.md` between two marks."""
+"""Where results go: JSON in `benchmarks/results`, and a Markdown table in a document between two marks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import ROOT
+from gateline.adapters.document import markdown, write_between_marks
+
+__all__ = ["markdown", "read_result", "write_json", "write_result", "write_table"]
 
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Lay out a table."""
-    lines = [list(head), ["---"] * len(head), *([str(cell) for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def write_result(name: str, result: Mapping[str, Any], text: str) -> None:
-    """Write `NAME.json`, and `text` into the document between ``<!-- NAME -->`` and ``<!-- /NAME -->``; print it, too."""
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    document = DOCUMENT.read_text()
-    before, found, rest = document.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise ValueError(f"docs/benchmarks.md: expected a line {begin} and a line {end} after it, where the table goes")
-    DOCUMENT.write_text(f"{before}{begin}\n{text.strip()}\n{end}{after}")
+    """Write `NAME.json`, and `text` into docs/benchmarks.md between ``<!-- NAME -->`` and ``<!-- /NAME -->``; print it, too."""
+    write_json(name, result)
+    write_table(DOCUMENT, name, text)
+
+
+def write_json(name: str, result: Mapping[str, Any]) -> None:
+    """Write `NAME.json`."""
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"written: {path.relative_to(ROOT)}")
+
+
+def write_table(document: Path, name: str, text: str) -> None:
+    """Write a table into a document between its marks, and print it."""
     print(text.strip())
-    print(f"\nwritten: benchmarks/results/{name}.json, and the table in docs/benchmarks.md")
+    write_between_marks(document, name, text)
+    print(f"\nwritten: the table in {document.relative_to(ROOT)}")
 
 
 def read_result(name: str) -> dict[str, Any]:
