@@ -114,3 +114,14 @@ class LabelledStepsBatch(PaddedBatch):
 
     target: torch.Tensor
     observed: torch.Tensor
+
+
+@dataclass(frozen=True)
+class LabelledBatch(PaddedBatch):
+    """Whole sequences with a label each.
+
+    Args:
+        target: (B,), int64 classes.
+    """
+
+    target: torch.Tensor

@@ -1,0 +1,225 @@
+"""A table of examples, one row or one group of rows each: which of them belong to training, validation and test.
+
+prepared/
+└── examples/{train,validation,test}.npy    int64, the numbers of a part's sequences in the store, in rising order
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Field, model_validator
+
+from gateline.data.folds import Folds, shares
+from gateline.data.splits import PARTS
+from gateline.data.store import save_array
+from gateline.errors import ArtifactError, DataError, WorkloadError, did_you_mean, examples
+from gateline.manifest import Artifact, Draft
+from gateline.workload.schema import Schema
+from gateline.workload.section import Section
+
+EXAMPLES = "examples"
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _as_texts(value: Any) -> Any:
+    """Take one value for a list of one, and numbers as the texts that they are compared as."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return tuple(as_key(each) if isinstance(each, bool | int | float) else each for each in values)
+
+
+Values = Annotated[tuple[str, ...], BeforeValidator(_as_texts), Field(min_length=1)]
+
+
+class ColumnSplit(Section):
+    """The data set's own parts, as a column says them."""
+
+    rule: Literal["column"] = "column"
+    column: str
+    train: Values
+    validation: Values
+    test: Values
+
+    @model_validator(mode="after")
+    def _each_value_once(self) -> ColumnSplit:
+        named = [*self.train, *self.validation, *self.test]
+        twice = sorted({value for value in named if named.count(value) > 1})
+        if twice:
+            raise ValueError(f"each value in one part, got {examples(twice)} twice")
+        return self
+
+
+class HashSplit(Section):
+    """Parts drawn by a digest of some columns.
+
+    Rows that agree in all of these stay together, and where a row goes does not depend on the others: an example that is
+    seen again later goes where it was.
+    """
+
+    rule: Literal["hash"] = "hash"
+    by: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Columns that are digested: a patient, a speaker, or the text itself, so that no copy of it is in two parts."""
+    validation: Share = 0.1
+    test: Share = 0.1
+    salt: str = ""
+    """Another text draws other parts."""
+
+    @model_validator(mode="after")
+    def _some_are_left(self) -> HashSplit:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"`validation` + `test` below 1, got {self.validation + self.test:g}")
+        return self
+
+
+ExampleSplit = Annotated[ColumnSplit | HashSplit | Folds, Field(discriminator="rule")]
+"""How a table of examples is divided."""
+
+
+def check_split(split: ColumnSplit | HashSplit | Folds, schema: Schema) -> None:
+    """Refuse a split by columns that are not there.
+
+    Raises:
+        WorkloadError: a column is not in the schema, or cannot say to which part a row belongs.
+    """
+    names = (split.column,) if isinstance(split, ColumnSplit) else split.by
+    where = "preprocess.split." + ("column" if isinstance(split, ColumnSplit) else "by")
+    for name in names:
+        if name not in schema.columns:
+            raise WorkloadError(
+                where, expected="a column", found=repr(name), do=did_you_mean(name, list(schema.columns))
+            )
+
+
+def split_examples(
+    columns: Mapping[str, Any],
+    split: ColumnSplit | HashSplit | Folds,
+    keys: Sequence[str] = (),
+    first: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Divide examples.
+
+    Args:
+        columns: (N,) each, the cleaned table by column.
+        split: the rule.
+        keys: of the schema, which name a group where `folds` names no columns.
+        first: int64 (S,), the row that speaks for each example where it has several; None: each row is one.
+
+    Returns:
+        int64 numbers of the examples of each part, in rising order.
+
+    Raises:
+        DataError: a part is empty, or a row belongs to none.
+    """
+    if isinstance(split, ColumnSplit):
+        values = np.array([as_key(value) for value in np.asarray(columns[split.column])], dtype=object)
+        values = values if first is None else values[first]
+        part_of = {value: part for part in PARTS for value in getattr(split, part)}
+        stray = sorted(set(values.tolist()) - set(part_of))
+        if stray:
+            raise DataError(
+                f"column {split.column}",
+                expected=f"one of {examples(sorted(part_of))}, which preprocess.split names",
+                found=f"{examples(stray)} besides",
+                do="Give these rows a part in preprocess.split, or leave them out in the query",
+            )
+        part = np.array([part_of[value] for value in values.tolist()], dtype=object)
+    else:
+        named = [np.asarray(columns[name]) for name in (split.columns(keys) if isinstance(split, Folds) else split.by)]
+        named = named if first is None else [values[first] for values in named]
+        groups = ["\0".join(map(as_key, row)) for row in zip(*named, strict=True)]
+        if isinstance(split, Folds):
+            return dict(split.parts(groups))
+        place = shares(groups, split.salt)
+        part = np.where(
+            place < split.test, "test", np.where(place < split.test + split.validation, "validation", "train")
+        )
+    parts = {name: np.flatnonzero(part == name) for name in PARTS}
+    empty = [name for name, rows in parts.items() if not len(rows)]
+    if empty:
+        raise DataError(
+            "preprocess.split",
+            expected="examples in every part",
+            found=f"none in {examples(empty)} of {len(part)}",
+            do="Bring more data, or choose other shares",
+        )
+    return parts
+
+
+def as_key(value: Any) -> str:
+    """Write a cell as the text that parts and classes are named by: 3.0 of an integer column is 3."""
+    if isinstance(value, bool | np.bool_):
+        return str(int(value))
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def save_examples(parts: Mapping[str, np.ndarray], draft: Draft) -> None:
+    """Write the numbers of each part's examples, and say in the facts how many they are."""
+    (draft.path / EXAMPLES).mkdir()
+    for part, rows in parts.items():
+        save_array(draft.path / EXAMPLES / f"{part}.npy", np.asarray(rows, dtype=np.int64))
+    draft.facts["examples"] = {part: len(rows) for part, rows in parts.items()}
+
+
+def open_examples(prepared: Artifact, part: str) -> np.ndarray:
+    """Read the numbers of a part's examples: int64 (W,).
+
+    Raises:
+        ArtifactError: the folder does not hold them.
+    """
+    if part not in PARTS:
+        raise ValueError(f"a part is one of {PARTS}, got {part!r}")
+    path = prepared.path / EXAMPLES / f"{part}.npy"
+    try:
+        rows: np.ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            path, expected="a NumPy array", found=str(error)[:120], do="Run preprocess again"
+        ) from error
+    return rows
+
+
+def slice_masks(columns: Mapping[str, Any], names: Sequence[str], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Mark the examples of slices ``COLUMN=VALUE``: bool (W,) by name, for rows (W,) of a table by column."""
+    masks = {}
+    for name in names:
+        column, _, value = name.partition("=")
+        cells = np.asarray(columns[column])[rows]
+        masks[name] = np.array([as_key(cell) == value for cell in cells.tolist()], dtype=bool)
+    return masks
+
+
+def slice_names(columns: Mapping[str, Any], slices: Sequence[str], rows: np.ndarray) -> list[str]:
+    """Name the slices of some columns by their values: ``COLUMN=VALUE`` for each value that rows (W,) hold."""
+    return [
+        f"{column}={value}"
+        for column in slices
+        for value in sorted({as_key(cell) for cell in np.asarray(columns[column])[rows].tolist()})
+    ]
+
+
+def split_in_words(split: ColumnSplit | HashSplit | Folds, counts: Mapping[str, int], examples_are: str) -> str:
+    """Say how examples are divided.
+
+    Args:
+        split: the rule.
+        counts: examples of each part; empty where they are not counted yet.
+        examples_are: what they are called.
+    """
+    counted = {part: f" ({counts[part]:,} {examples_are})" if part in counts else "" for part in PARTS}
+    if isinstance(split, ColumnSplit):
+        parts = (f"{part} on {examples(getattr(split, part))}{counted[part]}" for part in PARTS)
+        return f"by `{split.column}`: {', '.join(parts)}"
+    if isinstance(split, Folds):
+        drawn = (
+            f"fold {split.fold} of {split.folds} tests{counted['test']}, {split.validation:.0%} of the others validate"
+        )
+        by = f" by {examples(split.by)}" if split.by else ""
+        return f"{drawn}{counted['validation']}, the rest trains{counted['train']}{by}"
+    return (
+        f"draw {split.validation:.0%} for validation{counted['validation']} and {split.test:.0%} for test{counted['test']} "
+        f"by a digest of {examples(split.by)}; the rest trains{counted['train']}"
+    )

@@ -1,0 +1,205 @@
+"""A trained classifier of texts with its preprocessing inside: text in, class and probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from gateline.batch import SCORING_BATCH
+from gateline.comparison import ExampleErrors, digest_of_rows, example_errors
+from gateline.data.examples import as_key, open_examples, slice_masks
+from gateline.data.sequences import LabelledSequences
+from gateline.data.text_encoding import TextEncoding
+from gateline.errors import DataError, examples
+from gateline.manifest import Artifact
+from gateline.models.classifier import Classifier
+from gateline.table import TABLE, as_frame, clean, read_table
+from gateline.workload.schema import Schema
+
+EXAMPLE_TEXTS = 3  # in the example request
+SMALLEST = 1e-12
+"""A probability is taken as at least so large, so that one certain mistake costs 28 nats and no infinity."""
+
+
+class TextClassifier:
+    """A trained classifier of texts with its preprocessing inside.
+
+    Args:
+        network: its weights loaded.
+        encoding: fitted.
+        schema: of the table that it was trained on.
+        classes: names of the C classes.
+        label: column of the classes.
+    """
+
+    def __init__(
+        self, network: Classifier, encoding: TextEncoding, schema: Schema, classes: Sequence[str], label: str
+    ) -> None:
+        self._network = network.eval()
+        self.encoding = encoding
+        self.schema = schema
+        self.classes = tuple(classes)
+        self.label = label
+        self._asked = schema.model_copy(
+            update={"columns": {encoding.column: schema.columns[encoding.column]}, "keys": ()}
+        )
+
+    @property
+    def dependence(self) -> int:
+        """Texts have nothing to do with each other."""
+        return 1
+
+    @property
+    def input_columns(self) -> list[tuple[str, str, bool]]:
+        """The text."""
+        return [(self.encoding.column, "text", True)]
+
+    @property
+    def place_columns(self) -> list[str]:
+        """None: an answer stands in the row of its text."""
+        return []
+
+    @property
+    def output_columns(self) -> list[tuple[str, str]]:
+        """The class, and the probability of each."""
+        return [(self.label, "text"), *((f"probability_{name}", "float") for name in self.classes)]
+
+    @property
+    def parameters(self) -> list[tuple[str, str, Any]]:
+        """Nothing beside the texts."""
+        return []
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Answer a request as a frame, see `answer`."""
+        return as_frame(self.answer(frame))
+
+    def answer(self, frame: pd.DataFrame) -> dict[str, Any]:
+        """Classify texts.
+
+        Args:
+            frame: one row per text, with the column of texts.
+
+        Returns:
+            `Columns`, one row per text in the order of the request: the most probable class, and every probability.
+
+        Raises:
+            DataError: there is no row, no such column, or a text is missing or refused by the schema.
+        """
+        if len(frame) == 0:
+            raise DataError("request", expected="rows with a text", found="none", do="Send one row per text")
+        texts = clean(frame, self._asked)[self.encoding.column]
+        missing = np.flatnonzero(pd.isna(texts))
+        if len(missing):
+            raise DataError(
+                f"request, column {self.encoding.column}",
+                expected="a text in every row",
+                found=f"none in row {examples(missing.tolist())}",
+                do="Add it",
+            )
+        probabilities = self.probabilities(list(texts))
+        chosen = np.array(self.classes, dtype=object)[probabilities.argmax(axis=1)]
+        return {self.label: chosen} | {
+            f"probability_{name}": probabilities[:, place].astype(np.float64) for place, name in enumerate(self.classes)
+        }
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """Compute the probability of each class: float32 (S, C) for S texts."""
+        return self.explain(texts)[0]
+
+    def explain(self, texts: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray] | None]:
+        """Compute probabilities, and how much each token weighs.
+
+        Returns:
+            float32 (S, C), and for each text float32 (T,), which sums to 1; None where the model has no attention.
+        """
+        encoded = self.encoding.encode(texts)
+        dataset = LabelledSequences(
+            encoded.tokens, encoded.offsets, np.zeros(len(encoded), np.int64), np.arange(len(encoded))
+        )
+        # Texts of similar length together, as in training; then back into the order of the request.
+        order = np.argsort(encoded.lengths, kind="stable")
+        rows = [order[first : first + SCORING_BATCH] for first in range(0, len(order), SCORING_BATCH)]
+        probabilities = np.empty((len(order), len(self.classes)), dtype=np.float32)
+        weights: list[np.ndarray] = [np.empty(0)] * len(order)
+        attends = self._network.attention is not None
+        with torch.inference_mode():
+            for some in rows:
+                batch = dataset.__getitems__(some)
+                logits, attention = self._network.explain(batch.values, batch.lengths)
+                probabilities[some] = logits.float().softmax(dim=1).numpy()
+                if attention is not None:
+                    for place, row in enumerate(some):
+                        weights[row] = attention[place, : encoded.lengths[row]].float().numpy()
+        return probabilities, weights if attends else None
+
+    def example(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Take a few texts of a table as a request."""
+        return table[[self.encoding.column]].head(EXAMPLE_TEXTS).reset_index(drop=True)
+
+    def test_errors(self, prepared: Artifact, metric: str, slices: Sequence[str] = ()) -> ExampleErrors:
+        """Classify the test texts of a prepared folder, also one that was prepared otherwise than for this model.
+
+        Args:
+            prepared: its table holds the texts and their classes.
+            metric: error_rate, log_loss or brier.
+            slices: names of slices, ``COLUMN=VALUE``.
+
+        Raises:
+            DataError: the table lacks a column, or holds a class that this model does not know.
+        """
+        table = read_table(prepared.path / TABLE)
+        absent = [name for name in (self.encoding.column, self.label) if name not in table.columns]
+        if absent:
+            raise DataError(
+                prepared.path,
+                expected="the columns that this model reads",
+                found=f"no {examples(absent)}",
+                do="Train again",
+            )
+        rows = open_examples(prepared, "test")
+        texts = table[self.encoding.column].to_numpy(dtype=object)[rows].tolist()
+        labels = [as_key(label) for label in table[self.label].to_numpy()[rows].tolist()]
+        strange = sorted(set(labels) - set(self.classes))
+        if strange:
+            raise DataError(
+                prepared.path,
+                expected=f"the classes of this model ({examples(self.classes)})",
+                found=f"{examples(strange)} besides",
+                do="Models of different classes cannot be compared; register under another name",
+            )
+        target = np.array([self.classes.index(label) for label in labels])
+        return example_errors(
+            metric,
+            class_errors(metric, self.probabilities(texts), target),
+            np.ones(len(rows)),
+            rows=digest_of_rows(texts, labels),
+            slices=slice_masks({name: table[name].to_numpy() for name in table.columns}, slices, rows),
+        )
+
+
+def class_errors(metric: str, probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Measure each example.
+
+    Args:
+        metric: error_rate (0 or 1), log_loss (nats) or brier (squared distance from the certain truth, 0 to 2).
+        probabilities: (S, C).
+        target: int (S,), the true classes.
+
+    Returns:
+        float64 (S,).
+
+    Source: Brier (1950), Monthly Weather Review 78(1), equation 2.
+    """
+    probabilities = probabilities.astype(np.float64)
+    if metric == "error_rate":
+        return (probabilities.argmax(axis=1) != target).astype(np.float64)
+    if metric == "log_loss":
+        return -np.log(np.maximum(probabilities[np.arange(len(target)), target], SMALLEST))
+    if metric == "brier":
+        truth = np.eye(probabilities.shape[1])[target]
+        return np.square(probabilities - truth).sum(axis=1)
+    raise ValueError(f"error_rate, log_loss or brier, got {metric!r}")

@@ -1,0 +1,339 @@
+"""Classification: one of several classes for each text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import nn
+
+from gateline.batch import SCORING_BATCH, LabelledBatch
+from gateline.data.examples import (
+    ExampleSplit,
+    as_key,
+    check_split,
+    open_examples,
+    save_examples,
+    split_examples,
+    split_in_words,
+)
+from gateline.data.order import BucketedOrder, Order, SequentialOrder, ShuffledOrder
+from gateline.data.prepared_windows import STATE, open_store
+from gateline.data.sequences import LabelledSequences
+from gateline.data.store import SequenceStore
+from gateline.data.text_encoding import TextEncoding, TextInputs
+from gateline.errors import ArtifactError, DataError, WorkloadError, did_you_mean, examples
+from gateline.losses import summed_cross_entropy
+from gateline.manifest import Artifact, Draft
+from gateline.models.classifier import Classifier, ClassifierSettings
+from gateline.predictors.classification import TextClassifier
+from gateline.table import TABLE, as_frame, clean, write_table
+from gateline.tasks import Scorer
+from gateline.workload.gates import Gates
+from gateline.workload.schema import Schema
+from gateline.workload.section import Section
+
+if TYPE_CHECKING:
+    from gateline.workload.training import Training
+
+BASELINES = ("majority", "naive_bayes", "logistic_regression")
+GATE_METRICS = ("error_rate", "log_loss", "brier")
+METRICS = (*GATE_METRICS, "accuracy", "f1_macro", "calibration_error", "auroc", "auprc")
+LOSS = "cross_entropy"
+TOKENS, LABEL = "tokens", "label"
+"""The store's array of tokens, and its static of classes."""
+MOST_CLASSES = 1000
+
+
+class ClassificationPreprocess(Section):
+    """Section `preprocess` of a classification workload."""
+
+    inputs: TextInputs
+    label: str
+    """Column of the classes: texts, whole numbers, or true and false."""
+    split: ExampleSplit
+
+
+class ClassificationEvaluation(Section):
+    """Section `evaluation` of a classification workload."""
+
+    baselines: Annotated[tuple[Literal[BASELINES], ...], Field(min_length=1)] = BASELINES  # type: ignore[valid-type]
+    positive: str | None = None
+    """Of two classes, the one that is looked for (auroc, auprc); none: the second in the order of the alphabet."""
+    slices: tuple[str, ...] = ()
+    """Columns whose values get metrics of their own."""
+
+
+class Classification:
+    """The task `classification`."""
+
+    name = "classification"
+    examples_are = "texts"
+    Preprocess = ClassificationPreprocess
+    Model = ClassifierSettings
+    Evaluation = ClassificationEvaluation
+    monitors = ("loss", "error_rate")
+    gate_metrics = GATE_METRICS
+    requirements = ("tokenizers",)
+
+    def check(
+        self,
+        schema: Schema,
+        preprocess: ClassificationPreprocess,
+        evaluation: ClassificationEvaluation | None,
+        gates: Gates | None,
+    ) -> None:
+        """Refuse sections that do not fit together.
+
+        Raises:
+            WorkloadError: a column is not in the schema or of another type, or a gate names what is not computed.
+        """
+        preprocess.inputs.check(schema)
+        name, types = preprocess.label, ("text", "integer", "boolean")
+        _known_name("preprocess.label", name, schema.columns)
+        if (found := schema.columns[name].type) not in types:
+            raise WorkloadError(
+                "preprocess.label",
+                expected=f"a column of type {' or '.join(types)}",
+                found=f"{name} ({found})",
+                do="Name another",
+            )
+        check_split(preprocess.split, schema)
+        if evaluation is not None:
+            for name in evaluation.slices:
+                _known_name("evaluation.slices", name, schema.columns)
+        if evaluation is not None and gates is not None:
+            for name in gates.baselines:
+                _known_name("gates.baselines", name, evaluation.baselines)
+            for name in gates.limits:
+                _known_name("gates.limits", name, METRICS)
+            _known_name("gates.metric", gates.metric, GATE_METRICS)
+
+    def check_training(self, model: ClassifierSettings, training: Training) -> None:  # noqa: ARG002
+        """Refuse a loss that does not train classes.
+
+        Raises:
+            WorkloadError: another loss than the cross entropy.
+        """
+        if training.loss != LOSS:
+            raise WorkloadError(
+                "training.loss", expected=f"`{LOSS}`", found=f"`{training.loss}`", do=f"Say `loss: {LOSS}`"
+            )
+
+    def check_network(self, model: ClassifierSettings, preprocess: ClassificationPreprocess) -> None:  # noqa: ARG002
+        """Refuse a network that cannot be made, before it is made.
+
+        Raises:
+            WorkloadError: its settings do not fit together.
+        """
+        with torch.device("meta"):
+            Classifier(num_classes=2, num_tokens=5, settings=model)
+
+    def check_data(self, model: ClassifierSettings, prepared: Artifact) -> None:
+        """Accept any data."""
+
+    def check_scoring(self, prepared: Artifact, evaluation: ClassificationEvaluation, gates: Gates) -> None:
+        """Refuse an evaluation that cannot be made of these data.
+
+        Raises:
+            WorkloadError: a slice is no column, `positive` is no class, or a gate names what is not computed.
+        """
+        state = prepared.read_json(STATE)
+        classes = state["classes"]
+        for name in evaluation.slices:
+            _known_name("evaluation.slices", name, state["schema"]["columns"])
+        if evaluation.positive is not None:
+            _known_name("evaluation.positive", evaluation.positive, classes)
+        for name in gates.limits:
+            if name in ("auroc", "auprc") and len(classes) != 2:
+                raise WorkloadError(
+                    f"gates.limits.{name}", expected="two classes", found=str(len(classes)), do="Take another metric"
+                )
+
+    def explain(
+        self,
+        schema: Schema,  # noqa: ARG002
+        preprocess: ClassificationPreprocess,
+        facts: Mapping[str, Any],
+    ) -> Iterator[str]:
+        """Say in words what preprocess would do."""
+        yield f"tell `{preprocess.label}`" + (f" ({examples(facts['classes'])})" if facts else "") + " apart"
+        yield from preprocess.inputs.explain(facts)
+        yield split_in_words(preprocess.split, facts.get("examples", {}), self.examples_are)
+
+    def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: ClassificationPreprocess, draft: Draft) -> None:
+        """Write the folder `prepared`.
+
+            prepared/
+            ├── arrays/{tokens,offsets}.npy     all texts, laid end to end
+            ├── statics/label.npy               class of each text
+            ├── examples/{train,validation,test}.npy    numbers of each part's texts
+            ├── state.json                      text encoding (fitted on the training part), classes, split
+            └── table.parquet                   the table in raw units, cleaned
+
+        Raises:
+            DataError: a text or label is missing, a part is empty, or holds a class that training has not.
+        """
+        columns = clean(raw, schema)
+        texts = _complete(columns, preprocess.inputs.column)
+        labels = [as_key(label) for label in _complete(columns, preprocess.label)]
+        parts = split_examples(columns, preprocess.split, schema.keys)
+        classes = sorted({labels[row] for row in parts["train"]})
+        if not 2 <= len(classes) <= MOST_CLASSES:
+            raise DataError(
+                f"column {preprocess.label}",
+                expected=f"2 to {MOST_CLASSES} classes in the training part",
+                found=f"{len(classes)} ({examples(classes)})",
+                do="Look at the column and the split",
+            )
+        strange = sorted(set(labels) - set(classes))
+        if strange:
+            raise DataError(
+                f"column {preprocess.label}",
+                expected=f"the classes of the training part ({examples(classes)})",
+                found=f"{examples(strange)} only in another part",
+                do="Choose another split, or leave these rows out in the query",
+            )
+        encoding = TextEncoding.fit(
+            [texts[row] for row in parts["train"]], preprocess.inputs.tokenizer, preprocess.inputs.column
+        )
+        encoded = encoding.encode(texts)
+        number = {name: place for place, name in enumerate(classes)}
+        store = SequenceStore(
+            {TOKENS: encoded.tokens}, encoded.offsets, {LABEL: np.array([number[label] for label in labels], np.int64)}
+        )
+        store.save(draft.path)
+        save_examples(parts, draft)
+        write_table(as_frame(columns), draft.path / TABLE)
+        split = preprocess.split.model_dump(mode="json")
+        draft.write_json(
+            STATE,
+            {
+                "schema": schema.model_dump(mode="json"),
+                "encoding": encoding.to_json(),
+                "label": preprocess.label,
+                "classes": classes,
+                "split": split,
+            },
+        )
+        draft.facts |= {
+            "task": self.name,
+            "arrays": {TOKENS: {"shape": list(encoded.tokens.shape), "dtype": str(encoded.tokens.dtype)}},
+            "classes": classes,
+            "class_counts": {
+                part: {name: sum(labels[row] == name for row in rows) for name in classes}
+                for part, rows in parts.items()
+            },
+            "vocabulary": encoding.report(encoded, parts, texts),
+            "split": split,
+        }
+
+    def dataset(self, prepared: Artifact, part: str) -> LabelledSequences:
+        """Open the texts of one part."""
+        store = open_store(prepared)
+        rows = open_examples(prepared, part)
+        return LabelledSequences(store.arrays[TOKENS], store.offsets, store.statics[LABEL], rows)
+
+    def shapes(self, prepared: Artifact) -> dict[str, Any]:
+        """Say what the network must know of the prepared data."""
+        state = prepared.read_json(STATE)
+        return {"num_tokens": len(state["encoding"]["tokenizer"]["tokens"]), "num_classes": len(state["classes"])}
+
+    def build(self, model: ClassifierSettings, shapes: Mapping[str, Any]) -> Classifier:
+        """Build the network, freshly initialised."""
+        return Classifier(num_classes=shapes["num_classes"], num_tokens=shapes["num_tokens"], settings=model)
+
+    def start(self, network: nn.Module, dataset: LabelledSequences) -> None:
+        """Set nothing: every weight is learnt."""
+
+    def order(self, prepared: Artifact, dataset: LabelledSequences, training: Training, seed: int) -> Order:  # noqa: ARG002
+        """Draw texts in a fresh random order every epoch, or texts of similar length with a budget of tokens."""
+        if training.batch_tokens is not None:
+            return BucketedOrder(dataset.lengths, training.batch_tokens, seed)
+        return ShuffledOrder(len(dataset), training.batch_size, seed, training.examples_per_epoch)
+
+    def validation_order(self, prepared: Artifact, dataset: LabelledSequences, training: Training) -> Order:  # noqa: ARG002
+        """Take the validation texts as they stand."""
+        return SequentialOrder(len(dataset), SCORING_BATCH)
+
+    def loss(
+        self,
+        network: nn.Module,
+        batch: LabelledBatch,
+        kind: str,  # noqa: ARG002  there is one
+        carried: None,  # noqa: ARG002  texts hand nothing on
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """Sum the cross entropy of a batch, in nats, and count its texts."""
+        logits = cast(Classifier, network)(batch.values, batch.lengths)
+        return *summed_cross_entropy(logits, batch.target), None
+
+    def scorer(self, prepared: Artifact, kind: str) -> Scorer:  # noqa: ARG002  there is one loss
+        """Add up the loss and the errors."""
+
+        def score(
+            network: nn.Module,
+            batch: LabelledBatch,
+            carried: None,  # noqa: ARG001
+        ) -> tuple[dict[str, tuple[torch.Tensor, torch.Tensor]], None]:
+            logits = cast(Classifier, network)(batch.values, batch.lengths).float()
+            total, count = summed_cross_entropy(logits, batch.target)
+            wrong = (logits.argmax(dim=1) != batch.target).sum()
+            return {"loss": (total, count), "error_rate": (wrong, count)}, None
+
+        return score
+
+    def finish(self, network: nn.Module, prepared: Artifact, draft: Draft) -> None:
+        """Add nothing."""
+
+    def load_predictor(self, folder: Path) -> TextClassifier:
+        """Load a model folder.
+
+        Raises:
+            ArtifactError: weights and configuration do not belong together, or a file is damaged.
+        """
+        from gateline.model_folder import load_network, read_model_json
+
+        config, state = read_model_json(folder, "config.json"), read_model_json(folder, "preprocessing.json")
+        try:
+            network = self.build(ClassifierSettings(**config["model"]), config["shapes"])
+            encoding = TextEncoding.from_json(state["encoding"])
+            schema = Schema.model_validate(state["schema"])
+            classes, label = tuple(state["classes"]), str(state["label"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                folder, expected="a model of this version", found=" ".join(str(error).split())[:160], do="Train again"
+            ) from error
+        load_network(network, folder)
+        return TextClassifier(network, encoding, schema, classes, label)
+
+
+TASK = Classification()
+
+
+def _complete(columns: Mapping[str, Any], name: str) -> list[Any]:
+    """Take a column that must have a value in every row.
+
+    Raises:
+        DataError: a row has none.
+    """
+    missing = np.flatnonzero(pd.isna(columns[name]))
+    if len(missing):
+        raise DataError(
+            f"column {name}",
+            expected="a value in every row",
+            found=f"none in row {examples(missing.tolist())}",
+            do="Leave these rows out in the query, or say `missing_share: 0` so that validate refuses them",
+        )
+    return list(columns[name])
+
+
+def _known_name(where: str, name: str, known: Any) -> None:
+    if name not in known:
+        raise WorkloadError(
+            where, expected="a name that is there", found=repr(name), do=did_you_mean(name, list(known))
+        )
