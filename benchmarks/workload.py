@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from gateline.adapters.ingestion import ingest
 from gateline.evaluation import evaluate
 from gateline.manifest import Artifact, digest_of, open_artifact
 from gateline.preprocessing import preprocess
+from gateline.tasks import task_named
 from gateline.training import RunSettings, train
 from gateline.workload import OPTIONAL, Workload
 from gateline.workload.budgets import with_budget
@@ -41,7 +43,7 @@ def prepare(workload: Workload, folder: Path) -> Artifact:
     """Run ingest, validate and preprocess."""
     mirror = os.environ.get("GATELINE_MIRROR")
     raw = ingest(workload.section("source", Source), folder / "raw", mirror=Path(mirror) if mirror else None)
-    validate(workload, folder / "raw", folder / "report", as_of=None)
+    validate(workload, folder / "raw", folder / "report", as_of=datetime.now(UTC))
     return preprocess(workload, raw, open_artifact(folder / "report", "report"), folder / "prepared")
 
 
@@ -118,7 +120,8 @@ def table_of(workload: Workload, runs: Sequence[Mapping[str, Any]], leading: str
     head = ["seed", f"test {leading} (95 %)", *measures, "best epoch", "trained in", "evaluated in", "gates"]
     machine = runs[-1]["where"]
     said = (
-        f"`python -m benchmarks.workload {workload.name}` prints this: {runs[0]['num_examples']:,} test examples, "
+        f"`python -m benchmarks.workload {workload.name}` prints this: {runs[0]['num_examples']:,} test "
+        f"{task_named(workload.task).examples_are}, "
         f"{runs[0]['parameters']:,} weights; {machine['cores']} cores of {machine['cpu']}, torch {machine['torch']}, commit "
         f"{str(machine['commit'])[:10]}. Mean ± standard deviation over the seeds."
     )

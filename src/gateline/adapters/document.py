@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gateline.adapters.project import replace_text
 from gateline.errors import WorkloadError
 
 
-def markdown(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+def markdown(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     """Lay out a table in Markdown."""
-    lines = [list(head), ["---"] * len(head), *rows]
+    lines: list[Sequence[object]] = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
