@@ -57,6 +57,19 @@ class ForecastBatch(Batch):
 
 
 @dataclass(frozen=True)
+class ClipBatch(Batch):
+    """Clips of one length.
+
+    Args:
+        past: float32 (B, T, C, Y, X) in [0, 1], the frames that are read.
+        future: float32 (B, U, C, Y, X) in [0, 1], those to foretell.
+    """
+
+    past: torch.Tensor
+    future: torch.Tensor
+
+
+@dataclass(frozen=True)
 class PaddedBatch(Batch):
     """Whole sequences of different lengths.
 

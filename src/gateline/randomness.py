@@ -29,6 +29,7 @@ class RowsOfBatch:
         total: rows of the whole batch.
         seed: of the step.
         draws: counts the draws of this part.
+        progress: share of all steps of training that come before this one.
     """
 
     first: int
@@ -36,22 +37,29 @@ class RowsOfBatch:
     total: int
     seed: int
     draws: Iterator[int]
+    progress: float
 
 
 _ROWS: ContextVar[RowsOfBatch | None] = ContextVar("rows of the batch", default=None)
 
 
 @contextmanager
-def rows_of_batch(first: int, count: int, total: int, seed: int) -> Iterator[None]:
-    """Say which rows of a batch are computed inside the block, and the seed of the step.
+def rows_of_batch(first: int, count: int, total: int, seed: int, progress: float = 1.0) -> Iterator[None]:
+    """Say which rows of a batch are computed inside the block, the seed of the step, and how far training is.
 
-    Outside of any such block the rows are the whole batch, and numbers come from torch's own generators.
+    Outside of any such block the rows are the whole batch, numbers come from torch's own generators, and training is over.
     """
-    token = _ROWS.set(RowsOfBatch(first, count, total, seed, itertools.count()))
+    token = _ROWS.set(RowsOfBatch(first, count, total, seed, itertools.count(), progress))
     try:
         yield
     finally:
         _ROWS.reset(token)
+
+
+def training_progress() -> float:
+    """Say which share of all steps of training comes before this one, 0 to 1; like the draws, it follows from the step alone."""
+    rows = _ROWS.get()
+    return 1.0 if rows is None else rows.progress
 
 
 def rows_rand(shape: Sequence[int], device: torch.device, dtype: torch.dtype = torch.float32) -> torch.Tensor:

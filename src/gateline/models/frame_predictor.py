@@ -12,11 +12,15 @@ in training, Bengio, Vinyals, Jaitly and Shazeer (2015), arXiv 1506.03099.
 
 from __future__ import annotations
 
+import math
+from typing import cast
+
 import torch
 from pydantic import model_validator
 from torch import nn
 
 from gateline.errors import DataError
+from gateline.models.scheduled_sampling import ScheduledSampling
 from gateline.models.sequence_input import require_cell
 from gateline.models.stack import Size, Stack, StackSettings, refuse_weight_drop
 from gateline.randomness import rows_rand
@@ -29,6 +33,8 @@ class FramePredictorSettings(StackSettings):
     patch: Size = 1
     """Side of the squares of pixels that are read as one pixel of more channels; it divides rows and columns of a
     frame."""
+    scheduled_sampling: ScheduledSampling = ScheduledSampling()
+    """How often a step of training reads the true frame before it; as it stands, never."""
 
     @model_validator(mode="after")
     def _only_the_past(self) -> FramePredictorSettings:
@@ -51,6 +57,7 @@ class FramePredictor(nn.Module):
     def __init__(self, *, num_channels: int, settings: FramePredictorSettings) -> None:
         super().__init__()
         require_cell(settings.cell, reads_pictures=True)
+        self.settings = settings
         self.patch = settings.patch
         size = num_channels * self.patch**2
         self.encoder = Stack(input_size=size, settings=settings)
@@ -113,6 +120,17 @@ class FramePredictor(nn.Module):
     def painted(self, y: torch.Tensor) -> torch.Tensor:
         """Turn what the cells wrote, (B, U, H, Y / P, X / P), into logits (B, U, C, Y, X)."""
         return self.whole(self.head(y.flatten(0, 1)).unflatten(0, y.shape[:2]))
+
+    def start_at(self, brightness: float) -> None:
+        """Set the bias of what is painted so that a network that knows nothing yet paints the mean brightness.
+
+        Most pixels are dark, and to learn that first takes hundreds of steps.
+
+        Args:
+            brightness: 0 to 1.
+        """
+        nearly = min(max(brightness, 1e-3), 1 - 1e-3)
+        nn.init.constant_(cast(torch.Tensor, self.head.bias), math.log(nearly / (1 - nearly)))
 
     def patched(self, frames: torch.Tensor) -> torch.Tensor:
         """Turn squares of pixels into channels: (B, T, C, Y, X) -> (B, T, C P P, Y / P, X / P)."""

@@ -174,7 +174,7 @@ class TrainingLoop:
                 continue
             batch = next(loaded).to(self.device)
             torch.manual_seed(seed)
-            with rows_of_batch(first, last - first, rows, seed), self._autocast():
+            with rows_of_batch(first, last - first, rows, seed, self.progress), self._autocast():
                 total, count, carried = self.task.loss(self.network, batch, self.training.loss, self.carried[place])
             self.scaler.scale(total / rows).backward()
             self.carried[place] = detached(carried)
@@ -237,8 +237,17 @@ class TrainingLoop:
     def learning_rate(self) -> float:
         """Say the learning rate of the next step."""
         monitored = [record[self._monitored] for record in self.history]
-        taken = self.epoch * len(self.order) + self.step
-        return learning_rate(self.training, taken, len(self.order), monitored)
+        return learning_rate(self.training, self.taken, len(self.order), monitored)
+
+    @property
+    def taken(self) -> int:
+        """Steps taken since training began."""
+        return self.epoch * len(self.order) + self.step
+
+    @property
+    def progress(self) -> float:
+        """Share of all steps of training that are taken, as if no patience ended it."""
+        return min(self.taken / (self.training.epochs * len(self.order)), 1.0)
 
     def refuse_if_not_finite(self) -> None:
         """Stop where the loss or the norm of the gradient is no number; nothing of it was stepped on or saved."""

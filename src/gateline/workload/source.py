@@ -32,10 +32,11 @@ class File(Section):
     """Of a folder: local text with a line ``NAME SHA256`` for each file, sorted by name. An address needs one."""
     member: str | None = None
     """Name of the one file to take out of a zip archive."""
-    format: Literal["csv", "parquet", "lines", "text", "audio"] = "csv"
+    format: Literal["csv", "parquet", "lines", "text", "audio", "images", "video"] = "csv"
     """csv, parquet; lines: one row per line of a text (`line` from 1, `text`); text: all of it in one row (`text`); audio: one row
-    per recording (`path`, `size_bytes`, `duration_seconds`, `sampling_rate`, `channels`, `transcript`, `audio`). A name that ends
-    with .gz is unpacked."""
+    per recording (`path`, `size_bytes`, `duration_seconds`, `sampling_rate`, `channels`, `transcript`, `audio`); images: one row
+    per picture of an IDX file (`number` from 0, `height`, `width`, `image`); video: one row for a film (`path`, `size_bytes`,
+    `duration_seconds`, `frames`, `frames_per_second`, `height`, `width`, `video`). A name that ends with .gz is unpacked."""
     delimiter: str | None = None
     """Between the columns of a csv; found by DuckDB when not given."""
     missing: tuple[str, ...] = ("", "NA", "NaN", "nan", "null")
