@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,10 +13,16 @@ WINDOW_METRICS = ("mae", "rmse", "mae_scaled", "mse_scaled")
 """Metrics that follow from sums over windows, so that windows can be resampled; lower is better."""
 
 
+COMPETITION_METRICS = ("smape", "mase", "owa")
+"""Metrics of the M competitions, where a workload asks for them."""
+
+INVENTORY_METRICS = ("newsvendor_cost", "service_level", "fill_rate")
+"""Metrics of models that decide on stock, see `gateline.inventory.policy_metrics`."""
+
 PROBABILISTIC_METRIC = re.compile(r"pinball|(coverage|width)_\d+(\.\d+)?")
 """Metrics of models with quantiles or intervals, e.g. `coverage_80`."""
 
-UNITLESS_METRIC = re.compile(r"wape|m[as]e_scaled|coverage_.*")
+UNITLESS_METRIC = re.compile(r"wape|m[as]e_scaled|coverage_.*|smape|mase|owa|newsvendor_cost|service_level|fill_rate")
 
 
 def forecast_metrics(forecast: np.ndarray, target: np.ndarray, deviation: np.ndarray) -> dict[str, float]:
@@ -86,3 +92,39 @@ def by_step(forecast: np.ndarray, target: np.ndarray) -> list[float]:
     error = np.where(np.isfinite(target), np.abs(forecast - np.nan_to_num(target)), 0.0).sum(axis=0)
     counts = np.isfinite(target).sum(axis=0)
     return [float(e / n) if n else float("nan") for e, n in zip(error, counts, strict=True)]
+
+
+def smape(forecast: np.ndarray, target: np.ndarray) -> float:
+    """Symmetric mean absolute percentage error over observed targets, 0 to 200; a target and forecast of 0 is no error.
+
+    Source: Makridakis, Spiliotis and Assimakopoulos (2020), The M4 Competition, International Journal of Forecasting 36(1),
+        equation 1.
+    """
+    observed = np.isfinite(target)
+    error = np.abs(forecast[observed] - target[observed])
+    size = np.abs(forecast[observed]) + np.abs(target[observed])
+    shares = np.divide(200 * error, size, out=np.where(error > 0, np.nan, 0.0), where=size > 0)
+    return float(shares.mean()) if len(shares) else float("nan")
+
+
+def mase(forecast: np.ndarray, target: np.ndarray, scale: np.ndarray) -> float:
+    """Mean absolute scaled error: over the steps of each window, then over windows.
+
+    Args:
+        forecast: (W, U) in raw units.
+        target: (W, U) in raw units, NaN where not observed.
+        scale: (W,) mean absolute error of the seasonal naive forecast within each window's history.
+
+    Source: Hyndman and Koehler (2006), Another Look at Measures of Forecast Accuracy, International Journal of Forecasting
+        22(4); as the M4 competition takes it, equation 2 there.
+    """
+    observed = np.isfinite(target)
+    counts = observed.sum(axis=1)
+    error = np.where(observed, np.abs(forecast - np.nan_to_num(target)), 0.0).sum(axis=1)
+    there = counts > 0
+    return float((error[there] / counts[there] / scale[there]).mean()) if there.any() else float("nan")
+
+
+def owa(metrics: Mapping[str, float], naive2: Mapping[str, float]) -> float:
+    """Overall weighted average of the M4 competition: sMAPE and MASE, each as a share of Naive 2's, and their mean."""
+    return (metrics["smape"] / naive2["smape"] + metrics["mase"] / naive2["mase"]) / 2

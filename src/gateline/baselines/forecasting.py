@@ -14,6 +14,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from gateline.baselines.naive2 import naive2
+from gateline.baselines.quantiles import ewma_quantiles, historical_quantiles
+from gateline.baselines.volatility import ewma, har
 from gateline.data.inputs import TARGET
 from gateline.data.series_encoding import Encoding
 from gateline.data.store import SERIES, STATIC, STATIC_CODES, VALUES, SequenceStore
@@ -37,6 +40,14 @@ than 0.1 minutes and saved four fifths of the time."""
 
 
 @dataclass(frozen=True)
+class VolatilityColumns:
+    """Columns of numbers, known up to the origin, that say how much moves: one for `ewma`, several horizons for `har`."""
+
+    ewma: str = ""
+    har: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Problem:
     """What a baseline may look at.
 
@@ -48,6 +59,8 @@ class Problem:
         horizon: steps to forecast U.
         season: steps of one season.
         cycle: steps after which the whole pattern repeats.
+        levels: Q levels in rising order, 0.5 among them, for baselines that forecast quantiles.
+        volatility: columns that the baselines of volatility read.
     """
 
     store: SequenceStore
@@ -57,6 +70,8 @@ class Problem:
     horizon: int
     season: int
     cycle: int
+    levels: tuple[float, ...] = (0.5,)
+    volatility: VolatilityColumns = VolatilityColumns()
 
     def steps(self, part: str) -> np.ndarray:
         """Rows of the steps to forecast: int64 (W, U)."""
@@ -247,8 +262,17 @@ BASELINES: Mapping[str, Callable[[Problem, str], np.ndarray]] = {
     "ridge": ridge,
     "nlinear": nlinear,
     "gradient_boosting": gradient_boosting,
+    "naive2": naive2,
+    "ewma": ewma,
+    "har": har,
 }
 """Each takes a problem and a part, and returns forecasts (W, U) in raw units."""
+
+QUANTILE_BASELINES: Mapping[str, Callable[[Problem, str], np.ndarray]] = {
+    "historical_quantiles": historical_quantiles,
+    "ewma_quantiles": ewma_quantiles,
+}
+"""The same, but they return quantiles (W, U, Q) at the levels of the problem."""
 
 
 def _carried_forward(problem: Problem) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +26,7 @@ from gateline.data.series_encoding import (
 from gateline.data.store import SERIES, SequenceStore
 from gateline.data.windows import WindowDataset
 from gateline.errors import DataError
+from gateline.inventory import SafetyStock
 from gateline.manifest import Artifact
 from gateline.metrics import percent
 from gateline.models.forecaster import ForecasterNetwork
@@ -33,6 +34,7 @@ from gateline.models.forecaster.settings import MEDIAN
 from gateline.table import TABLE, Columns, as_frame, read_table
 
 EXAMPLE_SERIES = 2  # series in the example request
+NARROWEST = 1e-6  # of the deviation: quantiles that fall together leave something to divide by
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,29 @@ class WindowForecasts:
         point: float64 (W, U).
         quantiles: float64 (W, U) by level, in rising order.
         intervals: lower and upper ends, each float64 (W, U), by coverage.
+        stock: what is to stand ready up to each step, float64 (W, U) by name, see `gateline.inventory`; empty where the model
+            does not decide on stock.
     """
 
     point: np.ndarray
     quantiles: Mapping[float, np.ndarray]
     intervals: Mapping[float, tuple[np.ndarray, np.ndarray]]
+    stock: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def columns(self, name: str) -> dict[str, np.ndarray]:
         """Name all of them, each (W, U), as columns of an answer or a table."""
         named = {name: self.point} | {f"{name}_q{percent(level)}": values for level, values in self.quantiles.items()}
         for coverage, (lower, upper) in self.intervals.items():
             named |= {f"{name}_low_{percent(coverage)}": lower, f"{name}_high_{percent(coverage)}": upper}
-        return named
+        return named | dict(self.stock)
+
+    def uncertainty(self, deviation: np.ndarray) -> np.ndarray:
+        """Say how unsure each step is, (W, U) > 0: how far the outer quantiles are apart, or one deviation (W,) without them."""
+        flat = np.repeat(deviation[:, None], self.point.shape[1], axis=1)
+        if not self.quantiles:
+            return flat
+        lowest, *_, highest = self.quantiles.values()
+        return np.maximum(highest - lowest, NARROWEST * flat)
 
 
 class Forecaster:
@@ -64,6 +77,7 @@ class Forecaster:
         network: in eval mode.
         encoding: fitted.
         intervals: calibrated; None for none.
+        reserve: calibrated, of a model that decides on stock; None for one that does not.
         lookback: past steps T it reads.
         horizon: steps U it forecasts.
     """
@@ -73,6 +87,7 @@ class Forecaster:
         network: ForecasterNetwork,
         encoding: Encoding,
         intervals: Intervals | None = None,
+        reserve: SafetyStock | None = None,
         *,
         lookback: int,
         horizon: int,
@@ -82,6 +97,7 @@ class Forecaster:
         self.encoding = encoding
         self._inputs = encoding.inputs()
         self.intervals = intervals
+        self.reserve = reserve
         self.lookback = lookback
         self.horizon = horizon
         schema, needed = encoding.schema, {name for name, _, _ in self.input_columns}
@@ -181,7 +197,11 @@ class Forecaster:
         if self.intervals is not None:
             lower, upper = (scaler.inverse(ends, series) for ends in self.intervals.bounds(scaled))
             around = {c: (lower[:, :, k], upper[:, :, k]) for k, c in enumerate(self.intervals.coverages)}
-        return WindowForecasts(raw[:, :, self.levels.index(MEDIAN)], quantiles, around)
+        forecasts = WindowForecasts(raw[:, :, self.levels.index(MEDIAN)], quantiles, around)
+        if self.reserve is None:
+            return forecasts
+        uncertainty = forecasts.uncertainty(np.array(self.encoding.target_deviation)[series])
+        return replace(forecasts, stock=self.reserve.decide(forecasts.point, uncertainty))
 
     @property
     def bidirectional(self) -> bool:

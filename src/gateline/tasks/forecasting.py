@@ -23,12 +23,19 @@ from gateline.data.prepared_windows import STATE, WINDOWS, open_store, open_wind
 from gateline.data.scaling import Transform
 from gateline.data.series_encoding import Encoding, Scaling, regular_table, unix_seconds
 from gateline.data.splits import TimeSplit, window_runs
-from gateline.data.store import VALUES
+from gateline.data.store import SERIES, VALUES
 from gateline.data.windows import WindowDataset
 from gateline.errors import ArtifactError, WorkloadError, did_you_mean, examples
+from gateline.inventory import SafetyStock
 from gateline.losses import summed_loss, summed_pinball
 from gateline.manifest import Artifact, Draft
-from gateline.metrics import FORECAST_METRICS, PROBABILISTIC_METRIC, WINDOW_METRICS
+from gateline.metrics import (
+    COMPETITION_METRICS,
+    FORECAST_METRICS,
+    INVENTORY_METRICS,
+    PROBABILISTIC_METRIC,
+    WINDOW_METRICS,
+)
 from gateline.models.forecaster import ForecasterNetwork, ForecasterSettings, Shapes, build_forecaster
 from gateline.predictors.forecasting import Forecaster
 from gateline.table import TABLE, write_table
@@ -41,10 +48,19 @@ if TYPE_CHECKING:
     from gateline.workload.training import Training
 
 BASELINES = ("last_value", "seasonal_naive", "seasonal_median", "ridge", "nlinear", "gradient_boosting")
+"""Baselines of every forecast."""
+OF_VOLATILITY = ("ewma", "har", "ewma_quantiles")
+"""Baselines that read the columns of `evaluation.volatility`."""
+OF_QUANTILES = ("historical_quantiles", "ewma_quantiles")
+"""Baselines that forecast the quantiles of the model."""
+MORE_BASELINES = (*BASELINES, "naive2", *OF_VOLATILITY, "historical_quantiles")
+NAIVE2 = "naive2"
+OWA = "owa"
 
 PINBALL = "pinball"
 """The loss that trains quantiles."""
 INTERVALS = "intervals.json"
+RESERVE = "reserve.json"
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 """Sum and count."""
@@ -106,6 +122,30 @@ class ForecastingPreprocess(Section):
     split: Split
 
 
+class Volatility(Section):
+    """Columns of `preprocess`, known up to the origin, that say how much moves: what the baselines of volatility read."""
+
+    ewma: str
+    """Exponentially weighted volatility, in the unit of the target."""
+    har: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Volatilities of a short, a middle and a long horizon."""
+
+
+class Inventory(Section):
+    """Which lead time a model that decides on stock is measured by."""
+
+    lead_time: Steps | None = None
+    """Steps until an order arrives; null: all steps that are forecast."""
+    review_period: Annotated[int, Field(ge=0)] = 0
+    """Steps between two looks at the stock, which it has to last for beside the lead time; 0: it is always looked at."""
+    beside: tuple[Literal[BASELINES], ...] = ("seasonal_naive",)  # type: ignore[valid-type]
+    """Baselines whose forecasts are given a reserve of the textbook, and cost what they then cost."""
+
+    def steps(self, horizon: int) -> int:
+        """Count the steps that the stock has to last for."""
+        return (self.lead_time or horizon - self.review_period) + self.review_period
+
+
 class ForecastingEvaluation(Section):
     """Section `evaluation` of a forecasting workload."""
 
@@ -113,9 +153,24 @@ class ForecastingEvaluation(Section):
     """Steps of one season, e.g. 24 for hours with a daily pattern; what the seasonal baselines repeat."""
     cycle: Steps
     """Steps after which the whole pattern repeats, e.g. 168 for hours of a week; the positions of `seasonal_median`."""
-    baselines: Annotated[tuple[Literal[BASELINES], ...], Field(min_length=1)] = BASELINES  # type: ignore[valid-type]
+    baselines: Annotated[tuple[Literal[MORE_BASELINES], ...], Field(min_length=1)] = BASELINES  # type: ignore[valid-type]
+    metrics: tuple[Literal[COMPETITION_METRICS], ...] = ()  # type: ignore[valid-type]
+    """More metrics: those of the M competitions, with `season` as theirs. `owa` needs the baseline `naive2`."""
+    volatility: Volatility | None = None
+    """What the baselines `ewma`, `har` and `ewma_quantiles` read."""
+    inventory: Inventory = Inventory()
     slices: tuple[str, ...] = ()
     """Key columns whose values get metrics of their own."""
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> ForecastingEvaluation:
+        if OWA in self.metrics and not ({"smape", "mase"} <= set(self.metrics) and NAIVE2 in self.baselines):
+            raise ValueError("`smape` and `mase` among `metrics`, and `naive2` among `baselines`, with the metric `owa`")
+        if self.volatility is None and (lacking := [name for name in self.baselines if name in OF_VOLATILITY]):
+            raise ValueError(f"`volatility`, the columns to read, with the baseline `{lacking[0]}`")
+        if "beside" in self.inventory.model_fields_set and not set(self.inventory.beside) <= set(self.baselines):
+            raise ValueError(f"{list(self.inventory.beside)} of `inventory.beside` among `baselines`")
+        return self
 
 
 class Forecasting:
@@ -177,6 +232,8 @@ class Forecasting:
             )
         for name in preprocess.transforms:
             _known_name("preprocess.transforms", name, [n for n in names if schema.columns[n].type != "text"])
+        if evaluation is not None:
+            _check_evaluation(preprocess, evaluation)
         if evaluation is not None and gates is not None:
             _check_gates(schema, evaluation, gates)
 
@@ -383,29 +440,41 @@ class Forecasting:
         return score
 
     def finish(self, network: nn.Module, prepared: Artifact, draft: Draft) -> None:
-        """Calibrate `model.intervals` on the validation part, and write them into the model folder.
+        """Calibrate `model.intervals` and `model.inventory` on the validation part, and write them into the model folder.
 
             model/
-            └── intervals.json        see `gateline.conformal.Intervals`; only where intervals are asked for
+            ├── intervals.json        see `gateline.conformal.Intervals`; only where intervals are asked for
+            └── reserve.json          see `gateline.inventory.SafetyStock`; only where stock is to be decided on
 
         Raises:
-            DataError: the validation part is too short for a coverage.
+            DataError: the validation part is too short for a coverage or a service level.
         """
         coverages = cast(ForecasterNetwork, network).settings.intervals
-        if not coverages:
+        inventory = cast(ForecasterNetwork, network).settings.inventory
+        if not coverages and inventory is None:
             return
         state, store, origins = prepared.read_json(STATE), open_store(prepared), read_windows(prepared, "validation")
         lookback, horizon = state["windows"]["lookback"], state["windows"]["horizon"]
         # On the CPU and in float32, as the model is served.
         served = cast(ForecasterNetwork, copy.deepcopy(network).cpu())
         forecaster = Forecaster(served, Encoding.from_json(state["encoding"]), lookback=lookback, horizon=horizon)
-        intervals = Intervals.calibrate(
-            forecaster.scaled(store, origins),
-            store.arrays[VALUES][origins[:, None] + np.arange(horizon), TARGET],
-            levels=served.levels,
-            coverages=coverages,
-        )
-        draft.write_json(INTERVALS, intervals.to_json())
+        steps = origins[:, None] + np.arange(horizon)
+        if coverages:
+            intervals = Intervals.calibrate(
+                forecaster.scaled(store, origins),
+                store.arrays[VALUES][steps, TARGET],
+                levels=served.levels,
+                coverages=coverages,
+            )
+            draft.write_json(INTERVALS, intervals.to_json())
+        if inventory is not None:
+            forecasts = forecaster.forecast_windows(store, origins)
+            deviation = np.array(forecaster.encoding.target_deviation)[store.static(SERIES, origins)]
+            demand = np.asarray(store.arrays["raw_target"])[steps]
+            reserve = SafetyStock.calibrate(
+                forecasts.point, forecasts.uncertainty(deviation), demand, inventory.level
+            )
+            draft.write_json(RESERVE, reserve.to_json())
 
     def load_predictor(self, folder: Path) -> Forecaster:
         """Load a model folder.
@@ -419,14 +488,16 @@ class Forecasting:
         try:
             network = self.build(ForecasterSettings(**config["model"]), config["shapes"])
             encoding = Encoding.from_json(state["encoding"])
-            intervals = Intervals.from_json(read_model_json(folder, INTERVALS)) if network.settings.intervals else None
+            settings = network.settings
+            intervals = Intervals.from_json(read_model_json(folder, INTERVALS)) if settings.intervals else None
+            reserve = SafetyStock.from_json(read_model_json(folder, RESERVE)) if settings.inventory else None
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(
                 folder, expected="a model of this version", found=" ".join(str(error).split())[:160], do="Train again"
             ) from error
         load_network(network, folder)
         lookback, horizon = config["shapes"]["lookback"], config["shapes"]["horizon"]
-        return Forecaster(network, encoding, intervals, lookback=lookback, horizon=horizon)
+        return Forecaster(network, encoding, intervals, reserve, lookback=lookback, horizon=horizon)
 
 
 TASK = Forecasting()
@@ -439,16 +510,30 @@ def _summed(kind: str, network: ForecasterNetwork, prediction: torch.Tensor, bat
     return summed_loss(kind, prediction[:, :, network.median], batch.target, batch.observed)
 
 
+def _check_evaluation(preprocess: ForecastingPreprocess, evaluation: ForecastingEvaluation) -> None:
+    if evaluation.volatility is not None:
+        read = (preprocess.target, *preprocess.past, *preprocess.known)
+        for name in (evaluation.volatility.ewma, *evaluation.volatility.har):
+            _known_name("evaluation.volatility", name, read)
+    horizon, inventory = preprocess.windows.horizon, evaluation.inventory
+    if inventory.steps(horizon) > horizon or inventory.review_period >= horizon:
+        raise WorkloadError(
+            "evaluation.inventory",
+            expected=f"a lead time and review period of {horizon} steps together, as many as are forecast, or fewer",
+            found=f"{inventory.lead_time} and {inventory.review_period}",
+            do="Shorten them, or lengthen preprocess.windows.horizon",
+        )
+
+
 def _check_gates(schema: Schema, evaluation: ForecastingEvaluation, gates: Gates) -> None:
     for name in evaluation.slices:
         _known_name("evaluation.slices", name, schema.keys)
     for name in gates.baselines:
         _known_name("gates.baselines", name, evaluation.baselines)
     for name in gates.limits:
-        if not PROBABILISTIC_METRIC.fullmatch(
-            name
-        ):  # evaluate says whether the model has these quantiles and intervals
-            _known_name("gates.limits", name, FORECAST_METRICS)
+        # Evaluate says whether the model has these quantiles and intervals.
+        if not PROBABILISTIC_METRIC.fullmatch(name) and name not in INVENTORY_METRICS:
+            _known_name("gates.limits", name, (*FORECAST_METRICS, *evaluation.metrics))
     # The champion is compared by resampling windows, which needs a mean over windows.
     _known_name("gates.metric", gates.metric, WINDOW_METRICS)
 

@@ -9,6 +9,7 @@ import torch
 from pydantic import AfterValidator, Field, model_validator
 
 from gateline.cells import build_cell
+from gateline.inventory import critical_ratio
 from gateline.models.forecaster.ridge_path import RidgePathSettings
 from gateline.models.sequence_input import require_cell
 from gateline.models.stack import ONE_STEP_AT_A_TIME, CellOptions, StackSettings
@@ -18,6 +19,7 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Level = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 MEDIAN = 0.5
 
@@ -25,6 +27,37 @@ MEDIAN = 0.5
 def _reads_vectors(cell: str) -> str:
     require_cell(cell, reads_pictures=False)
     return cell
+
+
+class InventorySettings(Section):
+    """What a unit too much and a unit too little cost, or how often the stock is to suffice."""
+
+    holding_cost: Positive | None = None
+    """Of one unit that is left over when the lead time ends."""
+    shortage_cost: Positive | None = None
+    """Of one unit that is missing."""
+    service_level: Level | None = None
+    """Share of lead times in which the stock is to suffice; in place of both costs, from which it follows."""
+
+    @model_validator(mode="after")
+    def _says_it_once(self) -> InventorySettings:
+        costs = [self.holding_cost is not None, self.shortage_cost is not None]
+        if (all(costs) and self.service_level is None) or (not any(costs) and self.service_level is not None):
+            return self
+        given = self.model_dump(exclude_none=True)
+        raise ValueError(f"either `holding_cost` and `shortage_cost`, or `service_level`; got {given or 'nothing'}")
+
+    @property
+    def costs(self) -> tuple[float, float]:
+        """Holding and shortage cost; those of a service level add up to 1."""
+        if self.service_level is not None:
+            return 1 - self.service_level, self.service_level
+        return self.holding_cost or 0.0, self.shortage_cost or 0.0
+
+    @property
+    def level(self) -> float:
+        """Share of lead times in which the stock is to suffice."""
+        return critical_ratio(*self.costs)
 
 
 class ForecasterSettings(Section):
@@ -70,6 +103,8 @@ class ForecasterSettings(Section):
     intervals: tuple[Level, ...] = ()
     """Coverages, e.g. 0.8, of intervals calibrated after training on the validation part; since that part also
     chose the epoch, they tend to be too narrow, see `gateline.conformal`."""
+    inventory: InventorySettings | None = None
+    """Decide on stock: the reserve beside the forecast is calibrated after training on the validation part."""
     segment: Count | None = None
     """Steps of a segment; `lookback` is a multiple of it. With `mode: segment` only."""
     teacher_forcing: Share = 0.0

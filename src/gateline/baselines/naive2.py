@@ -1,0 +1,81 @@
+"""Naive 2, against which the M competitions measure: the last value of a series whose season was taken out and is put back.
+
+Arithmetic of single series in plain numpy, as the organisers' R code does it, so that OWA stands beside the published figures.
+
+Source: Makridakis, Spiliotis and Assimakopoulos (2020), The M4 Competition, International Journal of Forecasting 36(1), section 2;
+the organisers' `Benchmarks and Evaluation.R` (github.com/Mcompetitions/M4-methods), `SeasonalityTest` and `Benchmarks`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from gateline.baselines.forecasting import Problem
+
+ONE_SIDED_90 = 1.645
+"""Quantile of the normal distribution that the organisers' test of seasonality takes."""
+
+
+def is_seasonal(history: np.ndarray, season: int) -> bool:
+    """Test whether the autocorrelation at the season is more than chance, allowing for that of the lags before it.
+
+    Args:
+        history: (n,) of one series.
+        season: steps of one season, e.g. 24.
+
+    Source: `SeasonalityTest`; its limit is Bartlett's, 1.645 * sqrt((1 + 2 * squares of the lags before the season) / n).
+    """
+    if season < 2 or len(history) < 3 * season:
+        return False
+    centred = history - history.mean()
+    variance = centred @ centred
+    if variance <= 0:
+        return False
+    correlations = np.array([centred[lag:] @ centred[:-lag] for lag in range(1, season + 1)]) / variance
+    limit = ONE_SIDED_90 * np.sqrt((1 + 2 * np.square(correlations[:-1]).sum()) / len(history))
+    return bool(abs(correlations[-1]) > limit)
+
+
+def seasonal_indices(history: np.ndarray, season: int) -> np.ndarray:
+    """Say by what each place of the season multiplies the trend: (season,), mean 1, the first for the first value.
+
+    Args:
+        history: (n,) of one series, n >= 2 * season.
+        season: steps of one season.
+
+    Source: classical multiplicative decomposition, as R's `decompose(type = "multiplicative")`: ratios to a centred moving
+        average, their mean at each place of the season, divided by the mean of these.
+    """
+    weights = np.full(season + (season % 2 == 0), 1.0 / season)
+    if season % 2 == 0:
+        weights[[0, -1]] /= 2
+    half = len(weights) // 2
+    ratio = np.full(len(history), np.nan)
+    ratio[half : len(history) - half] = history[half : len(history) - half] / np.convolve(history, weights, "valid")
+    indices = np.array([np.nanmean(ratio[place::season]) for place in range(season)])
+    return indices / indices.mean()
+
+
+def naive2_of(history: np.ndarray, season: int, horizon: int) -> np.ndarray:
+    """Forecast one series without missing values: (horizon,)."""
+    if not is_seasonal(history, season):
+        return np.full(horizon, history[-1])
+    indices = seasonal_indices(history, season)
+    last = len(history) - 1
+    return history[-1] / indices[last % season] * indices[(last + 1 + np.arange(horizon)) % season]
+
+
+def naive2(problem: Problem, part: str) -> np.ndarray:
+    """Naive 2 of all that is known of each series before the origin; what is missing there counts as the value before it."""
+    known = pd.Series(np.asarray(problem.store.arrays["raw_target"]))
+    known = known.groupby(problem.series_of_rows()).ffill()
+    begins = problem.store.offsets[problem.store.series_of(problem.origins[part])]
+    forecasts = []
+    for begin, origin in zip(begins.tolist(), problem.origins[part].tolist(), strict=True):
+        history = known.iloc[begin:origin].dropna().to_numpy()
+        forecasts.append(naive2_of(history, problem.season, problem.horizon))
+    return np.stack(forecasts)
