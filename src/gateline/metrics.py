@@ -18,6 +18,8 @@ COMPETITION_METRICS = ("smape", "mase", "owa")
 
 INVENTORY_METRICS = ("newsvendor_cost", "service_level", "fill_rate")
 """Metrics of models that decide on stock, see `gateline.inventory.policy_metrics`."""
+PINBALL = "pinball"
+"""Of models with quantiles: a mean over windows, too."""
 
 PROBABILISTIC_METRIC = re.compile(r"pinball|(coverage|width)_\d+(\.\d+)?")
 """Metrics of models with quantiles or intervals, e.g. `coverage_80`."""
@@ -68,10 +70,16 @@ def pinball(quantiles: np.ndarray, target: np.ndarray, levels: Sequence[float]) 
         target: (W, U) in raw units, NaN where not observed.
         levels: Q levels.
     """
-    observed = np.isfinite(target)
-    over = target[observed][:, None] - quantiles[observed]  # (n, Q)
+    losses = pinball_by_step(quantiles, target, levels)
+    return float(np.nanmean(losses)) if np.isfinite(losses).any() else float("nan")
+
+
+def pinball_by_step(quantiles: np.ndarray, target: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """Pinball loss of each step, mean over the levels: (W, U), NaN where nothing was observed; see `pinball`."""
+    over = target[:, :, None] - quantiles  # (W, U, Q)
     at = np.array(levels)
-    return float(np.maximum(at * over, (at - 1) * over).mean()) if len(over) else float("nan")
+    losses: np.ndarray = np.maximum(at * over, (at - 1) * over).mean(axis=2)
+    return losses
 
 
 def interval_metrics(lower: np.ndarray, upper: np.ndarray, target: np.ndarray, coverage: float) -> dict[str, float]:

@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from gateline.baselines import forecasting as baselines
-from gateline.baselines.forecasting import BASELINES, Problem
+from gateline.baselines.forecasting import BASELINES, QUANTILE_BASELINES, Problem, VolatilityColumns
 from gateline.data.calendar import Calendar
 from gateline.data.series_encoding import Encoding, regular_table
 from gateline.data.splits import TimeSplit, by_time, window_runs
@@ -36,7 +36,8 @@ def problem() -> Problem:
         times, store.offsets, np.isfinite(store.arrays["values"][:, 0]), split, lookback=LOOKBACK, horizon=HORIZON
     )
     origins = {part: by_time(rows.rows(), times) for part, rows in runs.items()}
-    return Problem(store, encoding, origins, LOOKBACK, HORIZON, SEASON, CYCLE)
+    volatility = VolatilityColumns("footfall", ("footfall", "sales"))  # any columns of numbers will do
+    return Problem(store, encoding, origins, LOOKBACK, HORIZON, SEASON, CYCLE, (0.1, 0.5, 0.9), volatility)
 
 
 def raw(problem: Problem) -> np.ndarray:
@@ -154,7 +155,7 @@ def test_nlinear_equals_scikit_learns_ridge_above_the_last_value(problem: Proble
     np.testing.assert_allclose(BASELINES["nlinear"](problem, "test"), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", [*BASELINES, *QUANTILE_BASELINES])
 def test_what_happens_after_the_origin_changes_no_forecast(name: str, problem: Problem) -> None:
     """The test part is rewritten from the origin of the last test window on; that window's forecast stays as it was."""
     last = problem.origins["test"].max()
@@ -162,24 +163,17 @@ def test_what_happens_after_the_origin_changes_no_forecast(name: str, problem: P
     arrays["raw_target"][last:] += 30
     assert problem.encoding.value_names()[:3] == ["sales", "footfall", "price"]
     arrays["values"][last:, :2] += 5  # the price and the calendar are known ahead
-    other = Problem(
-        replace(problem.store, arrays=arrays),
-        problem.encoding,
-        problem.origins,
-        LOOKBACK,
-        HORIZON,
-        SEASON,
-        CYCLE,
-    )
-    place = int(np.flatnonzero(problem.origins["test"] == last)[0])
+    other = replace(problem, store=replace(problem.store, arrays=arrays))
+    place, baseline = int(np.flatnonzero(problem.origins["test"] == last)[0]), (BASELINES | QUANTILE_BASELINES)[name]
 
-    np.testing.assert_array_equal(BASELINES[name](problem, "test")[place], BASELINES[name](other, "test")[place])
+    np.testing.assert_array_equal(baseline(problem, "test")[place], baseline(other, "test")[place])
 
 
 def test_gradient_boosting_learns(problem: Problem) -> None:
     target = raw(problem)[problem.steps("test")]
     unit = np.ones(len(target))
-    mae = {name: forecast_metrics(BASELINES[name](problem, "test"), target, unit)["mae"] for name in BASELINES}
+    names = ("last_value", "seasonal_naive", "ridge", "gradient_boosting")
+    mae = {name: forecast_metrics(BASELINES[name](problem, "test"), target, unit)["mae"] for name in names}
 
     assert mae["gradient_boosting"] < 0.8 * mae["seasonal_naive"] < mae["last_value"]
     assert mae["ridge"] < 0.8 * mae["seasonal_naive"]

@@ -32,5 +32,7 @@ def ewma_quantiles(problem: Problem, part: str) -> np.ndarray:
     """
     raw = np.asarray(problem.store.arrays["raw_target"])[problem.steps("train")]
     standardised = raw / ewma(problem, "train")
-    shape = np.stack([np.nanquantile(standardised[:, step], problem.levels) for step in range(problem.horizon)])  # (U, Q)
+    shape = np.stack(
+        [np.nanquantile(standardised[:, step], problem.levels) for step in range(problem.horizon)]
+    )  # (U, Q)
     return ewma(problem, part)[:, :, None] * shape

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from gateline.batch import SCORING_BATCH
-from gateline.comparison import ExampleErrors, digest_of_rows, reduce_windows
+from gateline.comparison import ExampleErrors, digest_of_rows, example_errors, reduce_windows
 from gateline.conformal import Intervals
 from gateline.data.prepared_windows import STATE, open_store, read_windows
 from gateline.data.series_encoding import (
@@ -28,7 +28,7 @@ from gateline.data.windows import WindowDataset
 from gateline.errors import DataError
 from gateline.inventory import SafetyStock
 from gateline.manifest import Artifact
-from gateline.metrics import percent
+from gateline.metrics import PINBALL, percent, pinball_by_step
 from gateline.models.forecaster import ForecasterNetwork
 from gateline.models.forecaster.settings import MEDIAN
 from gateline.table import TABLE, Columns, as_frame, read_table
@@ -93,7 +93,7 @@ class Forecaster:
         horizon: int,
     ) -> None:
         self._network = network.eval()
-        self.levels = network.levels
+        self.levels, self.settings = network.levels, network.settings
         self.encoding = encoding
         self._inputs = encoding.inputs()
         self.intervals = intervals
@@ -232,11 +232,12 @@ class Forecaster:
 
         Args:
             prepared: the test part, and the deviation of each series that metrics called scaled are in.
-            metric: one of `gateline.metrics.WINDOW_METRICS`.
+            metric: one of the task's `gate_metrics`.
             slices: names of slices, ``KEY=VALUE``.
 
         Raises:
-            DataError: the table lacks what this model reads, or forecasts other steps.
+            DataError: the table lacks what this model reads, or forecasts other steps; or the metric is of quantiles, and the
+                model has none.
         """
         theirs = open_store(prepared)
         state = prepared.read_json(STATE)
@@ -265,15 +266,36 @@ class Forecaster:
             )
         target = np.asarray(theirs.arrays["raw_target"], dtype=np.float64)[rows[:, None] + np.arange(self.horizon)]
         keys = self.encoding.schema.keys
+        # Where all windows begin at once, series are what is resampled.
+        position = origin if len(np.unique(origin)) > 1 else np.arange(len(origin))
+        digest, inside = digest_of_rows(names, origin, target), {name: in_slice(name, keys, names) for name in slices}
+        forecasts = self.forecast_windows(store, starts)
+        if metric == PINBALL:
+            losses = pinball_by_step(self._all_quantiles(forecasts), target, self.levels)
+            count = np.isfinite(losses).sum(axis=1)
+            return example_errors(
+                metric, np.nansum(losses, axis=1), count, rows=digest, position=position, slices=inside
+            )
         return reduce_windows(
             metric,
-            self.forecast(store, starts),
+            forecasts.point,
             target,
-            origin,
-            rows=digest_of_rows(names, origin, target),
-            slices={name: in_slice(name, keys, names)[:, None] for name in slices},
+            position,
+            rows=digest,
+            slices={name: mask[:, None] for name, mask in inside.items()},
             deviation=np.array(their_encoding.target_deviation)[their_series],
         )
+
+    def _all_quantiles(self, forecasts: WindowForecasts) -> np.ndarray:
+        """Lay quantiles side by side: (W, U, Q)."""
+        if not forecasts.quantiles:
+            raise DataError(
+                f"gates.metric: {PINBALL}",
+                expected="a model that forecasts quantiles",
+                found="a point forecast only",
+                do="Compare by mae, or name `model.quantiles`",
+            )
+        return np.stack(list(forecasts.quantiles.values()), axis=2)
 
     def example(self, table: pd.DataFrame) -> pd.DataFrame:
         """Cut the last window of one or two series from a table, as a request: what is not known ahead is left empty."""

@@ -22,7 +22,9 @@ def draw_quantile_calibration(plt: Any, curves: Mapping[str, Mapping[str, float]
     axis.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=":")
     for name, shares in curves.items():
         style = {"color": MODEL, "linewidth": 2.2, "zorder": 3} if name == "model" else {"linewidth": 1.1, "alpha": 0.8}
-        axis.plot([float(level) for level in shares], list(shares.values()), marker="o", label=name.replace("_", " "), **style)
+        axis.plot(
+            [float(level) for level in shares], list(shares.values()), marker="o", label=name.replace("_", " "), **style
+        )
     axis.set_xlabel("level of the quantile")
     axis.set_ylabel("share of the test part's targets below it")
     axis.legend(loc="upper left")

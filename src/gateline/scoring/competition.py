@@ -111,7 +111,9 @@ def draw_error_by_series(plt: Any, predictions: pd.DataFrame, encoding: Encoding
     guesses = ["forecast", *(name for name in predictions.columns if name.startswith("baseline_"))]
     for guess in guesses:
         share = 100 * (predictions[guess] - predictions["target"]).abs().groupby(names).mean() / size
-        style = {"color": MODEL, "linewidth": 2.4, "zorder": 3} if guess == "forecast" else {"linewidth": 1.1, "alpha": 0.8}
+        style = (
+            {"color": MODEL, "linewidth": 2.4, "zorder": 3} if guess == "forecast" else {"linewidth": 1.1, "alpha": 0.8}
+        )
         label = "model" if guess == "forecast" else guess.removeprefix("baseline_").replace("_", " ")
         axis.plot(np.linspace(0, 100, len(share)), np.sort(share), label=label, **style)
     axis.set_yscale("log")

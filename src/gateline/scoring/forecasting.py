@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar as months
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,27 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from gateline.baselines.forecasting import BASELINES, Problem
+from gateline.baselines.forecasting import BASELINES, QUANTILE_BASELINES, Problem, VolatilityColumns
 from gateline.data.prepared_windows import STATE, open_store, read_windows
 from gateline.data.series_encoding import Encoding
 from gateline.data.splits import PARTS
 from gateline.evaluation import Figure, Scores
 from gateline.manifest import Artifact
 from gateline.metrics import UNITLESS_METRIC, by_step, forecast_metrics, interval_metrics, percent, pinball
+from gateline.models.forecaster.settings import MEDIAN
 from gateline.predictors.forecasting import Forecaster, WindowForecasts
 from gateline.scoring import INK, MODEL, SOFT
+from gateline.scoring.calibration import draw_quantile_calibration, share_below
 from gateline.scoring.cell_gates import draw_cell_gates, look_inside
+from gateline.scoring.competition import (
+    add_competition_metrics,
+    draw_error_by_series,
+    draw_fans,
+    one_window_each,
+    seasonal_scale,
+)
+from gateline.scoring.inventory import Policy, compare_policies, draw_stock, policy_of
+from gateline.table import TABLE, read_table
 from gateline.tasks.forecasting import TASK as FORECASTING
 from gateline.tasks.forecasting import Forecasting, ForecastingEvaluation
 
@@ -49,22 +61,55 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
         horizon=state["windows"]["horizon"],
         season=settings.season,
         cycle=settings.cycle,
+        levels=forecaster.levels,
+        volatility=VolatilityColumns(**settings.volatility.model_dump())
+        if settings.volatility
+        else VolatilityColumns(),
     )
     target = np.asarray(problem.store.arrays["raw_target"])[problem.steps("test")]  # (W, U)
     forecasts = forecaster.forecast_windows(problem.store, problem.origins["test"])
     # One thread: sums over threads differ in their last bits, and an oversubscribed OpenMP crawls.
     with threadpool_limits(1):
-        baselines = {name: BASELINES[name](problem, "test") for name in settings.baselines}
+        in_quantiles = {
+            name: QUANTILE_BASELINES[name](problem, "test") for name in settings.baselines if name in QUANTILE_BASELINES
+        }
+        medians = {name: guess[:, :, forecaster.levels.index(MEDIAN)] for name, guess in in_quantiles.items()}
+        baselines = {n: medians[n] if n in medians else BASELINES[n](problem, "test") for n in settings.baselines}
     names = np.array(encoding.series, dtype=object)[problem.series("test")]
     deviation = np.array(encoding.target_deviation)[problem.series("test")]
     key_values = _keys_of(names, encoding)
-    metrics, unit = _measure(forecasts, target, deviation), encoding.schema.columns[encoding.target].unit
+    policy = policy_of(forecaster, settings.inventory)
+    measured = partial(_measure, forecasts, target, deviation, policy)
+    of_baselines = {name: forecast_metrics(guess, target, deviation) for name, guess in baselines.items()}
+    if forecasts.quantiles:  # who says one number says that all quantiles are there
+        spread = {
+            n: in_quantiles.get(n, np.repeat(g[:, :, None], len(problem.levels), 2)) for n, g in baselines.items()
+        }
+        for name, guess in spread.items():
+            of_baselines[name]["pinball"] = pinball(guess, target, problem.levels)
+    metrics, unit = measured(), encoding.schema.columns[encoding.target].unit
+    if settings.metrics:
+        scale = seasonal_scale(problem, "test")
+        add_competition_metrics(
+            settings.metrics, metrics, of_baselines, {"": forecasts.point, **baselines}, target, scale
+        )
+    stock = {}
+    if policy is not None:
+        policies = compare_policies(policy, settings.inventory, problem, forecasts, target, baselines)
+        stock = {"inventory": {"policy": asdict(policy), "policies": policies, "unit": unit}}
+        for name in policies.keys() & of_baselines.keys():
+            of_baselines[name] |= policies[name]
+    calibration = {}
+    if forecasts.quantiles:
+        by_name = {"model": forecasts.quantiles}
+        by_name |= {n: dict(zip(problem.levels, np.moveaxis(g, 2, 0), strict=True)) for n, g in in_quantiles.items()}
+        calibration = {"share_below": {name: share_below(levels, target) for name, levels in by_name.items()}}
     curves = {"model": by_step(forecasts.point, target)} | {n: by_step(g, target) for n, g in baselines.items()}
     return Scores(
         metrics=metrics,
-        baselines={name: forecast_metrics(guess, target, deviation) for name, guess in baselines.items()},
+        baselines=of_baselines,
         slices={
-            f"{key}={value}": _measure(forecasts, target, deviation, key_values[key] == value)
+            f"{key}={value}": measured(key_values[key] == value)
             for key in settings.slices
             for value in sorted(set(key_values[key].tolist()))
         },
@@ -76,6 +121,8 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
                 percent(coverage): _coverage_by_step(ends, target) for coverage, ends in forecasts.intervals.items()
             },
             "validation": {"mae": _validation_mae(problem, forecaster)},
+            **stock,
+            **calibration,
         },
         num_examples=len(target),
         predictions=_as_table(problem, key_values, target, forecasts, baselines),
@@ -112,6 +159,23 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
         "cell_gates": (partial(draw_cell_gates, inside=inside, unit=scores.details["unit"]), "Inside the cell"),
         "training": (partial(_draw_training, model=model), "Training"),
     }
+    if one_window_each(scores.predictions, encoding):
+        past = read_table(prepared.path / TABLE)
+        del draw["error_by_position"]  # hours of the one window are its steps
+        draw["forecasts"] = (
+            partial(draw_fans, predictions=scores.predictions, past=past, encoding=encoding),
+            "Forecasts beside what happened",
+        )
+        draw["error_by_series"] = (
+            partial(draw_error_by_series, predictions=scores.predictions, encoding=encoding),
+            "Error by series",
+        )
+    if "inventory" in scores.details:
+        drawing = partial(draw_stock, predictions=scores.predictions, details=scores.details["inventory"])
+        draw = {"stock": (drawing, "Stock that the forecast asks for")} | draw
+    if "share_below" in scores.details:
+        drawing = partial(draw_quantile_calibration, curves=scores.details["share_below"])
+        draw["quantile_calibration"] = (drawing, "Quantiles")
     if scores.details["coverage_by_step"]:
         draw["coverage_by_step"] = (partial(_draw_coverage, scores=scores), "How often the intervals held")
     drawn = []
@@ -124,7 +188,11 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
 
 
 def _measure(
-    forecasts: WindowForecasts, target: np.ndarray, deviation: np.ndarray, rows: np.ndarray | slice = slice(None)
+    forecasts: WindowForecasts,
+    target: np.ndarray,
+    deviation: np.ndarray,
+    policy: Policy | None,
+    rows: np.ndarray | slice = slice(None),
 ) -> dict[str, float]:
     """All metrics of some windows: of the point forecast, of quantiles and of intervals where there are some."""
     measured = forecast_metrics(forecasts.point[rows], target[rows], deviation[rows])
@@ -133,6 +201,8 @@ def _measure(
         measured["pinball"] = pinball(quantiles, target[rows], list(forecasts.quantiles))
     for coverage, (lower, upper) in forecasts.intervals.items():
         measured |= interval_metrics(lower[rows], upper[rows], target[rows], coverage)
+    if policy is not None:
+        measured |= policy.measure(forecasts.stock["reorder_point"][rows, policy.steps - 1], target[rows])
     return measured
 
 

@@ -97,7 +97,7 @@ def draw_stock(plt: Any, predictions: pd.DataFrame, details: Mapping[str, Any]) 
     """Draw what was decided and what was asked for, lead time after lead time, and what each policy would have cost."""
     policy, policies = details["policy"], details["policies"]
     steps = policy["steps"]
-    keys = [name for name in predictions.columns[: predictions.columns.get_loc("origin")]]
+    keys = list(predictions.columns[: predictions.columns.get_loc("origin")])
     windows = predictions.groupby([*keys, "origin"], sort=True, observed=True)
     demand = windows["target"].apply(lambda values: values.iloc[:steps].sum(skipna=False))
     at_end = predictions[predictions["step"] == steps].set_index([*keys, "origin"])

@@ -33,6 +33,7 @@ from gateline.metrics import (
     COMPETITION_METRICS,
     FORECAST_METRICS,
     INVENTORY_METRICS,
+    PINBALL,
     PROBABILISTIC_METRIC,
     WINDOW_METRICS,
 )
@@ -57,8 +58,6 @@ MORE_BASELINES = (*BASELINES, "naive2", *OF_VOLATILITY, "historical_quantiles")
 NAIVE2 = "naive2"
 OWA = "owa"
 
-PINBALL = "pinball"
-"""The loss that trains quantiles."""
 INTERVALS = "intervals.json"
 RESERVE = "reserve.json"
 
@@ -165,7 +164,9 @@ class ForecastingEvaluation(Section):
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> ForecastingEvaluation:
         if OWA in self.metrics and not ({"smape", "mase"} <= set(self.metrics) and NAIVE2 in self.baselines):
-            raise ValueError("`smape` and `mase` among `metrics`, and `naive2` among `baselines`, with the metric `owa`")
+            raise ValueError(
+                "`smape` and `mase` among `metrics`, and `naive2` among `baselines`, with the metric `owa`"
+            )
         if self.volatility is None and (lacking := [name for name in self.baselines if name in OF_VOLATILITY]):
             raise ValueError(f"`volatility`, the columns to read, with the baseline `{lacking[0]}`")
         if "beside" in self.inventory.model_fields_set and not set(self.inventory.beside) <= set(self.baselines):
@@ -178,7 +179,7 @@ class Forecasting:
 
     name = "forecasting"
     examples_are = "windows"
-    gate_metrics = WINDOW_METRICS
+    gate_metrics = (*WINDOW_METRICS, PINBALL)
     requirements = ()
     Preprocess = ForecastingPreprocess
     Model = ForecasterSettings
@@ -471,9 +472,7 @@ class Forecasting:
             forecasts = forecaster.forecast_windows(store, origins)
             deviation = np.array(forecaster.encoding.target_deviation)[store.static(SERIES, origins)]
             demand = np.asarray(store.arrays["raw_target"])[steps]
-            reserve = SafetyStock.calibrate(
-                forecasts.point, forecasts.uncertainty(deviation), demand, inventory.level
-            )
+            reserve = SafetyStock.calibrate(forecasts.point, forecasts.uncertainty(deviation), demand, inventory.level)
             draft.write_json(RESERVE, reserve.to_json())
 
     def load_predictor(self, folder: Path) -> Forecaster:
@@ -535,7 +534,7 @@ def _check_gates(schema: Schema, evaluation: ForecastingEvaluation, gates: Gates
         if not PROBABILISTIC_METRIC.fullmatch(name) and name not in INVENTORY_METRICS:
             _known_name("gates.limits", name, (*FORECAST_METRICS, *evaluation.metrics))
     # The champion is compared by resampling windows, which needs a mean over windows.
-    _known_name("gates.metric", gates.metric, WINDOW_METRICS)
+    _known_name("gates.metric", gates.metric, TASK.gate_metrics)
 
 
 def _columns_in_words(names: Sequence[str], what: str) -> str:
