@@ -10,7 +10,13 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from gateline.baselines import forecasting as baselines
-from gateline.baselines.forecasting import BASELINES, QUANTILE_BASELINES, Problem, VolatilityColumns
+from gateline.baselines.forecasting import (
+    BASELINES,
+    QUANTILE_BASELINES,
+    VOLATILITY_BASELINES,
+    Problem,
+    VolatilityColumns,
+)
 from gateline.data.calendar import Calendar
 from gateline.data.series_encoding import Encoding, regular_table
 from gateline.data.splits import TimeSplit, by_time, window_runs
@@ -155,7 +161,7 @@ def test_nlinear_equals_scikit_learns_ridge_above_the_last_value(problem: Proble
     np.testing.assert_allclose(BASELINES["nlinear"](problem, "test"), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", [*BASELINES, *QUANTILE_BASELINES])
+@pytest.mark.parametrize("name", [*BASELINES, *VOLATILITY_BASELINES, *QUANTILE_BASELINES])
 def test_what_happens_after_the_origin_changes_no_forecast(name: str, problem: Problem) -> None:
     """The test part is rewritten from the origin of the last test window on; that window's forecast stays as it was."""
     last = problem.origins["test"].max()
@@ -164,7 +170,10 @@ def test_what_happens_after_the_origin_changes_no_forecast(name: str, problem: P
     assert problem.encoding.value_names()[:3] == ["sales", "footfall", "price"]
     arrays["values"][last:, :2] += 5  # the price and the calendar are known ahead
     other = replace(problem, store=replace(problem.store, arrays=arrays))
-    place, baseline = int(np.flatnonzero(problem.origins["test"] == last)[0]), (BASELINES | QUANTILE_BASELINES)[name]
+    place, baseline = (
+        int(np.flatnonzero(problem.origins["test"] == last)[0]),
+        (BASELINES | VOLATILITY_BASELINES | QUANTILE_BASELINES)[name],
+    )
 
     np.testing.assert_array_equal(baseline(problem, "test")[place], baseline(other, "test")[place])
 

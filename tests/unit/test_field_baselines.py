@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from gateline.baselines.forecasting import BASELINES, QUANTILE_BASELINES, Problem, VolatilityColumns
+from gateline.baselines.forecasting import QUANTILE_BASELINES, VOLATILITY_BASELINES, Problem, VolatilityColumns
 from gateline.baselines.naive2 import is_seasonal, naive2_of, seasonal_indices
 from gateline.data.calendar import Calendar
 from gateline.data.scaling import Transform
@@ -156,7 +156,7 @@ def test_ewma_says_for_every_step_what_its_column_says_before_the_origin(market:
     expected = column(market, "of_5", market.origins["test"] - 1)
 
     for step in range(2):
-        np.testing.assert_allclose(BASELINES["ewma"](market, "test")[:, step], expected, rtol=1e-5)
+        np.testing.assert_allclose(VOLATILITY_BASELINES["ewma"](market, "test")[:, step], expected, rtol=1e-5)
 
 
 def test_har_is_the_better_of_two_least_squares_regressions_on_the_validation_part(market: Problem) -> None:
@@ -178,7 +178,7 @@ def test_har_is_the_better_of_two_least_squares_regressions_on_the_validation_pa
         answers.append(said["test"])
 
     assert errors[0] != errors[1]
-    np.testing.assert_allclose(BASELINES["har"](market, "test"), answers[int(np.argmin(errors))], rtol=1e-3)
+    np.testing.assert_allclose(VOLATILITY_BASELINES["har"](market, "test"), answers[int(np.argmin(errors))], rtol=1e-3)
 
 
 def test_historical_quantiles_are_those_of_each_series_in_training(market: Problem) -> None:
@@ -198,7 +198,7 @@ def test_ewma_quantiles_cover_as_often_as_they_say_whatever_the_level(market: Pr
 
     assert [below[f"{level:g}"] for level in LEVELS] == pytest.approx(LEVELS, abs=0.01)
     now = QUANTILE_BASELINES["ewma_quantiles"](market, "test")
-    unit = now / BASELINES["ewma"](market, "test")[:, :, None]
+    unit = now / VOLATILITY_BASELINES["ewma"](market, "test")[:, :, None]
     np.testing.assert_allclose(unit, np.broadcast_to(unit[:1], unit.shape), err_msg="one shape, stretched")
     fixed = QUANTILE_BASELINES["historical_quantiles"](market, "train")
     assert pinball(stretched, target, LEVELS) < pinball(fixed, target, LEVELS)

@@ -263,10 +263,11 @@ BASELINES: Mapping[str, Callable[[Problem, str], np.ndarray]] = {
     "nlinear": nlinear,
     "gradient_boosting": gradient_boosting,
     "naive2": naive2,
-    "ewma": ewma,
-    "har": har,
 }
 """Each takes a problem and a part, and returns forecasts (W, U) in raw units."""
+
+VOLATILITY_BASELINES: Mapping[str, Callable[[Problem, str], np.ndarray]] = {"ewma": ewma, "har": har}
+"""The same, for problems that say which columns hold a volatility."""
 
 QUANTILE_BASELINES: Mapping[str, Callable[[Problem, str], np.ndarray]] = {
     "historical_quantiles": historical_quantiles,

@@ -13,7 +13,13 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from gateline.baselines.forecasting import BASELINES, QUANTILE_BASELINES, Problem, VolatilityColumns
+from gateline.baselines.forecasting import (
+    BASELINES,
+    QUANTILE_BASELINES,
+    VOLATILITY_BASELINES,
+    Problem,
+    VolatilityColumns,
+)
 from gateline.data.prepared_windows import STATE, open_store, read_windows
 from gateline.data.series_encoding import Encoding
 from gateline.data.splits import PARTS
@@ -74,7 +80,8 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
             name: QUANTILE_BASELINES[name](problem, "test") for name in settings.baselines if name in QUANTILE_BASELINES
         }
         medians = {name: guess[:, :, forecaster.levels.index(MEDIAN)] for name, guess in in_quantiles.items()}
-        baselines = {n: medians[n] if n in medians else BASELINES[n](problem, "test") for n in settings.baselines}
+        point = BASELINES | VOLATILITY_BASELINES
+        baselines = {n: medians[n] if n in medians else point[n](problem, "test") for n in settings.baselines}
     names = np.array(encoding.series, dtype=object)[problem.series("test")]
     deviation = np.array(encoding.target_deviation)[problem.series("test")]
     key_values = _keys_of(names, encoding)
