@@ -139,6 +139,22 @@ def intervals(
     return found
 
 
+def best_threshold(probability: np.ndarray, outcome: np.ndarray) -> float:
+    """Find the probability from which on calling a 1 gives the best F-score; 0.5 where no outcome is 1.
+
+    Args:
+        probability: float (n,).
+        outcome: (n,), 0 or 1.
+    """
+    order = np.argsort(-probability, kind="stable")
+    hits = np.cumsum(np.asarray(outcome, np.float64)[order])
+    if not len(hits) or hits[-1] == 0:
+        return 0.5
+    last = np.append(np.diff(probability[order]) != 0, True)  # of equal probabilities: they are called together
+    f_score = np.where(last, 2 * hits / (np.arange(1, len(hits) + 1) + hits[-1]), -1.0)
+    return float(probability[order][int(np.argmax(f_score))])
+
+
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Find the temperature T by which logits are divided so that their log loss is least.
 

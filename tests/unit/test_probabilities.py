@@ -7,13 +7,21 @@ import pytest
 from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
+    f1_score,
     log_loss,
     precision_recall_curve,
     roc_auc_score,
     roc_curve,
 )
 
-from gateline.probabilities import Judgements, binary_metrics, fit_temperature, intervals, weights_of_resamples
+from gateline.probabilities import (
+    Judgements,
+    best_threshold,
+    binary_metrics,
+    fit_temperature,
+    intervals,
+    weights_of_resamples,
+)
 
 
 def judged(rng: np.random.Generator, n: int = 400, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -115,3 +123,14 @@ def test_the_temperature_undoes_overconfidence(factor: float, rng: np.random.Gen
     assert temperature == pytest.approx(grid[int(np.argmin(losses))], rel=0.01)
     two_classes = np.stack([np.zeros_like(true), true * factor], axis=1)
     assert fit_temperature(two_classes, outcome.astype(int)) == pytest.approx(temperature, rel=1e-4)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_no_other_threshold_has_a_better_f_score(ties: bool, rng: np.random.Generator) -> None:
+    probability, outcome = judged(rng, ties=ties)
+
+    threshold = best_threshold(probability, outcome)
+
+    best = max(f1_score(outcome, probability >= each) for each in np.unique(probability))
+    assert f1_score(outcome, probability >= threshold) == pytest.approx(best)
+    assert best_threshold(probability, np.zeros_like(outcome)) == 0.5

@@ -9,7 +9,7 @@ masks and time gaps beside the values, "GRU-simple" with the last observation ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -21,9 +21,9 @@ from gateline.data.categories import Vocabulary
 from gateline.data.irregular_steps import Steps, lay_out
 from gateline.data.scaling import Scaler, Transform
 from gateline.data.store import STATIC, VALUES, SequenceStore
-from gateline.errors import WorkloadError, did_you_mean
+from gateline.errors import WorkloadError, did_you_mean, examples
 from gateline.workload.schema import Schema
-from gateline.workload.section import Section, Span
+from gateline.workload.section import Section, Span, format_span
 
 OBSERVED = "observed"
 GAPS = "gaps"
@@ -100,6 +100,19 @@ class SeriesInputs(Section):
     def columns_needed(self) -> tuple[str, ...]:
         """Name those without which a request cannot be answered: none, since each may be missing in every row."""
         return ()
+
+    def explain(self) -> Iterator[str]:
+        """Say in words what is read."""
+        steps = (
+            "rows are steps" if self.step is None else f"average the rows of each {format_span(self.step)} of a series"
+        )
+        yield f"{steps}, counted from its first row"
+        yield (
+            f"read {len(self.columns)} columns ({examples(self.columns)}): the last known value, whether it is new, and how old "
+            "it is"
+        )
+        if self.static:
+            yield f"and what is the same for a whole series: {', '.join(self.static)}"
 
     def lay_out(self, frame: pd.DataFrame, schema: Schema) -> Steps:
         """Lay rows out as steps, see `gateline.data.irregular_steps.lay_out`."""

@@ -93,6 +93,12 @@ class Steps:
         grouped = pd.Series(np.asarray(values)[self.order]).groupby(self.series[self.rows])
         return np.asarray(grouped.first())
 
+    def rows_of(self, series: np.ndarray) -> np.ndarray:
+        """Mark the rows of the table that belong to some series: bool (R,) for int64 numbers of them."""
+        marked = np.zeros(len(self.order), dtype=bool)
+        marked[self.order] = np.isin(self.series[self.rows], series)
+        return marked
+
     def places(self, schema: Schema) -> dict[str, Any]:
         """Say by column which step a row of an answer belongs to: the keys, and the end of the step."""
         stamps = (self.began[self.series] + np.rint(self.end * 3600).astype(np.int64)) * 1_000_000

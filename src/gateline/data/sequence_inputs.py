@@ -7,7 +7,7 @@ line in `INPUTS`. S sequences, N steps in all, F features of a step, B batch, T 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -46,6 +46,9 @@ class Layout(Protocol):
     def first_of_series(self, values: np.ndarray) -> np.ndarray:
         """Take the first value that is there of each sequence of a column of the table: (S,) for (R,)."""
 
+    def rows_of(self, series: np.ndarray) -> np.ndarray:
+        """Mark the rows of the table that belong to some sequences: bool (R,) for int64 numbers of them."""
+
     def places(self, schema: Schema) -> dict[str, Any]:
         """Say by column which step a row of an answer belongs to: keys, and a time or a number, (N,) each."""
 
@@ -70,7 +73,9 @@ class SequenceEncoding(Protocol):
 class InputsSection(Protocol):
     """The key `preprocess.inputs`."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """Name of the kind, see `INPUTS`."""
 
     def check(self, schema: Schema) -> None:
         """Refuse columns that are not there, or of a type that cannot be read."""
@@ -80,6 +85,9 @@ class InputsSection(Protocol):
 
     def columns_needed(self) -> tuple[str, ...]:
         """Name those of them without which a request cannot be answered."""
+
+    def explain(self) -> Iterator[str]:
+        """Say in words what is read."""
 
     def lay_out(self, frame: pd.DataFrame, schema: Schema) -> Layout:
         """Lay the rows of a table out as sequences."""

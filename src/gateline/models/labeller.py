@@ -19,6 +19,10 @@ from gateline.models.sequence_input import InputSettings, SequenceDropout, Seque
 class LabellerSettings(InputSettings):
     """Section `model` of a labelling workload."""
 
+    calibrate: bool = False
+    """Divide the logits by a temperature that is fitted on the validation part when training is done (Guo et al., 2017, arXiv
+    1706.04599): it changes how sure the answers are, and not their order."""
+
 
 class Labeller(nn.Module):
     """Tell which of C classes each step belongs to.
@@ -39,6 +43,7 @@ class Labeller(nn.Module):
         settings: LabellerSettings,
     ) -> None:
         super().__init__()
+        self.settings = settings
         self.input = SequenceInput(num_tokens=num_tokens, num_features=num_features, settings=settings)
         self.dropout = SequenceDropout(settings.output_dropout, settings.variational_dropout)
         self.head = nn.Linear(self.input.output_size, num_classes)

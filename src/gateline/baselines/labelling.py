@@ -1,0 +1,127 @@
+"""Baselines of labelling, on the same steps, the same inputs and the same split as the model.
+
+`prevalence` says at every step how often each label stands in the training part. `logistic_regression` and `gradient_boosting` read
+what a sequence has shown so far, summarised; their settings are chosen on the validation part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gateline.baselines.sequence_aggregates import aggregates_so_far
+from gateline.data.store import SequenceStore
+
+MAX_ROWS = 20_000
+"""Steps of the training part that methods are fitted on; more are thinned evenly, since steps of one sequence say much the same."""
+STRENGTHS = (0.003, 0.03, 0.3)
+"""Inverse strengths of the penalty that are tried; the features are standardised."""
+LEAVES = (4, 12)
+MAX_ROUNDS = 150
+
+
+@dataclass(frozen=True)
+class LabellingProblem:
+    """What a baseline may look at.
+
+    Args:
+        store: encoded sequences.
+        labels: float64 (N,), NaN where there is none.
+        sequences: numbers of the sequences of each part.
+        num_classes: 2 for a yes or no.
+    """
+
+    store: SequenceStore
+    labels: np.ndarray
+    sequences: Mapping[str, np.ndarray]
+    num_classes: int
+
+    def steps(self, part: str) -> np.ndarray:
+        """List the steps of a part, one sequence after the other: int64 (n,)."""
+        bounds = zip(self.store.offsets[:-1], self.store.offsets[1:], strict=True)
+        every = [np.arange(first, end) for first, end in bounds]
+        return np.concatenate([every[one] for one in self.sequences[part]])
+
+    def labels_of(self, part: str) -> np.ndarray:
+        """Labels of the steps of a part: float64 (n,)."""
+        return np.asarray(self.labels)[self.steps(part)]
+
+    @cached_property
+    def fitting(self) -> tuple[np.ndarray, np.ndarray]:
+        """Aggregates and labels that methods are fitted on: (m, A) and int64 (m,)."""
+        return self._known("train", MAX_ROWS)
+
+    @cached_property
+    def choosing(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same of the validation part, on which their settings are chosen."""
+        return self._known("validation", MAX_ROWS)
+
+    def _known(self, part: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = self.labels_of(part)
+        rows = np.flatnonzero(np.isfinite(labels))
+        rows = rows[:: max(1, -(-len(rows) // limit))]
+        return aggregates_so_far(self.store, self.sequences[part])[rows], labels[rows].astype(np.int64)
+
+
+def prevalence(problem: LabellingProblem, part: str) -> np.ndarray:
+    """Say the frequency of each label in the training part: float64 (n, C)."""
+    labels = problem.labels_of("train")
+    counts = np.bincount(labels[np.isfinite(labels)].astype(np.int64), minlength=problem.num_classes)
+    return np.tile(counts / counts.sum(), (len(problem.steps(part)), 1))
+
+
+def logistic_regression(problem: LabellingProblem, part: str) -> np.ndarray:
+    """Fit a line through aggregates; what is missing is its mean. float64 (n, C)."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def made(strength: float) -> Any:
+        line = LogisticRegression(C=strength, max_iter=200)
+        return make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), line)
+
+    return _best(problem, part, [made(strength) for strength in STRENGTHS])
+
+
+def gradient_boosting(problem: LabellingProblem, part: str) -> np.ndarray:
+    """Fit trees on aggregates. float64 (n, C)."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    trees = [
+        HistGradientBoostingClassifier(
+            max_iter=MAX_ROUNDS, learning_rate=0.06, max_leaf_nodes=leaves, l2_regularization=1.0, random_state=0
+        )
+        for leaves in LEAVES
+    ]
+    return _best(problem, part, trees)
+
+
+def _best(problem: LabellingProblem, part: str, candidates: list[Any]) -> np.ndarray:
+    """Fit all on the training part, take the one with the least log loss on the validation part, and ask it."""
+    (read, labels), (unseen, their_labels) = problem.fitting, problem.choosing
+    losses = []
+    for candidate in candidates:
+        candidate.fit(read, labels)
+        prob = _of_all_classes(candidate, unseen, problem.num_classes)
+        losses.append(-np.log(np.maximum(prob[np.arange(len(prob)), their_labels], 1e-12)).mean())
+    best = candidates[int(np.argmin(losses))]
+    return _of_all_classes(best, aggregates_so_far(problem.store, problem.sequences[part]), problem.num_classes)
+
+
+def _of_all_classes(method: Any, read: np.ndarray, num_classes: int) -> np.ndarray:
+    """Probabilities (n, C), 0 for classes that the method has not seen."""
+    prob = np.zeros((len(read), num_classes))
+    prob[:, method.classes_] = method.predict_proba(read)
+    return prob
+
+
+BASELINES: Mapping[str, Callable[[LabellingProblem, str], np.ndarray]] = {
+    "prevalence": prevalence,
+    "logistic_regression": logistic_regression,
+    "gradient_boosting": gradient_boosting,
+}

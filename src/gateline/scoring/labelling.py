@@ -1,0 +1,344 @@
+"""Score a labeller and its baselines on the steps of the test part, and draw what a person of the field would want to see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from gateline.baselines.labelling import BASELINES, LabellingProblem
+from gateline.data.prepared_windows import STATE, open_store
+from gateline.data.sequence_inputs import LABEL, Layout
+from gateline.data.splits import PARTS
+from gateline.evaluation import Figure, Scores
+from gateline.manifest import Artifact
+from gateline.predictors.labelling import Fitted, as_text, masks_of, step_errors
+from gateline.probabilities import Judgements, best_threshold, binary_metrics, intervals
+from gateline.scoring import INK, MODEL, SOFT
+from gateline.scoring.pictures import draw_all, draw_training
+from gateline.scoring.probability_pictures import draw_calibration, draw_ranking
+from gateline.table import TABLE, clean, read_table
+from gateline.tasks.labelling import Labelling, LabellingEvaluation, open_sequences
+from gateline.workload.schema import Schema
+
+MOST_BINS = 60
+"""Steps up to which each has a point of its own in the picture by step."""
+SHOWN_SEQUENCES = 4
+WORST = 10
+
+
+def score(task: Labelling, settings: LabellingEvaluation, prepared: Artifact, model: Artifact) -> Scores:
+    """Label the steps of the test part with the model and with every baseline.
+
+    Args:
+        task: the task.
+        settings: baselines and slices.
+        prepared: sequences, labels, and the raw rows of the test part.
+        model: weights and configuration.
+    """
+    fitted, labeller, store = (
+        Fitted.from_json(prepared.read_json(STATE)),
+        task.load_predictor(model.path),
+        open_store(prepared),
+    )
+    num_classes = 2 if fitted.classes is None else len(fitted.classes)
+    problem = LabellingProblem(
+        store=store,
+        labels=np.asarray(store.arrays[LABEL]),
+        sequences={part: open_sequences(prepared, part) for part in PARTS},
+        num_classes=num_classes,
+    )
+    test = problem.sequences["test"]
+    raw = read_table(prepared.path / TABLE)
+    # The rows of the test part are in the order of the whole table, so its sequences are, too.
+    table, layout = clean(raw, fitted.schema), fitted.inputs.lay_out(raw, fitted.schema)
+    labels = problem.labels_of("test")
+    known = np.isfinite(labels)
+    group = np.repeat(np.arange(len(test)), np.diff(store.offsets)[test])
+    mine = labeller.probabilities(store, test)
+    # One thread: sums over threads differ in their last bits, and an oversubscribed OpenMP crawls.
+    with threadpool_limits(1):
+        others = {name: _as_one(BASELINES[name](problem, "test"), fitted) for name in settings.baselines}
+        validated = {name: _as_one(BASELINES[name](problem, "validation"), fitted) for name in settings.baselines}
+    of_validation = problem.labels_of("validation")
+    thresholds = {name: _threshold(prob, of_validation) for name, prob in validated.items()}
+
+    def measure(prob: np.ndarray, threshold: float, rows: np.ndarray) -> dict[str, float]:
+        return _measure(prob[rows & known], labels[rows & known], threshold, _lasts(group, rows & known))
+
+    all_rows = np.ones(len(labels), dtype=bool)
+    metrics = measure(mine, labeller.threshold, all_rows)
+    slices = _slice_names(settings.slices, layout, table)
+    masks = {name: mask[group] for name, mask in masks_of(layout, table, slices).items()}
+    found: dict[str, tuple[float, float]] = {}
+    if fitted.classes is None:
+        numbers = np.unique(group[known], return_inverse=True)[1]
+        found = intervals(Judgements(mine[known], labels[known]), numbers, np.random.default_rng(0), 200)
+    predictions = _as_table(layout, fitted, labels, mine, others)
+    return Scores(
+        metrics=metrics,
+        baselines={name: measure(prob, thresholds[name], all_rows) for name, prob in others.items()},
+        slices={name: measure(mine, labeller.threshold, mask) for name, mask in masks.items() if (mask & known).any()},
+        details={
+            "label": fitted.label.column,
+            "classes": fitted.classes,
+            "threshold": labeller.threshold,
+            "temperature": labeller.temperature,
+            "shown": list(settings.shown),
+            "by_step": _by_step(problem, labels, {"model": mine, **others}),
+            "calibration": Judgements(mine[known], labels[known]).calibration_curve() if fitted.classes is None else [],
+        },
+        num_examples=len(test),
+        predictions=predictions,
+        units={"log_loss": "nats"},
+        intervals=found,
+        worst=_worst(predictions, fitted),
+    )
+
+
+def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -> list[Figure]:
+    """Draw the plots into a folder: how the answers rank and how sure they are, by step, a few whole sequences, training."""
+    fitted, table = Fitted.from_json(prepared.read_json(STATE)), scores.predictions
+    label = fitted.label.column
+    draw: dict[str, tuple[Any, str]] = {}
+    if fitted.classes is None:
+        rows = table[table["label"].notna()]
+        outcome, group = rows["label"].to_numpy(), pd.factorize(_sequence_of(rows, fitted.schema))[0]
+        names = [name for name in rows.columns if name.startswith("baseline_")]
+        probabilities = {"model": rows["prob"].to_numpy()} | {
+            n.removeprefix("baseline_"): rows[n].to_numpy() for n in names
+        }
+        draw["ranking"] = (
+            partial(
+                draw_ranking,
+                outcome=outcome,
+                probabilities=probabilities,
+                group=group,
+                generator=np.random.default_rng(1),
+                what=label,
+            ),
+            "Who is told from whom",
+        )
+        draw["calibration"] = (
+            partial(
+                draw_calibration,
+                outcome=outcome,
+                probability=probabilities["model"],
+                group=group,
+                generator=np.random.default_rng(2),
+            ),
+            "What is said, and what happens",
+        )
+        draw["sequences"] = (
+            partial(_draw_sequences, scores=scores, fitted=fitted, raw=read_table(prepared.path / TABLE)),
+            f"How the probability of {label} moves",
+        )
+    draw["by_step"] = (partial(_draw_by_step, scores=scores), "How well it is told by how much has been seen")
+    draw["training"] = (partial(draw_training, model=model), "Training")
+    return draw_all(draw, folder)
+
+
+def _as_one(prob: np.ndarray, fitted: Fitted) -> np.ndarray:
+    """Take of two classes the probability of a yes, as the model gives it."""
+    return prob[:, 1] if fitted.classes is None else prob
+
+
+def _threshold(prob: np.ndarray, labels: np.ndarray) -> float:
+    known = np.isfinite(labels)
+    return best_threshold(prob[known], labels[known]) if prob.ndim == 1 else 0.5
+
+
+def _lasts(group: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Mark, among some steps, the last of each sequence: bool (n,)."""
+    chosen = group[rows]
+    return np.append(np.diff(chosen) != 0, True)[: len(chosen)]
+
+
+def _measure(prob: np.ndarray, labels: np.ndarray, threshold: float, last: np.ndarray) -> dict[str, float]:
+    """All metrics of some steps with labels; `last` marks the last of each sequence."""
+    errors = {
+        name: float(step_errors(name, prob, labels, threshold).mean()) for name in ("log_loss", "brier", "error_rate")
+    }
+    if prob.ndim > 1:
+        return errors | {"f_score": _mean_f_score(prob.argmax(axis=1), labels.astype(np.int64), prob.shape[1])}
+    called = prob >= threshold
+    hits = float((called & (labels == 1)).sum())
+    found = {
+        "precision": hits / called.sum() if called.any() else 0.0,
+        "recall": hits / (labels == 1).sum() if (labels == 1).any() else 0.0,
+        "f_score": 2 * hits / max(called.sum() + (labels == 1).sum(), 1),
+    }
+    measured = errors | binary_metrics(prob, labels) | {name: float(value) for name, value in found.items()}
+    return (
+        measured | {"auroc_last": binary_metrics(prob[last], labels[last])["auroc"]}
+        if _ranked(labels[last])
+        else measured
+    )
+
+
+def _ranked(labels: np.ndarray) -> bool:
+    return len(np.unique(labels)) == 2
+
+
+def _mean_f_score(called: np.ndarray, labels: np.ndarray, num_classes: int) -> float:
+    """Mean of the F-scores of the classes that are there."""
+    hits = np.bincount(labels[called == labels], minlength=num_classes)
+    both = np.bincount(called, minlength=num_classes) + np.bincount(labels, minlength=num_classes)
+    return float((2 * hits[both > 0] / both[both > 0]).mean())
+
+
+def _slice_names(columns: tuple[str, ...], layout: Layout, table: Mapping[str, Any]) -> list[str]:
+    names = []
+    for column in columns:
+        values = {as_text(value) for value in layout.first_of_series(table[column]) if not pd.isna(value)}
+        names += [f"{column}={value}" for value in sorted(values)]
+    return names
+
+
+def _by_step(problem: LabellingProblem, labels: np.ndarray, probabilities: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Log loss, and AUROC of a yes, by how many steps have been seen."""
+    lengths = np.diff(problem.store.offsets)[problem.sequences["test"]]
+    step = np.concatenate([np.arange(1, length + 1) for length in lengths])
+    width = max(1, -(-int(lengths.max()) // MOST_BINS))
+    number = (step - 1) // width
+    known = np.isfinite(labels)
+    curves: dict[str, dict[str, list[float]]] = {name: {"log_loss": [], "auroc": []} for name in probabilities}
+    for one in range(int(number.max()) + 1):
+        rows = (number == one) & known
+        for name, prob in probabilities.items():
+            here = step_errors("log_loss", prob[rows], labels[rows])
+            curves[name]["log_loss"].append(float(here.mean()) if len(here) else float("nan"))
+            ranked = prob.ndim == 1 and _ranked(labels[rows])
+            curves[name]["auroc"].append(binary_metrics(prob[rows], labels[rows])["auroc"] if ranked else float("nan"))
+    return {"step": [(one + 1) * width for one in range(int(number.max()) + 1)], "curves": curves}
+
+
+def _as_table(
+    layout: Layout,
+    fitted: Fitted,
+    labels: np.ndarray,
+    mine: np.ndarray,
+    others: Mapping[str, np.ndarray],
+) -> pd.DataFrame:
+    """One row per step of the test part: place, step (from 1), label, probability of it or of a yes, baselines."""
+    places = layout.places(fitted.schema)
+    lengths = np.diff(layout.offsets)
+    step = np.arange(len(labels)) - np.repeat(layout.offsets[:-1], lengths) + 1
+    if fitted.classes is None:
+        said = {"prob": mine} | {f"baseline_{name}": prob for name, prob in others.items()}
+        named: np.ndarray = labels
+    else:
+        classes = np.array(fitted.classes, dtype=object)
+        named = np.array([classes[int(each)] if np.isfinite(each) else None for each in labels], dtype=object)
+        said = {"called": classes[mine.argmax(axis=1)], "prob": mine.max(axis=1)}
+    return pd.DataFrame({**places, "step": step, "label": named, **said})
+
+
+def _sequence_of(table: pd.DataFrame, schema: Schema) -> pd.Series:
+    """Name the sequence of each row of the predictions."""
+    first, *others = schema.keys
+    names = table[first].map(as_text)
+    for other in others:
+        names = names + "/" + table[other].map(as_text)
+    return names
+
+
+def _worst(table: pd.DataFrame, fitted: Fitted) -> pd.DataFrame:
+    """The sequences whose labels were least expected."""
+    rows = table[table["label"].notna()]
+    sequence = _sequence_of(rows, fitted.schema)
+    if fitted.classes is None:
+        prob = rows["prob"].to_numpy()
+        loss = step_errors("log_loss", prob, rows["label"].to_numpy())
+    else:
+        loss = (rows["called"] != rows["label"]).to_numpy(dtype=float)
+    frame = pd.DataFrame(
+        {"sequence": sequence, "steps": 1, "mean loss": loss, fitted.label.column: rows["label"], "last": rows["prob"]}
+    )
+    found = frame.groupby("sequence", sort=False).agg(
+        {"steps": "sum", "mean loss": "mean", fitted.label.column: "last", "last": "last"}
+    )
+    found = found.rename(columns={"last": "last probability"}).sort_values("mean loss", ascending=False, kind="stable")
+    return found.head(WORST).reset_index()
+
+
+def _draw_by_step(plt: Any, scores: Scores) -> tuple[Any, str]:
+    steps, curves = scores.details["by_step"]["step"], scores.details["by_step"]["curves"]
+    kinds = [("log_loss", "log loss [nats]")]
+    if any(np.isfinite(curve["auroc"]).any() for curve in curves.values()):
+        kinds.insert(0, ("auroc", "area under the ROC curve"))
+    figure, axes = plt.subplots(1, len(kinds), figsize=(5.5 * len(kinds), 4), squeeze=False)
+    for axis, (kind, title) in zip(axes[0], kinds, strict=True):
+        for name, curve in curves.items():
+            style = (
+                {"color": MODEL, "linewidth": 2.4, "zorder": 3}
+                if name == "model"
+                else {"linewidth": 1.2, "alpha": 0.85}
+            )
+            axis.plot(steps, curve[kind], label=name.replace("_", " "), **style)
+        axis.set(xlabel="steps seen", ylabel=title)
+    axes[0, 0].legend(loc="best", fontsize=9)
+    return figure, "Each point: all test sequences after so many steps, judged by what was known then."
+
+
+def _draw_sequences(plt: Any, scores: Scores, fitted: Fitted, raw: pd.DataFrame) -> tuple[Any, str]:
+    """A few whole sequences: the best and the worst told of those with a yes, and of those without."""
+    table, label = scores.predictions, fitted.label.column
+    sequence = _sequence_of(table, fitted.schema)
+    loss = pd.Series(step_errors("log_loss", table["prob"].to_numpy(), table["label"].to_numpy()), index=table.index)
+    loss = loss.where(table["label"].notna()).groupby(sequence, sort=True).mean().dropna()
+    has_yes = table["label"].groupby(sequence, sort=True).max().reindex(loss.index) == 1
+    chosen: list[tuple[str, str]] = []
+    for yes, word in ((True, f"{label} = 1"), (False, f"{label} = 0")):
+        ranked = loss[has_yes == yes].sort_values(kind="stable").index.tolist()
+        if ranked:
+            chosen += [
+                (ranked[len(ranked) // 10], f"{word}, told well"),
+                (ranked[-1 - len(ranked) // 50], f"{word}, told badly"),
+            ]
+    chosen = chosen[:SHOWN_SEQUENCES]
+    shown, time = list(scores.details["shown"]), None if fitted.schema.time is None else fitted.schema.time.column
+    figure, axes = plt.subplots(
+        1 + bool(shown),
+        len(chosen),
+        figsize=(3.6 * len(chosen), 2.6 * (1 + bool(shown))),
+        squeeze=False,
+        sharey="row",
+        sharex="col",
+    )
+    names = _sequence_of(raw, fitted.schema) if shown else None
+    for column, (name, title) in enumerate(chosen):
+        rows = table[sequence == name]
+        axes[0, column].plot(rows["step"], rows["prob"], color=MODEL, linewidth=2)
+        axes[0, column].axhline(scores.details["threshold"], color=SOFT, linewidth=0.8, linestyle=":")
+        axes[0, column].fill_between(
+            rows["step"], 0, (rows["label"] == 1).astype(float), color=INK, alpha=0.06, step="mid", linewidth=0
+        )
+        axes[0, column].set_title(f"{name}: {title}", fontsize=9)
+        axes[0, column].set_ylim(0, 1)
+        if names is not None and time is not None:
+            seen = raw[names == name]
+            hours = (seen[time] - seen[time].min()).dt.total_seconds() / 3600
+            for each in shown:
+                there = seen[each].notna()
+                axes[1, column].plot(
+                    hours[there],
+                    seen[each][there],
+                    linewidth=1,
+                    marker=".",
+                    markersize=2.5,
+                    label=each.replace("_", " "),
+                )
+        axes[-1, column].set_xlabel("steps" if not shown else "hours")
+    axes[0, 0].set_ylabel(f"probability of {label}")
+    if shown:
+        axes[1, -1].legend(fontsize=7, loc="best")
+    return figure, (
+        f"Dotted: the threshold {scores.details['threshold']:.2f}, which gave the best F-score on the validation part. Grey: where the "
+        "label is 1. One sequence of each kind, chosen by its mean loss: near the best and near the worst of its kind."
+    )

@@ -1,0 +1,375 @@
+"""Labelling: one answer for each step of a sequence, a yes or no or one of several classes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import nn
+
+from gateline.batch import SCORING_BATCH, LabelledStepsBatch
+from gateline.data.folds import Folds
+from gateline.data.irregular_encoding import SeriesInputs
+from gateline.data.order import BucketedOrder, Order, SequentialOrder, ShuffledOrder
+from gateline.data.prepared_windows import STATE, open_store
+from gateline.data.sequence_inputs import LABEL, LabelledStepSequences
+from gateline.data.splits import PARTS
+from gateline.data.store import SequenceStore, save_array
+from gateline.errors import ArtifactError, DataError, WorkloadError, did_you_mean
+from gateline.losses import summed_binary_cross_entropy, summed_cross_entropy
+from gateline.manifest import Artifact, Draft
+from gateline.models.labeller import Labeller, LabellerSettings
+from gateline.predictors.labelling import Fitted, Label, SequenceLabeller, as_numbers, probabilities_of, step_errors
+from gateline.probabilities import best_threshold, fit_temperature
+from gateline.table import TABLE, clean, write_table
+from gateline.tasks import Scorer
+from gateline.workload.gates import Gates
+from gateline.workload.schema import Schema
+from gateline.workload.section import Section
+
+if TYPE_CHECKING:
+    from gateline.workload.training import Training
+
+BASELINES = ("prevalence", "logistic_regression", "gradient_boosting")
+GATE_METRICS = ("log_loss", "brier", "error_rate")
+LOSSES = ("binary_cross_entropy", "cross_entropy")
+EXAMPLES = "examples"
+CALIBRATION = "calibration.json"
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""Sum and count."""
+
+
+class LabellingPreprocess(Section):
+    """Section `preprocess` of a labelling workload."""
+
+    inputs: SeriesInputs
+    """What is read, and how rows become steps."""
+    label: Label
+    """What is said of each step."""
+    split: Folds
+    """Which sequences train, validate and test."""
+
+
+class LabellingEvaluation(Section):
+    """Section `evaluation` of a labelling workload."""
+
+    baselines: Annotated[tuple[Literal[BASELINES], ...], Field(min_length=1)] = BASELINES  # type: ignore[valid-type]
+    slices: tuple[str, ...] = ()
+    """Columns with one value for each sequence, whose values get metrics of their own."""
+    shown: tuple[str, ...] = ()
+    """Columns that are drawn beside the answers for a few sequences."""
+
+
+class Labelling:
+    """The task `labelling`."""
+
+    name = "labelling"
+    examples_are = "sequences"
+    gate_metrics = GATE_METRICS
+    requirements = ()
+    Preprocess = LabellingPreprocess
+    Model = LabellerSettings
+    Evaluation = LabellingEvaluation
+    monitors = ("loss", *GATE_METRICS)
+
+    def check(
+        self,
+        schema: Schema,
+        preprocess: LabellingPreprocess,
+        evaluation: LabellingEvaluation | None,
+        gates: Gates | None,
+    ) -> None:
+        """Refuse sections that do not fit together.
+
+        Raises:
+            WorkloadError: a column is not in the schema, cannot be read, or gives the label away; or a gate names what is not
+                computed.
+        """
+        preprocess.inputs.check(schema)
+        label = preprocess.label
+        _known_name("preprocess.label.column", label.column, schema.columns)
+        kind = schema.columns[label.column].type
+        if kind not in ("integer", "boolean", "text"):
+            raise WorkloadError(
+                "preprocess.label.column",
+                expected="a column of 0 and 1 (integer or boolean), or of texts",
+                found=f"{label.column} ({kind})",
+                do="Cast it in the query",
+            )
+        if label.column in preprocess.inputs.columns_read():
+            raise WorkloadError(
+                "preprocess.inputs",
+                expected="columns that do not give the label away",
+                found=f"the label {label.column}",
+                do="Drop it there",
+            )
+        for name in preprocess.split.by:
+            _known_name("preprocess.split.by", name, schema.columns)
+        if evaluation is not None and gates is not None:
+            _check_gates(schema, evaluation, gates)
+
+    def check_training(self, model: LabellerSettings, training: Training) -> None:  # noqa: ARG002
+        """Refuse a loss that does not train labels.
+
+        Raises:
+            WorkloadError: it is none of the cross entropies.
+        """
+        if training.loss not in LOSSES:
+            raise WorkloadError(
+                "training.loss",
+                expected="binary_cross_entropy for a yes or no, cross_entropy for classes",
+                found=training.loss,
+                do="Say one of them",
+            )
+
+    def check_network(self, model: LabellerSettings, preprocess: LabellingPreprocess) -> None:  # noqa: ARG002
+        """Refuse a network that cannot be made, whatever the features."""
+        with torch.device("meta"):  # the network says what it refuses, and no memory is taken
+            Labeller(num_classes=1, num_features=1, settings=model)
+
+    def check_data(self, model: LabellerSettings, prepared: Artifact) -> None:
+        """Nothing is left that data could refuse."""
+
+    def check_scoring(self, prepared: Artifact, evaluation: LabellingEvaluation, gates: Gates) -> None:
+        """Refuse an evaluation that cannot be made of these data.
+
+        Raises:
+            WorkloadError: a slice is no column, or a gate names what is not computed.
+        """
+        _check_gates(Fitted.from_json(prepared.read_json(STATE)).schema, evaluation, gates)
+
+    def explain(self, schema: Schema, preprocess: LabellingPreprocess, facts: Mapping[str, Any]) -> Iterator[str]:
+        """Say in words what preprocess would do."""
+        inputs, label = preprocess.inputs, preprocess.label
+        said = "yes or no" if schema.columns[label.column].type != "text" else "one of several classes"
+        yield f"label each step with {label.column} ({said}), one value for each {label.of}"
+        yield from inputs.explain()
+        split = preprocess.split
+        groups = ", ".join(split.columns(schema.keys))
+        counts = "".join(f", {part} {count:,}" for part, count in facts.get("examples", {}).items())
+        yield f"test fold {split.fold} of {split.folds} by {groups}, validate on {split.validation:.0%} of the others{counts}"
+
+    def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: LabellingPreprocess, draft: Draft) -> None:
+        """Write the folder `prepared`.
+
+            prepared/
+            ├── arrays/*.npy          what the encoding makes of each step, its label, and offsets
+            ├── statics/*.npy         what is the same for a whole sequence
+            ├── examples/{train,validation,test}.npy     numbers of the sequences
+            ├── state.json            schema, inputs, encoding (fitted on the training part), label, split
+            └── table.parquet         the rows of the test part in raw units
+
+        Raises:
+            DataError: a part has no sequence, or all labels of the training part are the same.
+        """
+        table = clean(raw, schema)
+        layout = preprocess.inputs.lay_out(raw, schema)
+        groups = [layout.first_of_series(np.asarray(table[name])) for name in preprocess.split.columns(schema.keys)]
+        parts = preprocess.split.parts(["\0".join(map(str, group)) for group in zip(*groups, strict=True)])
+        encoding = preprocess.inputs.fit(layout, parts["train"], schema)
+        encoded = encoding.encode(layout)
+        series = np.repeat(np.arange(layout.num_series), np.diff(layout.offsets))
+        trains, label = np.isin(series, parts["train"]), preprocess.label
+        said = label.of_steps(layout, table)
+        classes = None
+        if schema.columns[label.column].type == "text":
+            classes = tuple(sorted(set(said[trains][~pd.isna(said[trains])].tolist())))
+        labels = as_numbers(said, classes)
+        _refuse_one_label(labels[trains], label)
+        store = SequenceStore({**encoded.arrays, LABEL: labels}, encoded.offsets, encoded.statics)
+        store.save(draft.path)
+        (draft.path / EXAMPLES).mkdir()
+        for part, sequences in parts.items():
+            save_array(draft.path / EXAMPLES / f"{part}.npy", sequences)
+        write_table(raw[layout.rows_of(parts["test"])], draft.path / TABLE)
+        split = preprocess.split.model_dump(mode="json")
+        draft.write_json(
+            STATE, Fitted(schema, preprocess.inputs, encoding, label, classes).to_json() | {"split": split}
+        )
+        steps = {part: int(np.isfinite(labels[np.isin(series, rows)]).sum()) for part, rows in parts.items()}
+        draft.facts |= {
+            "task": self.name,
+            "arrays": {name: {"shape": list(a.shape), "dtype": str(a.dtype)} for name, a in store.arrays.items()},
+            "examples": {part: len(rows) for part, rows in parts.items()},
+            "steps": steps,
+            "features": encoding.feature_names(),
+            "label": label.column,
+            "classes": classes,
+            "split": split,
+        }
+
+    def dataset(self, prepared: Artifact, part: str) -> LabelledStepSequences:
+        """Open the sequences of one part."""
+        store, fitted = open_store(prepared), Fitted.from_json(prepared.read_json(STATE))
+        sequences = open_sequences(prepared, part)
+        return LabelledStepSequences(store, sequences, store.arrays[LABEL], fitted.classes is not None)
+
+    def shapes(self, prepared: Artifact) -> dict[str, Any]:
+        """Say what the network must know of the prepared data."""
+        fitted = Fitted.from_json(prepared.read_json(STATE))
+        return {
+            "num_features": len(fitted.encoding.feature_names()),
+            "num_classes": 1 if fitted.classes is None else len(fitted.classes),
+        }
+
+    def build(self, model: LabellerSettings, shapes: Mapping[str, Any]) -> Labeller:
+        """Build the network, freshly initialised."""
+        return Labeller(settings=model, **shapes)
+
+    def start(self, network: nn.Module, dataset: LabelledStepSequences) -> None:
+        """Begin at the frequency of each label, so that the first epoch does not have to learn it."""
+        labels = dataset.labels[_steps_of(dataset.store, dataset.sequences)]
+        labels = labels[np.isfinite(labels)]
+        bias = cast(Labeller, network).head.bias
+        if dataset.classes:
+            share = np.bincount(labels.astype(np.int64), minlength=len(bias)) + 1.0
+            bias.copy_(torch.from_numpy(np.log(share / share.sum())))
+        else:
+            share = (labels.sum() + 1) / (len(labels) + 2)
+            bias.fill_(float(np.log(share / (1 - share))))
+
+    def order(self, prepared: Artifact, dataset: LabelledStepSequences, training: Training, seed: int) -> Order:  # noqa: ARG002
+        """Draw the training sequences in a fresh random order every epoch; with `batch_tokens`, those of similar length together."""
+        if training.batch_tokens is not None:
+            return BucketedOrder(dataset.lengths, training.batch_tokens, seed)
+        return ShuffledOrder(len(dataset), training.batch_size, seed, training.examples_per_epoch)
+
+    def validation_order(self, prepared: Artifact, dataset: LabelledStepSequences, training: Training) -> Order:  # noqa: ARG002
+        """Take the validation sequences as they stand."""
+        return SequentialOrder(len(dataset), SCORING_BATCH)
+
+    def loss(
+        self,
+        network: nn.Module,
+        batch: LabelledStepsBatch,
+        kind: str,
+        carried: None,  # noqa: ARG002  sequences hand nothing on
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """Sum the loss over the labelled steps of a batch, and count them."""
+        return *_summed(kind, network(batch.values, batch.lengths), batch), None
+
+    def scorer(self, prepared: Artifact, kind: str) -> Scorer:
+        """Add up the loss and what models are compared by.
+
+        Raises:
+            WorkloadError: the loss is not that of the labels.
+        """
+        classes = Fitted.from_json(prepared.read_json(STATE)).classes
+        if (classes is None) != (kind == "binary_cross_entropy"):
+            raise WorkloadError(
+                "training.loss",
+                expected="binary_cross_entropy" if classes is None else "cross_entropy",
+                found=kind,
+                do="The labels are a yes or no" if classes is None else f"There are {len(classes)} classes",
+            )
+
+        def score(network: nn.Module, batch: LabelledStepsBatch, carried: None) -> tuple[dict[str, Pair], None]:  # noqa: ARG001
+            logits = network(batch.values, batch.lengths).float()  # (B, T, C)
+            total, count = _summed(kind, logits, batch)
+            prob = probabilities_of(logits[batch.observed].cpu().numpy(), 1.0)
+            labels = batch.target[batch.observed].cpu().numpy()
+            sums = {name: float(step_errors(name, prob, labels).sum()) for name in GATE_METRICS}
+            return {"loss": (total, count)} | {
+                name: (torch.tensor(value).to(count.device), count) for name, value in sums.items()
+            }, None
+
+        return score
+
+    def finish(self, network: nn.Module, prepared: Artifact, draft: Draft) -> None:
+        """Fit temperature and threshold on the validation part, and write them into the model folder.
+
+        model/
+        └── calibration.json      temperature (1 without `model.calibrate`), and the threshold of the best F-score of a yes
+        """
+        fitted, store = Fitted.from_json(prepared.read_json(STATE)), open_store(prepared)
+        sequences = open_sequences(prepared, "validation")
+        # On the CPU and in float32, as the model is served.
+        served = cast(Labeller, copy.deepcopy(network).cpu())
+        logits = SequenceLabeller(served, fitted).logits(store, sequences)
+        labels = store.arrays[LABEL][_steps_of(store, sequences)]
+        known = np.isfinite(labels)
+        logits, labels = logits[known], labels[known]
+        calibration = {"temperature": 1.0, "threshold": 0.5}
+        if served.settings.calibrate:
+            calibration["temperature"] = fit_temperature(logits[:, 0] if logits.shape[1] == 1 else logits, labels)
+        if logits.shape[1] == 1:
+            calibration["threshold"] = best_threshold(probabilities_of(logits, calibration["temperature"]), labels)
+        draft.write_json(CALIBRATION, calibration)
+
+    def load_predictor(self, folder: Path) -> SequenceLabeller:
+        """Load a model folder.
+
+        Raises:
+            ArtifactError: weights and configuration do not belong together, or a file is damaged.
+        """
+        from gateline.model_folder import load_network, read_model_json
+
+        config, state = read_model_json(folder, "config.json"), read_model_json(folder, "preprocessing.json")
+        calibration = read_model_json(folder, CALIBRATION)
+        try:
+            network = self.build(LabellerSettings(**config["model"]), config["shapes"])
+            fitted = Fitted.from_json(state)
+            labeller = SequenceLabeller(network, fitted, calibration["temperature"], calibration["threshold"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(
+                folder, expected="a model of this version", found=" ".join(str(error).split())[:160], do="Train again"
+            ) from error
+        load_network(network, folder)
+        return labeller
+
+
+TASK = Labelling()
+
+
+def open_sequences(prepared: Artifact, part: str) -> np.ndarray:
+    """Open the numbers of the sequences of one part: int64 (E,)."""
+    if part not in PARTS:
+        raise ValueError(f"a part is one of {PARTS}, got {part!r}")
+    return np.asarray(np.load(prepared.path / EXAMPLES / f"{part}.npy", allow_pickle=False))
+
+
+def _steps_of(store: SequenceStore, sequences: np.ndarray) -> np.ndarray:
+    """List the steps of some sequences, one sequence after the other: int64 (n,)."""
+    lengths = np.diff(store.offsets)[sequences]
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return np.repeat(store.offsets[sequences], lengths) + within
+
+
+def _refuse_one_label(labels: np.ndarray, label: Label) -> None:
+    different = np.unique(labels[np.isfinite(labels)])
+    if len(different) < 2:
+        raise DataError(
+            f"column {label.column}",
+            expected="at least two labels in the training part",
+            found=f"{len(different)} in {len(labels)} steps",
+            do="Check the label and the split",
+        )
+
+
+def _summed(kind: str, logits: torch.Tensor, batch: LabelledStepsBatch) -> Pair:
+    """Sum the loss of logits (B, T, C) over the steps with a label."""
+    if kind == "cross_entropy":
+        return summed_cross_entropy(logits, batch.target, batch.observed)
+    return summed_binary_cross_entropy(logits.squeeze(-1), batch.target, batch.observed)
+
+
+def _check_gates(schema: Schema, evaluation: LabellingEvaluation, gates: Gates) -> None:
+    for name in (*evaluation.slices, *evaluation.shown):
+        _known_name("evaluation.slices" if name in evaluation.slices else "evaluation.shown", name, schema.columns)
+    for name in gates.baselines:
+        _known_name("gates.baselines", name, evaluation.baselines)
+    _known_name("gates.metric", gates.metric, GATE_METRICS)
+
+
+def _known_name(where: str, name: str, known: Any) -> None:
+    if name not in known:
+        raise WorkloadError(
+            where, expected="a name that is there", found=repr(name), do=did_you_mean(name, list(known))
+        )

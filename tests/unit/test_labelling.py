@@ -1,0 +1,274 @@
+"""The task labelling on a made-up ward: from rows to probabilities of every hour, and back from what is served to what was measured."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import log_loss, roc_auc_score
+
+from gateline.adapters.served_model import as_text
+from gateline.baselines.sequence_aggregates import aggregates_so_far
+from gateline.data.irregular_encoding import OBSERVED
+from gateline.data.store import VALUES, SequenceStore
+from gateline.errors import DataError, WorkloadError
+from gateline.manifest import Artifact, open_artifact, write_artifact
+from gateline.scoring import labelling as scoring
+from gateline.table import TABLE, read_table
+from gateline.tasks.labelling import TASK, LabellingEvaluation, LabellingPreprocess, open_sequences
+from gateline.training.run import RunSettings, train
+from gateline.workload import Workload
+from gateline.workload.schema import Schema
+from gateline.workload.training import Training
+from tests.wards import WARD_SCHEMA, ward_table
+
+PREPROCESS: dict[str, Any] = {
+    "inputs": {"columns": ["pulse", "lactate"], "static": ["age", "unit"], "step": "1h"},
+    "label": {"column": "died", "of": "sequence"},
+    "split": {"rule": "folds", "folds": 3, "fold": 0, "validation": 0.3},
+}
+MODEL: dict[str, Any] = {"cell": "gru", "hidden_size": 8, "calibrate": True}
+TRAINING: dict[str, Any] = {
+    "loss": "binary_cross_entropy",
+    "monitor": "log_loss",
+    "epochs": 4,
+    "learning_rate": 0.02,
+    "batch_size": 8,
+}
+
+
+def preprocess(**changes: Any) -> LabellingPreprocess:
+    return LabellingPreprocess.model_validate(PREPROCESS | changes)
+
+
+def prepared_of(table: pd.DataFrame, folder: Path, **changes: Any) -> Artifact:
+    with write_artifact(folder, "prepared") as draft:
+        TASK.prepare(table, Schema.model_validate(WARD_SCHEMA), preprocess(**changes), draft)
+    return open_artifact(folder, "prepared")
+
+
+def trained(prepared: Artifact, folder: Path, training: dict[str, Any] | None = None, **model: Any) -> Artifact:
+    sections = {"model": MODEL | model, "training": TRAINING | (training or {})}
+    return train(Workload("ward", "labelling", "", "test", sections), prepared, folder, RunSettings(seed=1))
+
+
+@pytest.fixture(scope="module")
+def ward() -> pd.DataFrame:
+    return ward_table(np.random.default_rng(5), patients=120)
+
+
+@pytest.fixture(scope="module")
+def artifacts(ward: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Artifact]:
+    folder = tmp_path_factory.mktemp("ward")
+    prepared = prepared_of(ward, folder / "prepared")
+    return prepared, trained(prepared, folder / "model")
+
+
+def test_no_patient_is_in_two_parts_and_changing_the_test_part_changes_nothing_fitted(
+    ward: pd.DataFrame, artifacts: tuple[Artifact, Artifact], tmp_path: Path
+) -> None:
+    prepared, _ = artifacts
+    patients = ward["patient"].unique()
+    parts = {part: set(patients[open_sequences(prepared, part)]) for part in ("train", "validation", "test")}
+    assert sum(map(len, parts.values())) == len(set.union(*parts.values())) == len(patients)
+
+    planted = ward.copy()
+    tested = planted["patient"].isin(parts["test"] | parts["validation"])
+    planted.loc[tested, ["pulse", "lactate"]] = [249.0, 1e9]
+    again = prepared_of(planted, tmp_path / "prepared")
+
+    assert again.read_json("state.json") == prepared.read_json("state.json")
+    assert set(read_table(prepared.path / TABLE)["patient"]) == parts["test"]
+
+
+def test_the_loss_does_not_depend_on_padding_or_on_the_batch(artifacts: tuple[Artifact, Artifact]) -> None:
+    prepared, model = artifacts
+    dataset = TASK.dataset(prepared, "train")
+    network = TASK.load_predictor(model.path)._network
+    together = dataset.__getitems__(np.arange(len(dataset)))
+
+    with torch.no_grad():
+        total, count, _ = TASK.loss(network, together, "binary_cross_entropy", None)
+        alone = [
+            TASK.loss(network, dataset.__getitems__(np.array([row])), "binary_cross_entropy", None)
+            for row in range(len(dataset))
+        ]
+
+    assert count == sum(int(each[1]) for each in alone) == together.lengths.sum()
+    assert float(total) == pytest.approx(sum(float(each[0]) for each in alone), rel=1e-5)
+    assert len(set(together.lengths.tolist())) > 1
+
+
+def test_what_is_served_is_what_was_evaluated(
+    ward: pd.DataFrame, artifacts: tuple[Artifact, Artifact], tmp_path: Path
+) -> None:
+    prepared, model = artifacts
+    scores = scoring.score(TASK, LabellingEvaluation(slices=("unit",)), prepared, model)
+    predictor = TASK.load_predictor(model.path)
+    table = read_table(prepared.path / TABLE)
+
+    answer = predictor.predict(table.sample(frac=1, random_state=3).drop(columns="died"))
+
+    merged = scores.predictions.merge(answer, on=["patient", "time"], validate="one_to_one")
+    assert len(merged) == len(scores.predictions)
+    np.testing.assert_allclose(merged["prob"], merged["died_prob"], rtol=1e-5)
+    assert list(answer.columns) == [name for name, _ in predictor.output_columns]
+    outcome = merged["label"]
+    assert scores.metrics["auroc"] == pytest.approx(roc_auc_score(outcome, merged["died_prob"]), rel=1e-6)
+    assert scores.metrics["log_loss"] == pytest.approx(log_loss(outcome, merged["died_prob"]), rel=1e-5)
+    last = merged.sort_values(["patient", "step"]).groupby("patient").tail(1)
+    assert scores.metrics["auroc_last"] == pytest.approx(roc_auc_score(last["label"], last["died_prob"]), rel=1e-6)
+    surgical = set(ward.loc[ward["unit"] == "surgical", "patient"])
+    rows = merged["patient"].isin(surgical)
+    assert scores.slices["unit=surgical"]["log_loss"] == pytest.approx(
+        log_loss(outcome[rows], merged["died_prob"][rows]), rel=1e-5
+    )
+
+    folder = tmp_path / "plots"
+    folder.mkdir()
+    figures = scoring.figures(scores, prepared, model, folder)
+    assert {figure.name for figure in figures} == {path.stem for path in folder.iterdir()}
+    assert {"ranking", "calibration", "by_step", "sequences", "training"} <= {figure.name for figure in figures}
+    assert as_text(answer["time"].to_numpy())[0].endswith("Z")
+
+
+def test_errors_for_the_gate_add_up_to_the_metric(artifacts: tuple[Artifact, Artifact]) -> None:
+    prepared, model = artifacts
+    scores = scoring.score(TASK, LabellingEvaluation(slices=("unit",)), prepared, model)
+    predictor = TASK.load_predictor(model.path)
+
+    for metric in TASK.gate_metrics:
+        errors = predictor.test_errors(prepared, metric, list(scores.slices))
+        assert errors.score() == pytest.approx(scores.metrics[metric], rel=1e-6)
+        assert len(errors.total) == scores.num_examples
+        for name, value in errors.slices.items():
+            assert value == pytest.approx(scores.slices[name][metric], rel=1e-6)
+
+
+def test_an_hour_is_judged_by_what_was_known_then(ward: pd.DataFrame, artifacts: tuple[Artifact, Artifact]) -> None:
+    predictor = TASK.load_predictor(artifacts[1].path)
+    whole = predictor.predict(ward)
+    hours = (ward["time"] - ward.groupby("patient")["time"].transform("min")).dt.total_seconds() / 3600
+
+    early = predictor.predict(ward[hours <= 5])
+
+    merged = early.merge(whole, on=["patient", "time"], suffixes=("", "_whole"))
+    assert len(merged) == len(early)
+    np.testing.assert_allclose(merged["died_prob"], merged["died_prob_whole"], rtol=1e-5)
+
+
+def test_a_request_may_leave_out_what_was_not_measured(
+    ward: pd.DataFrame, artifacts: tuple[Artifact, Artifact]
+) -> None:
+    predictor = TASK.load_predictor(artifacts[1].path)
+
+    answer = predictor.predict(ward[["patient", "time", "pulse"]].head(30))
+
+    assert answer["died_prob"].between(0, 1).all()
+    expected = ward.head(30).assign(lactate=np.nan, age=np.nan, unit=None)
+    pd.testing.assert_frame_equal(answer, predictor.predict(expected))
+    with pytest.raises(DataError, match="patient"):
+        predictor.predict(ward[["time", "pulse"]].head(30))
+    with pytest.raises(DataError, match="request"):
+        predictor.predict(ward.head(0))
+
+
+def test_what_is_unlabelled_does_not_count(ward: pd.DataFrame, tmp_path: Path) -> None:
+    """With a label of each step, steps of which no row says anything are left out of the loss and of the metrics."""
+    schema = copy.deepcopy(WARD_SCHEMA)
+    schema["columns"]["died"]["missing_share"] = 1
+    table = ward.copy()
+    table["died"] = np.where(table["pulse"].notna(), (table["pulse"] > 85).astype(float), np.nan)
+    with write_artifact(tmp_path / "prepared", "prepared") as draft:
+        TASK.prepare(table, Schema.model_validate(schema), preprocess(label={"column": "died"}), draft)
+    prepared = open_artifact(tmp_path / "prepared", "prepared")
+
+    model = trained(prepared, tmp_path / "model", {"epochs": 1})
+    scores = scoring.score(TASK, LabellingEvaluation(baselines=("prevalence",)), prepared, model)
+
+    rows = scores.predictions[scores.predictions["label"].notna()]
+    assert 0 < len(rows) < len(scores.predictions)
+    assert scores.metrics["log_loss"] == pytest.approx(log_loss(rows["label"], rows["prob"]), rel=1e-5)
+
+
+def test_classes_are_labelled_too(ward: pd.DataFrame, tmp_path: Path) -> None:
+    schema = copy.deepcopy(WARD_SCHEMA)
+    schema["columns"]["state"] = {"type": "text"}
+    state = np.select([ward["pulse"] > 100, ward["pulse"] > 85], ["fast", "raised"], "calm")
+    with write_artifact(tmp_path / "prepared", "prepared") as draft:
+        settings = preprocess(label={"column": "state"}, inputs=PREPROCESS["inputs"] | {"step": None})
+        TASK.prepare(ward.assign(state=state), Schema.model_validate(schema), settings, draft)
+    prepared = open_artifact(tmp_path / "prepared", "prepared")
+
+    model = trained(prepared, tmp_path / "model", {"loss": "cross_entropy", "epochs": 6})
+    scores = scoring.score(TASK, LabellingEvaluation(), prepared, model)
+
+    table = scores.predictions
+    assert set(table["called"]) <= {"calm", "fast", "raised"}
+    assert scores.metrics["error_rate"] == pytest.approx((table["called"] != table["label"]).mean())
+    assert scores.metrics["log_loss"] < scores.baselines["prevalence"]["log_loss"]
+    errors = TASK.load_predictor(model.path).test_errors(prepared, "error_rate")
+    assert errors.score() == pytest.approx(scores.metrics["error_rate"])
+    with pytest.raises(WorkloadError, match="cross_entropy"):
+        TASK.scorer(prepared, "binary_cross_entropy")
+
+
+def test_the_first_guess_is_the_frequency_of_the_label(artifacts: tuple[Artifact, Artifact]) -> None:
+    prepared, _ = artifacts
+    dataset = TASK.dataset(prepared, "train")
+    network = TASK.build(TASK.Model(hidden_size=4), TASK.shapes(prepared))
+
+    with torch.no_grad():
+        TASK.start(network, dataset)
+
+    batch = dataset.__getitems__(np.arange(len(dataset)))
+    share = float(batch.target[batch.observed].mean())
+    assert float(torch.sigmoid(network.head.bias.detach())) == pytest.approx(share, abs=0.01)
+
+
+def test_aggregates_are_those_of_pandas(rng: np.random.Generator) -> None:
+    lengths = [5, 1, 8]
+    values = rng.normal(size=(14, 2)).astype(np.float32)
+    seen = rng.random((14, 2)) < 0.6
+    store = SequenceStore({VALUES: values, OBSERVED: seen}, np.cumsum([0, *lengths]))
+
+    found = aggregates_so_far(store, np.array([0, 2]))
+
+    at = 0
+    for begin, end in ((0, 5), (6, 14)):
+        for last in range(begin + 1, end + 1):
+            so_far = pd.DataFrame(np.where(seen, values, np.nan)[begin:last])
+            expected = [so_far.mean(), so_far.min(), so_far.max()]
+            np.testing.assert_allclose(found[at, 2:8], np.concatenate(expected), rtol=1e-5)
+            np.testing.assert_allclose(found[at, 8:10], np.log1p(so_far.count()), rtol=1e-6)
+            at += 1
+    assert at == len(found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"label": {"column": "dead"}}, "dead"),
+        ({"label": {"column": "pulse"}}, "pulse"),
+        ({"inputs": PREPROCESS["inputs"] | {"columns": ["pulse", "died"]}}, "gives? the label away"),
+        ({"split": PREPROCESS["split"] | {"by": ["ward"]}}, "ward"),
+    ],
+)
+def test_sections_that_do_not_fit_are_refused(changes: dict[str, Any], found: str) -> None:
+    with pytest.raises(WorkloadError, match=found):
+        TASK.check(Schema.model_validate(WARD_SCHEMA), preprocess(**changes), None, None)
+
+
+def test_a_loss_of_forecasts_is_refused() -> None:
+    with pytest.raises(WorkloadError, match=r"training\.loss"):
+        TASK.check_training(TASK.Model(hidden_size=4), Training(loss="absolute"))
+
+
+def test_one_label_alone_teaches_nothing(ward: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="at least two labels"):
+        prepared_of(ward.assign(died=0), tmp_path / "prepared")
