@@ -234,7 +234,10 @@ def _draw_calibration(plt: Any, scores: Scores) -> tuple[Any, str]:
     low = 1 / len(scores.details["classes"])
     axis.set_xlim(low - 0.05, 1.02)
     axis.set_ylim(0, 1.02)
-    return figure, "Answers in groups of equal size by how sure the model was; on the dotted line it was right as often as it said."
+    return (
+        figure,
+        "Answers in groups of equal size by how sure the model was; on the dotted line it was right as often as it said.",
+    )
 
 
 def _draw_error_by_length(plt: Any, scores: Scores) -> tuple[Any, str]:
