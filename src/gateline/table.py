@@ -146,7 +146,10 @@ def _as_utc(times: pd.Series, timezone: str) -> pd.DatetimeIndex:
             found = pd.to_datetime(found, format="ISO8601", cache=len(found) >= REPEATED)
         except (ValueError, TypeError) as error:
             raise DataError(
-                f"column {times.name}", expected="ISO 8601 time stamps", found=str(error)[:120], do="Correct the column"
+                f"column {times.name}",
+                expected="ISO 8601 time stamps",
+                found=str(error).partition("\n")[0][:120],
+                do="Correct the column",
             ) from error
     stamps = pd.DatetimeIndex(found)
     if stamps.tz is None:

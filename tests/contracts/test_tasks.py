@@ -1,0 +1,284 @@
+"""What every task keeps to. A task joins by a file of its name in `task_examples`; without one this suite fails.
+
+The file holds `EXAMPLE = TaskExample(...)` (`tests/task_example.py` says what each field is; `forecasting.py` is one to
+follow). It provides a workload that trains within seconds, its raw table with and without changes to one part, an
+independent implementation of the metrics, a request cut from the test part with what was evaluated for it, and requests
+that cannot be answered. From that this suite sees that
+
+- changed test rows change no fitted state, no row of training, no weight; changed validation rows no fitted state; and
+  changed training rows do (the control: the comparison can fail);
+- sums over a batch of rows of different lengths are those over the rows alone, so padding adds nothing;
+- metrics are those of an independent implementation, and `test_errors`, by which models are compared, gives the same;
+- baselines are measured beside the model, each by the gates' metric;
+- a model folder that was moved answers as before, to the bit;
+- a request cut from the test part is answered with what was evaluated, also through the model as MLflow serves it;
+- a request with a wrong row or without a column is refused with a line that names it.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import math
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from gateline.errors import GatelineError
+from gateline.evaluation import evaluate
+from gateline.manifest import Artifact, open_artifact, write_artifact
+from gateline.table import TABLE, read_table
+from gateline.tasks import task_named, task_names
+from gateline.training import RunSettings, train
+from gateline.workload import Workload
+from gateline.workload.gates import Gates
+from gateline.workload.schema import Schema
+from tests.task_example import TaskExample, same_answer
+
+FOLDER = Path(__file__).parent / "task_examples"
+NAMES = [file.stem for file in sorted(FOLDER.glob("*.py")) if file.stem != "__init__"]
+
+EXAMPLES: dict[str, TaskExample] = {
+    name: importlib.import_module(f"tests.contracts.task_examples.{name}").EXAMPLE for name in NAMES
+}
+AHEAD = {"classification", "frame_prediction", "labelling", "language_modelling", "transcription", "translation"}
+"""Tasks whose example is still to be written; take a name out together with adding its file."""
+STATE = "state.json"  # all that is fitted, in every prepared folder
+
+every_task = pytest.mark.parametrize("made", EXAMPLES, indirect=True)
+
+
+@dataclass(frozen=True)
+class Made:
+    """An example that was prepared, trained and evaluated."""
+
+    name: str
+    example: TaskExample
+    folder: Path
+    prepared: Artifact
+    model: Artifact
+    evaluation: Artifact
+
+    @property
+    def metric(self) -> str:
+        return workload_of(self.name).section("gates", Gates).metric
+
+    @property
+    def task(self) -> Any:
+        return task_named(self.name)
+
+    def predictor(self) -> Any:
+        return self.task.load_predictor(self.model.path)
+
+    def predictions(self) -> pd.DataFrame:
+        return read_table(self.evaluation.path / "predictions.parquet")
+
+    def request(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        scores = self.evaluation.read_json("metrics.json")
+        return self.example.request(self.example.altered(None), self.predictions(), scores)
+
+
+def workload_of(name: str) -> Workload:
+    return Workload(f"tiny_{name}", name, "An example.", "test", copy.deepcopy(dict(EXAMPLES[name].sections)))
+
+
+def prepare(name: str, folder: Path, altered: str | None = None) -> Artifact:
+    task, workload = task_named(name), workload_of(name)
+    if not (folder.parent / "raw").exists():
+        with write_artifact(folder.parent / "raw", "raw"):
+            pass
+    raw = open_artifact(folder.parent / "raw", "raw")
+    with write_artifact(folder, "prepared", {"raw": raw}) as draft:
+        task.prepare(
+            EXAMPLES[name].altered(altered),
+            workload.section("schema", Schema),
+            workload.section("preprocess", task.Preprocess),
+            draft,
+        )
+    return open_artifact(folder, "prepared")
+
+
+@pytest.fixture(scope="module")
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """The example, made once for all tests of its task."""
+    name, folder = request.param, tmp_path_factory.mktemp(request.param)
+    workload, prepared = workload_of(name), prepare(name, folder / "prepared")
+    model = train(workload, prepared, folder / "model", RunSettings(seed=1))
+    evaluation = evaluate(workload, prepared, model, folder / "evaluation")
+    return Made(name, EXAMPLES[name], folder, prepared, model, evaluation)
+
+
+def test_every_task_has_an_example() -> None:
+    assert not set(EXAMPLES) & AHEAD, "a task that has joined stands here no longer"
+    assert set(task_names()) - AHEAD == set(EXAMPLES)
+
+
+@every_task
+def test_what_stands_in_the_test_part_reaches_neither_statistics_nor_weights(made: Made) -> None:
+    altered = prepare(made.name, made.folder / "altered_test", "test")
+    model = train(workload_of(made.name), altered, made.folder / "altered_test_model", RunSettings(seed=1))
+
+    assert altered.digest != made.prepared.digest, "the example changes the test part"
+    assert (altered.path / STATE).read_bytes() == (made.prepared.path / STATE).read_bytes()
+    for name in ("weights.pt", "history.json"):
+        assert (model.path / name).read_bytes() == (made.model.path / name).read_bytes(), name
+
+
+@every_task
+def test_what_stands_in_the_validation_part_reaches_no_statistic(made: Made) -> None:
+    altered = prepare(made.name, made.folder / "altered_validation", "validation")
+
+    assert altered.digest != made.prepared.digest, "the example changes the validation part"
+    assert (altered.path / STATE).read_bytes() == (made.prepared.path / STATE).read_bytes()
+
+
+@every_task
+def test_what_stands_in_the_training_part_does_reach_statistics_or_weights(made: Made) -> None:
+    """The control: the comparisons above can fail."""
+    altered = prepare(made.name, made.folder / "altered_train", "train")
+    if (altered.path / STATE).read_bytes() != (made.prepared.path / STATE).read_bytes():
+        return
+    model = train(workload_of(made.name), altered, made.folder / "altered_train_model", RunSettings(seed=1))
+    assert (model.path / "weights.pt").read_bytes() != (made.model.path / "weights.pt").read_bytes()
+
+
+@every_task
+def test_no_example_is_in_two_parts_and_none_is_empty(made: Made) -> None:
+    counts = made.prepared.facts["examples"]
+    assert set(counts) == {"train", "validation", "test"}
+    assert all(count > 0 for count in counts.values()), counts
+    assert made.evaluation.read_json("metrics.json")["num_examples"] > 0
+
+
+@every_task
+def test_the_loss_of_a_batch_is_that_of_its_rows_alone(made: Made) -> None:
+    """Alone, a row has no padding; beside longer ones it has."""
+    task, workload = made.task, workload_of(made.name)
+    dataset = task.dataset(made.prepared, "train")
+    network = task.build(workload.section("model", task.Model), task.shapes(made.prepared))
+    torch.manual_seed(0)
+    network = network.double().eval()
+    loss = str(made.model.facts["training"]["loss"])
+    rows = list(range(min(12, len(dataset))))
+
+    def summed(chosen: list[int]) -> tuple[float, float]:
+        with torch.no_grad():
+            total, count, _ = task.loss(network, doubled(dataset.__getitems__(chosen)), loss, None)
+        return float(total), float(count)
+
+    together, apart = summed(rows), [summed([row]) for row in rows]
+
+    assert together[1] == sum(count for _, count in apart) > 0
+    assert together[0] == pytest.approx(sum(total for total, _ in apart), rel=1e-9)
+
+
+def doubled(batch: Any) -> Any:
+    """The same batch in float64, so that differences are those of the method, not of rounding."""
+    if isinstance(batch, torch.Tensor):
+        return batch.double() if batch.is_floating_point() else batch
+    if isinstance(batch, dict):
+        return {name: doubled(value) for name, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*map(doubled, batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(doubled(value) for value in batch)
+    if hasattr(batch, "__dataclass_fields__"):
+        return type(batch)(**{name: doubled(getattr(batch, name)) for name in batch.__dataclass_fields__})
+    return batch
+
+
+@every_task
+def test_metrics_are_those_of_an_independent_implementation(made: Made) -> None:
+    measured = made.evaluation.read_json("metrics.json")["test"]
+    independent = made.example.metrics(made.predictions())
+
+    assert made.metric in independent
+    for name, value in independent.items():
+        assert measured[name] == pytest.approx(value, rel=1e-5, abs=1e-9), name
+
+
+@every_task
+def test_models_are_compared_by_what_was_evaluated(made: Made) -> None:
+    metric = made.metric
+    scores = made.evaluation.read_json("metrics.json")
+    errors = made.predictor().test_errors(made.prepared, metric, list(scores["slices"]))
+
+    assert metric in made.task.gate_metrics
+    assert errors.score() == pytest.approx(scores["test"][metric], rel=1e-5)
+    assert len(errors.total) == len(errors.count) == len(errors.position)
+    assert np.isfinite(errors.total).all()
+    for name, value in errors.slices.items():
+        assert value == pytest.approx(scores["slices"][name][metric], rel=1e-5), name
+
+
+@every_task
+def test_every_baseline_is_measured_by_the_gates_metric_on_the_same_examples(made: Made) -> None:
+    baselines = made.evaluation.read_json("metrics.json")["baselines"]
+    assert list(baselines), "a task ships the simple method that most often beats a careless network"
+    for name, values in baselines.items():
+        assert math.isfinite(values[made.metric]), name
+
+
+@every_task
+def test_a_model_folder_answers_the_same_wherever_it_lies(made: Made) -> None:
+    asked = made.predictor().example(read_table(made.prepared.path / TABLE))
+    answer = made.predictor().predict(asked, **made.example.answers)
+    moved = made.folder / "moved"
+    if not moved.exists():
+        shutil.copytree(made.model.path, moved)
+
+    again = made.task.load_predictor(moved).predict(asked, **made.example.answers)
+
+    pd.testing.assert_frame_equal(again, answer, check_exact=True)
+    assert list(answer.columns) == [name for name, _ in made.predictor().output_columns]
+
+
+@every_task
+def test_serving_equals_evaluation(made: Made) -> None:
+    asked, expected = made.request()
+
+    answer = made.predictor().predict(asked, **made.example.answers)
+
+    assert len(expected), "the example cuts a request out of the test part"
+    same_answer(answer, expected, made.example.tolerance)
+
+
+@every_task
+def test_the_served_model_answers_as_the_library_does(made: Made) -> None:
+    from gateline.adapters.served_model import ServedModel
+
+    predictor: Any = made.predictor()
+    served: Any = ServedModel()
+    served.predictor = predictor
+    served.times = [name for name, kind in predictor.output_columns if kind == "time"]
+    asked, _ = made.request()
+    answer = predictor.predict(asked, **made.example.answers)
+
+    through_mlflow = served.predict(None, asked, dict(made.example.answers) or None)
+
+    assert list(through_mlflow.columns) == list(answer.columns)
+    same_answer(through_mlflow, answer.drop(columns=served.times), 1e-6)
+
+
+@every_task
+def test_a_bad_request_is_refused_with_a_line_that_names_the_row_or_column(made: Made) -> None:
+    predictor = made.predictor()
+    good, _ = made.request()
+    wrong = dict(made.example.bad_rows)
+    for name, _, needed in predictor.input_columns:
+        if needed and name in good:
+            wrong[f"without {name}"] = (partial(pd.DataFrame.drop, columns=name), name)
+    wrong["nothing"] = (lambda frame: frame.iloc[:0], "")
+
+    for what, (spoil, words) in wrong.items():
+        with pytest.raises(GatelineError) as refusal:
+            predictor.predict(spoil(good.copy()), **made.example.answers)
+        assert words in str(refusal.value), what
+        assert len(str(refusal.value).splitlines()) == 1, what
