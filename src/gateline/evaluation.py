@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Scores:
         predictions: every answer beside what happened.
         units: unit of each metric that has one.
         intervals: lower and upper end of a 95 % bootstrap interval of each metric that has one.
+        baseline_slices: metrics of each baseline per slice, where a task measures them.
         worst: the examples with the worst errors, for people; empty for none.
     """
 
@@ -46,6 +47,22 @@ class Scores:
     units: Mapping[str, str] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     worst: pd.DataFrame = field(default_factory=pd.DataFrame)
+    baseline_slices: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+
+    def named(self, names: Collection[str]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+        """Lay the metrics of slices that are asked for, as ``KEY=VALUE/METRIC``, beside those of the whole.
+
+        Returns:
+            metrics of the model, and of each baseline.
+        """
+
+        def with_slices(metrics: Mapping[str, float], slices: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+            flat = {f"{place}/{name}": value for place, values in slices.items() for name, value in values.items()}
+            return {**metrics, **{name: value for name, value in flat.items() if name in names}}
+
+        return with_slices(self.metrics, self.slices), {
+            name: with_slices(metrics, self.baseline_slices.get(name, {})) for name, metrics in self.baselines.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -85,7 +102,7 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
     task.check_scoring(prepared, settings, gates)
     configure_process("cpu", "float32")  # as the served model computes, and the same bytes on any number of cores
     scores: Scores = scoring.score(task, settings, prepared, model)
-    verdict = judge(scores.metrics, scores.baselines, scores.num_examples, gates)
+    verdict = judge(*scores.named(gates.named_metrics()), scores.num_examples, gates)
     with write_artifact(folder, "evaluation", {"prepared": prepared, "model": model}) as draft:
         (draft.path / "plots").mkdir()
         figures = scoring.figures(scores, prepared, model, draft.path / "plots")
@@ -94,6 +111,7 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
             "test": scores.metrics,
             "baselines": scores.baselines,
             "slices": scores.slices,
+            "baseline_slices": scores.baseline_slices,
             "details": scores.details,
             "intervals": scores.intervals,
             "num_examples": scores.num_examples,

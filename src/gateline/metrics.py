@@ -24,7 +24,13 @@ PINBALL = "pinball"
 PROBABILISTIC_METRIC = re.compile(r"pinball|(coverage|width)_\d+(\.\d+)?")
 """Metrics of models with quantiles or intervals, e.g. `coverage_80`."""
 
+STEP_METRIC = re.compile(r"(?P<metric>mae|rmse)_(?P<which>at|to)_(?P<step>[1-9]\d*)")
+"""Metrics of some steps ahead: `mae_at_7` of the seventh alone, `rmse_to_3` of the first three together."""
+
 UNITLESS_METRIC = re.compile(r"wape|m[as]e_scaled|coverage_.*|smape|mase|owa|newsvendor_cost|service_level|fill_rate")
+
+SCALE_FREE_METRIC = re.compile(r"m[as]e_scaled|coverage_.*")
+"""Metrics that can be told over series of different units."""
 
 
 def forecast_metrics(forecast: np.ndarray, target: np.ndarray, deviation: np.ndarray) -> dict[str, float]:
@@ -93,6 +99,26 @@ def interval_metrics(lower: np.ndarray, upper: np.ndarray, target: np.ndarray, c
         f"coverage_{name}": float(inside.mean()),
         f"width_{name}": float((upper[observed] - lower[observed]).mean()),
     }
+
+
+def step_metric(name: str, forecast: np.ndarray, target: np.ndarray) -> float:
+    """Measure some steps ahead, see `STEP_METRIC`; NaN if nothing was observed there.
+
+    Args:
+        name: e.g. ``mae_at_7`` or ``rmse_to_3``.
+        forecast: (W, U) in raw units.
+        target: (W, U) in raw units, NaN where not observed.
+    """
+    asked = STEP_METRIC.fullmatch(name)
+    if asked is None:
+        raise ValueError(f"{name} is no metric of steps ahead")
+    last = int(asked["step"])
+    steps = slice(last - 1 if asked["which"] == "at" else 0, last)
+    error = (forecast - target)[:, steps]
+    error = error[np.isfinite(target[:, steps])]
+    if len(error) == 0:
+        return float("nan")
+    return float(np.abs(error).mean() if asked["metric"] == "mae" else np.sqrt(np.square(error).mean()))
 
 
 def by_step(forecast: np.ndarray, target: np.ndarray) -> list[float]:

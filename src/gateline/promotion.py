@@ -95,7 +95,10 @@ def judge(
     _known("gates.metric", gates.metric, metrics, "metric")
     for name in gates.baselines:
         _known(f"gates.baselines.{name}", name, baselines, "baseline")
-        _known("gates.metric", gates.metric, baselines[name], f"metric of the baseline {name}")
+        for metric in (gates.metric, *gates.baselines[name].metrics):
+            where = "gates.metric" if metric == gates.metric else f"gates.baselines.{name}.metrics"
+            _known(where, metric, metrics, "metric")
+            _known(where, metric, baselines[name], f"metric of the baseline {name}")
     for name in gates.limits:
         _known(f"gates.limits.{name}", name, metrics, "metric")
     checks = [
@@ -114,10 +117,10 @@ def judge(
         if not _finite(value)
     ]
     if all(check.name != "finite" for check in checks):
-        mine = _number(metrics[gates.metric])
         checks += [
-            _against_baseline(gates.metric, mine, name, _number(baselines[name][gates.metric]), rule)
+            _against_baseline(metric, _number(metrics[metric]), name, _number(baselines[name][metric]), rule)
             for name, rule in gates.baselines.items()
+            for metric in (gates.metric, *rule.metrics)
         ]
         checks += [_within(name, _number(metrics[name]), limit) for name, limit in gates.limits.items()]
     return Verdict(tuple(checks))

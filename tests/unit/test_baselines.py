@@ -186,3 +186,57 @@ def test_gradient_boosting_learns(problem: Problem) -> None:
 
     assert mae["gradient_boosting"] < 0.8 * mae["seasonal_naive"] < mae["last_value"]
     assert mae["ridge"] < 0.8 * mae["seasonal_naive"]
+
+
+@pytest.mark.parametrize("frequency", ["1h", "1D"])
+def test_climatology_is_the_mean_of_the_same_hour_in_the_days_around(frequency: str, problem: Problem) -> None:
+    """Days of other years count as well, and the year has no end: the last days of December are near the first."""
+    hours = frequency == "1h"
+    times = pd.date_range("2021-01-01", periods=600 if hours else 1300, freq=frequency, tz="UTC")
+    random = np.random.default_rng(5)
+    values = random.normal(size=2 * len(times))
+    values[random.random(len(values)) < 0.1] = np.nan
+    schema = Schema.model_validate(
+        {
+            "time": {"column": "time", "frequency": frequency.lower()},
+            "keys": ["shop"],
+            "columns": {"shop": {"type": "text"}, "time": {"type": "time"}, "sales": {"type": "float"}},
+        }
+    )
+    table = pd.DataFrame({"shop": np.repeat(["a", "b"], len(times)), "time": [*times, *times], "sales": values})
+    begin = times[400 if hours else 1100]
+    train = (table["time"] < begin).to_numpy()
+    encoding = Encoding.fit(
+        regular_table(table, schema), train, schema=schema, target="sales", past=(), known=(),
+        calendar=Calendar(), transforms={},
+    )  # fmt: skip
+    store = encoding.encode(regular_table(table, schema))
+    rows = np.flatnonzero(train)
+    inside = rows[(rows % len(times) >= 3) & (rows % len(times) <= (400 if hours else 1100) - 2)]
+    asked = np.array([(420 if hours else 1150), len(times) + (450 if hours else 1290)])
+    asked_problem = Problem(store, encoding, {"train": inside, "test": asked}, 3, 2, 24, 24)
+
+    answer = BASELINES["climatology"](asked_problem, "test")
+
+    for window, origin in enumerate(asked):
+        for step in (0, 1):
+            wanted, shop = table["time"][origin + step], table["shop"][origin + step]
+            near = []
+            for time, same, value in zip(table["time"], table["shop"], values, strict=True):
+                apart = abs(time.day_of_year - wanted.day_of_year)
+                close = min(apart, 366 - apart) <= baselines.CLIMATOLOGY_DAYS
+                if close and time < begin and same == shop and time.hour == wanted.hour and np.isfinite(value):
+                    near.append(value)
+            assert near
+            assert answer[window, step] == pytest.approx(np.mean(near))
+
+
+def test_climatology_of_a_season_that_training_has_not_seen_is_the_mean_of_the_series(problem: Problem) -> None:
+    train = replace(problem, origins={**problem.origins, "train": problem.origins["train"][:1]})
+
+    answer = BASELINES["climatology"](train, "test")
+
+    first = int(problem.origins["train"][0])
+    seen = raw(problem)[first - LOOKBACK : first + HORIZON]
+    series = problem.series("test")
+    assert answer[series == problem.series("train")[0]][-1, -1] == pytest.approx(np.nanmean(seen))

@@ -1,6 +1,6 @@
 """Baselines of forecasting, on the same windows, the same inputs and the same split as the model.
 
-`last_value`, `seasonal_naive` and `seasonal_median` are fitted on nothing or on the training part; `ridge`, `nlinear` and
+`last_value`, `seasonal_naive`, `seasonal_median` and `climatology` are fitted on nothing or on the training part; `ridge`, `nlinear` and
 `gradient_boosting` are fitted on the training part, with their settings chosen on the validation part.
 """
 
@@ -28,6 +28,10 @@ NLINEAR_ALPHAS = (1.0, 10.0, 100.0, 1000.0, 3000.0, 10000.0, 30000.0, 100000.0)
 """The same for `nlinear`, whose inputs are differences in the scaled space, not standardised."""
 GRAM_ROWS = 8192
 """Windows at a time whose products are summed in float64."""
+
+CLIMATOLOGY_DAYS = 15
+"""Days before and after a day of the year whose mean is its `climatology`: a month, as normals are smoothed."""
+DAYS_OF_A_YEAR = 366
 
 BOOSTING_LEARNING_RATE = 0.1
 BOOSTING_LAGS = 24
@@ -139,10 +143,18 @@ class Problem:
 
     def position(self, period: int) -> np.ndarray:
         """Place of every row within a period, by the clock of `preprocess.calendar.timezone`: int64 (N,)."""
-        times = pd.to_datetime(pd.Series(self.store.arrays["time"]), unit="s", utc=True)
-        local = times.dt.tz_convert(self.encoding.calendar.timezone).dt.tz_localize(None)
         step: timedelta = self.encoding.schema.grid.frequency
-        return (local.dt.as_unit("s").astype("int64").to_numpy() // int(step.total_seconds())) % period
+        return (self.local_times().dt.as_unit("s").astype("int64").to_numpy() // int(step.total_seconds())) % period
+
+    def local_times(self) -> pd.Series:
+        """Time of every row by the clock of `preprocess.calendar.timezone`, without its zone: (N,)."""
+        times = pd.to_datetime(pd.Series(self.store.arrays["time"]), unit="s", utc=True)
+        return times.dt.tz_convert(self.encoding.calendar.timezone).dt.tz_localize(None)
+
+    @property
+    def steps_of_a_day(self) -> int:
+        """Steps that begin within a day; 1 for steps of a day or more."""
+        return max(1, int(86_400 // self.encoding.schema.grid.frequency.total_seconds()))
 
 
 def last_value(problem: Problem, part: str) -> np.ndarray:
@@ -176,6 +188,35 @@ def seasonal_median(problem: Problem, part: str) -> np.ndarray:
     median = by_position.reindex(pd.MultiIndex.from_frame(asked[["series", "position"]])).to_numpy()
     fallback = by_series.reindex(asked["series"]).to_numpy()
     return np.where(np.isfinite(median), median, fallback).reshape(-1, problem.horizon)
+
+
+def climatology(problem: Problem, part: str) -> np.ndarray:
+    """The mean of the training part at the same time of the day, at most CLIMATOLOGY_DAYS from the same day of the year.
+
+    Per series, by the clock of `preprocess.calendar.timezone`; the mean of the series where the training part has no such day, and that of all
+    where it has no window of the series.
+    """
+    local = problem.local_times()
+    slot = problem.position(problem.steps_of_a_day)
+    day = local.dt.day_of_year.to_numpy() - 1
+    series, value = problem.series_of_rows(), np.asarray(problem.store.arrays["raw_target"])
+    shape = (problem.store.num_series, DAYS_OF_A_YEAR, problem.steps_of_a_day)
+    usable = problem.training_rows() & np.isfinite(value)
+    place = np.ravel_multi_index((series, day, slot), shape)
+    total, count = (
+        np.bincount(place[usable], weights=weights, minlength=int(np.prod(shape))).reshape(shape)
+        for weights in (value[usable], np.ones(int(usable.sum())))
+    )
+    near_total, near_count = (
+        sum(np.roll(sums, shift, axis=1) for shift in range(-CLIMATOLOGY_DAYS, CLIMATOLOGY_DAYS + 1))
+        for sums in (total, count)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        normal = (near_total / near_count).ravel()
+        of_series = total.sum(axis=(1, 2)) / count.sum(axis=(1, 2))
+        of_series = np.where(np.isfinite(of_series), of_series, total.sum() / count.sum())
+    asked = problem.steps(part)
+    return np.where(np.isfinite(normal[place[asked]]), normal[place[asked]], of_series[series[asked]])
 
 
 def ridge(problem: Problem, part: str) -> np.ndarray:
@@ -259,6 +300,7 @@ BASELINES: Mapping[str, Callable[[Problem, str], np.ndarray]] = {
     "last_value": last_value,
     "seasonal_naive": seasonal_naive,
     "seasonal_median": seasonal_median,
+    "climatology": climatology,
     "ridge": ridge,
     "nlinear": nlinear,
     "gradient_boosting": gradient_boosting,

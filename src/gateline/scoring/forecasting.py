@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import calendar as months
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,16 @@ from gateline.data.series_encoding import Encoding
 from gateline.data.splits import PARTS
 from gateline.evaluation import Figure, Scores
 from gateline.manifest import Artifact
-from gateline.metrics import UNITLESS_METRIC, by_step, forecast_metrics, interval_metrics, percent, pinball
+from gateline.metrics import (
+    SCALE_FREE_METRIC,
+    UNITLESS_METRIC,
+    by_step,
+    forecast_metrics,
+    interval_metrics,
+    percent,
+    pinball,
+    step_metric,
+)
 from gateline.models.forecaster.settings import MEDIAN
 from gateline.predictors.forecasting import Forecaster, WindowForecasts
 from gateline.scoring import INK, MODEL, SOFT
@@ -39,6 +48,7 @@ from gateline.scoring.competition import (
     seasonal_scale,
 )
 from gateline.scoring.inventory import Policy, compare_policies, draw_stock, policy_of
+from gateline.scoring.series_maps import FEW, MANY, draw_error_map, draw_field
 from gateline.table import TABLE, read_table
 from gateline.tasks.forecasting import TASK as FORECASTING
 from gateline.tasks.forecasting import Forecasting, ForecastingEvaluation
@@ -80,21 +90,25 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
             name: QUANTILE_BASELINES[name](problem, "test") for name in settings.baselines if name in QUANTILE_BASELINES
         }
         medians = {name: guess[:, :, forecaster.levels.index(MEDIAN)] for name, guess in in_quantiles.items()}
-        point = BASELINES | VOLATILITY_BASELINES
+        point = {**BASELINES, **VOLATILITY_BASELINES}
         baselines = {n: medians[n] if n in medians else point[n](problem, "test") for n in settings.baselines}
     names = np.array(encoding.series, dtype=object)[problem.series("test")]
     deviation = np.array(encoding.target_deviation)[problem.series("test")]
     key_values = _keys_of(names, encoding)
-    policy = policy_of(forecaster, settings.inventory)
-    measured = partial(_measure, forecasts, target, deviation, policy)
-    of_baselines = {name: forecast_metrics(guess, target, deviation) for name, guess in baselines.items()}
+    policy, units = policy_of(forecaster, settings.inventory), Units.of(encoding)
+    measured = partial(_measure, forecasts, target, deviation, settings.step_metrics, policy)
+    measured_baselines = {
+        name: partial(_measure, _points(guess), target, deviation, settings.step_metrics, None)
+        for name, guess in baselines.items()
+    }
+    of_baselines = {name: measure() for name, measure in measured_baselines.items()}
     if forecasts.quantiles:  # who says one number says that all quantiles are there
         spread = {
             n: in_quantiles.get(n, np.repeat(g[:, :, None], len(problem.levels), 2)) for n, g in baselines.items()
         }
         for name, guess in spread.items():
             of_baselines[name]["pinball"] = pinball(guess, target, problem.levels)
-    metrics, unit = measured(), encoding.schema.columns[encoding.target].unit
+    metrics, unit = measured(), units.shared
     if settings.metrics:
         scale = seasonal_scale(problem, "test")
         add_competition_metrics(
@@ -111,29 +125,46 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
         by_name = {"model": forecasts.quantiles}
         by_name |= {n: dict(zip(problem.levels, np.moveaxis(g, 2, 0), strict=True)) for n, g in in_quantiles.items()}
         calibration = {"share_below": {name: share_below(levels, target) for name, levels in by_name.items()}}
-    curves = {"model": by_step(forecasts.point, target)} | {n: by_step(g, target) for n, g in baselines.items()}
+    slices = {
+        f"{key}={value}": (key, key_values[key] == value)
+        for key in settings.slices
+        for value in sorted(set(key_values[key].tolist()))
+    }
+
+    def by_slice(measure: Callable[[np.ndarray], dict[str, float]]) -> dict[str, dict[str, float]]:
+        return {name: units.comparable(measure(rows), key) for name, (key, rows) in slices.items()}
+
+    metrics = units.comparable(metrics)
     return Scores(
         metrics=metrics,
-        baselines=of_baselines,
-        slices={
-            f"{key}={value}": measured(key_values[key] == value)
-            for key in settings.slices
-            for value in sorted(set(key_values[key].tolist()))
-        },
+        baselines={name: units.comparable(each) for name, each in of_baselines.items()},
+        slices=by_slice(measured),
         details={
-            "unit": unit,
+            "unit": units.shared,
             "target": encoding.target,
-            "mae_by_step": curves,
+            "mae_by_step": _curves(forecasts, baselines, target / deviation[:, None], deviation)
+            if units.key
+            else _curves(forecasts, baselines, target),
+            "mae_by_step_of": {
+                value: {
+                    "unit": unit,
+                    "curves": _curves(forecasts, baselines, target, rows=key_values[units.key] == value),
+                }
+                for value, unit in units.by_value.items()
+            },
+            "mae_by_series": _by_series(forecasts.point, target, names),
+            "deviations": dict(zip(encoding.series, encoding.target_deviation, strict=True)),
             "coverage_by_step": {
                 percent(coverage): _coverage_by_step(ends, target) for coverage, ends in forecasts.intervals.items()
             },
-            "validation": {"mae": _validation_mae(problem, forecaster)},
+            "validation": _validation_metrics(problem, forecaster, units),
             **stock,
             **calibration,
         },
         num_examples=len(target),
         predictions=_as_table(problem, key_values, target, forecasts, baselines),
-        units={name: unit for name in metrics if unit and not UNITLESS_METRIC.fullmatch(name)},
+        units={name: units.shared for name in metrics if units.shared and not UNITLESS_METRIC.fullmatch(name)},
+        baseline_slices={name: by_slice(measure) for name, measure in measured_baselines.items()},
     )
 
 
@@ -185,6 +216,7 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
         draw["quantile_calibration"] = (drawing, "Quantiles")
     if scores.details["coverage_by_step"]:
         draw["coverage_by_step"] = (partial(_draw_coverage, scores=scores), "How often the intervals held")
+    draw |= _maps(scores, encoding)
     drawn = []
     for name, (function, title) in draw.items():
         figure, caption = function(plt)
@@ -194,15 +226,90 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
     return drawn
 
 
+def _maps(scores: Scores, encoding: Encoding) -> dict[str, tuple[Any, str]]:
+    """Pictures of all series at once, where there are enough of them."""
+    table, units = scores.predictions, Units.of(encoding)
+    table = table.assign(series=_series_column(table, encoding))
+    if table["series"].nunique() <= FEW or one_window_each(table, encoding):
+        return {}
+    timezone, daily = encoding.calendar.timezone, encoding.schema.grid.frequency >= pd.Timedelta(days=1)
+    divisor = table["series"].map(scores.details["deviations"]) if units.key else 1.0
+    unit = "deviations of each series" if units.key else units.shared or "-"
+    maps = {
+        "error_map": (
+            partial(draw_error_map, table=table, unit=unit, divisor=divisor, timezone=timezone, daily=daily),
+            f"Error by series and {'month' if daily else 'hour'}",
+        )
+    }
+    if table["series"].nunique() >= MANY and not daily:
+        field = partial(draw_field, table=table, name=encoding.target, unit=units.shared, timezone=timezone)
+        maps["field"] = (field, "All series over a day")
+    return maps
+
+
+@dataclass(frozen=True)
+class Units:
+    """Unit of the target, which may depend on a key of the series.
+
+    Args:
+        shared: unit of all series; empty where they differ, or have none.
+        key: the key that it depends on; empty where all series share it.
+        by_value: unit by value of that key.
+    """
+
+    shared: str
+    key: str
+    by_value: Mapping[str, str]
+
+    @classmethod
+    def of(cls, encoding: Encoding) -> Units:
+        """Read them from the schema."""
+        column = encoding.schema.columns[encoding.target]
+        key, by_value = next(iter(column.units.items()), ("", {}))
+        return cls(column.unit, key, by_value)
+
+    def comparable(self, measured: dict[str, float], key: str = "") -> dict[str, float]:
+        """Leave out what would add up different units: all in raw units, but for slices by the key that says the unit."""
+        if not self.key or key == self.key:
+            return measured
+        return {name: value for name, value in measured.items() if SCALE_FREE_METRIC.fullmatch(name)}
+
+    def of_series(self, name: str, keys: Sequence[str]) -> str:
+        """Unit of a series, named by all keys with / between."""
+        if not self.key:
+            return self.shared
+        return self.by_value.get(name.split("/", len(keys) - 1)[list(keys).index(self.key)], "")
+
+
+def _points(forecast: np.ndarray) -> WindowForecasts:
+    """Point forecasts without quantiles and intervals, as those of baselines are."""
+    return WindowForecasts(forecast, {}, {})
+
+
+def _curves(
+    forecasts: WindowForecasts,
+    baselines: Mapping[str, np.ndarray],
+    target: np.ndarray,
+    deviation: np.ndarray | None = None,
+    rows: np.ndarray | slice = slice(None),
+) -> dict[str, list[float]]:
+    """Mean absolute error by step ahead of the model and of each baseline; with the deviation (W,), in units of it."""
+    unit = 1.0 if deviation is None else deviation[:, None]
+    each = {"model": forecasts.point, **baselines}
+    return {name: by_step((forecast / unit)[rows], target[rows]) for name, forecast in each.items()}
+
+
 def _measure(
     forecasts: WindowForecasts,
     target: np.ndarray,
     deviation: np.ndarray,
-    policy: Policy | None,
+    step_metrics: Sequence[str] = (),
+    policy: Policy | None = None,
     rows: np.ndarray | slice = slice(None),
 ) -> dict[str, float]:
     """All metrics of some windows: of the point forecast, of quantiles and of intervals where there are some."""
     measured = forecast_metrics(forecasts.point[rows], target[rows], deviation[rows])
+    measured |= {name: step_metric(name, forecasts.point[rows], target[rows]) for name in step_metrics}
     if forecasts.quantiles:
         quantiles = np.stack([values[rows] for values in forecasts.quantiles.values()], axis=2)
         measured["pinball"] = pinball(quantiles, target[rows], list(forecasts.quantiles))
@@ -213,6 +320,13 @@ def _measure(
     return measured
 
 
+def _by_series(forecast: np.ndarray, target: np.ndarray, names: np.ndarray) -> dict[str, float]:
+    """Mean absolute error of each series, in its own unit; NaN where nothing was observed."""
+    error = pd.DataFrame(np.abs(forecast - target)).groupby(names.astype(str))
+    total, count = error.sum().sum(axis=1), error.count().sum(axis=1)
+    return {str(name): float(total[name] / count[name]) if count[name] else float("nan") for name in total.index}
+
+
 def _coverage_by_step(ends: tuple[np.ndarray, np.ndarray], target: np.ndarray) -> list[float]:
     lower, upper = ends
     inside = (lower <= target) & (target <= upper)
@@ -220,11 +334,13 @@ def _coverage_by_step(ends: tuple[np.ndarray, np.ndarray], target: np.ndarray) -
     return [float(share) for share in inside.sum(axis=0) / np.maximum(counts, 1)]
 
 
-def _validation_mae(problem: Problem, forecaster: Forecaster) -> float:
+def _validation_metrics(problem: Problem, forecaster: Forecaster, units: Units) -> dict[str, float]:
+    """What settings are chosen by: `mae`, and what does not depend on the unit."""
     target = np.asarray(problem.store.arrays["raw_target"])[problem.steps("validation")]
     forecast = forecaster.forecast(problem.store, problem.origins["validation"])
     deviation = np.array(problem.encoding.target_deviation)[problem.series("validation")]
-    return forecast_metrics(forecast, target, deviation)["mae"]
+    measured = units.comparable(forecast_metrics(forecast, target, deviation))
+    return {name: measured[name] for name in ("mae", "rmse", "mae_scaled") if name in measured}
 
 
 def _keys_of(names: np.ndarray, encoding: Encoding) -> Mapping[str, np.ndarray]:
@@ -279,7 +395,7 @@ def _draw_forecasts(plt: Any, scores: Scores, encoding: Encoding) -> tuple[Any, 
     table = table[table["step"] == ahead]
     series = _series_column(table, encoding)
     table = table.assign(series=series, local=table["time"].dt.tz_convert(encoding.calendar.timezone))
-    shown = list(dict.fromkeys(sorted(series)))[:SHOWN_SERIES]
+    shown, units = list(dict.fromkeys(sorted(series)))[:SHOWN_SERIES], Units.of(encoding)
     day = table["local"].dt.tz_localize(None).dt.floor("D")
     spread = table["target"].groupby(day).std().fillna(0).rolling(SHOWN_DAYS, min_periods=1).mean()
     last_day = spread.index[int(np.argmax(spread.to_numpy()))]
@@ -296,7 +412,7 @@ def _draw_forecasts(plt: Any, scores: Scores, encoding: Encoding) -> tuple[Any, 
             )
         axis.plot(moments, rows["target"], color=INK, linewidth=1.1, label="observed")
         axis.plot(moments, rows["forecast"], color=MODEL, linewidth=1.6, label=f"forecast {ahead} steps before")
-        axis.set_ylabel(f"{encoding.target} [{scores.details['unit'] or '-'}]")
+        axis.set_ylabel(f"{encoding.target} [{units.of_series(name, encoding.schema.keys) or '-'}]")
         axis.set_title(name)
     axes[0, 0].legend(loc="upper right", ncols=4)
     axes[-1, 0].xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%d %b"))
@@ -308,17 +424,23 @@ def _draw_forecasts(plt: Any, scores: Scores, encoding: Encoding) -> tuple[Any, 
 
 
 def _draw_error_by_step(plt: Any, scores: Scores) -> tuple[Any, str]:
-    figure, axis = plt.subplots(figsize=(8, 4))
-    curves = scores.details["mae_by_step"]
-    for name, curve in curves.items():
-        style = (
-            {"color": MODEL, "linewidth": 2.6, "zorder": 3} if name == "model" else {"linewidth": 1.2, "alpha": 0.85}
-        )
-        axis.plot(range(1, len(curve) + 1), curve, label=name.replace("_", " "), **style)
-    axis.set_xlabel("steps ahead")
-    axis.set_ylabel(f"mean absolute error [{scores.details['unit'] or '-'}]")
-    axis.set_ylim(bottom=0)
-    axis.legend(loc="lower right", ncols=2)
+    several = scores.details["mae_by_step_of"]
+    shared = {"": {"unit": scores.details["unit"], "curves": scores.details["mae_by_step"]}}
+    panels = several or shared
+    figure, axes = plt.subplots(len(panels), 1, figsize=(8, 0.6 + 3.4 * len(panels)), sharex=True, squeeze=False)
+    for axis, (title, panel) in zip(axes[:, 0], panels.items(), strict=True):
+        for name, curve in panel["curves"].items():
+            style = (
+                {"color": MODEL, "linewidth": 2.6, "zorder": 3}
+                if name == "model"
+                else {"linewidth": 1.2, "alpha": 0.85}
+            )
+            axis.plot(range(1, len(curve) + 1), curve, label=name.replace("_", " "), **style)
+        axis.set_title(title)
+        axis.set_ylabel(f"mean absolute error [{panel['unit'] or '-'}]")
+        axis.set_ylim(bottom=0)
+    axes[-1, 0].set_xlabel("steps ahead")
+    axes[0, 0].legend(loc="lower right", ncols=2)
     return figure, "Mean absolute error on the test part for each step ahead; lower is better."
 
 
@@ -341,11 +463,13 @@ def _draw_error_by_position(plt: Any, scores: Scores, encoding: Encoding) -> tup
     local = table["time"].dt.tz_convert(encoding.calendar.timezone).dt
     within_days = encoding.schema.grid.frequency.total_seconds() < 86_400
     position = local.hour if within_days else local.day_of_week
-    error = (table["forecast"] - table["target"]).abs().groupby(position).mean()
+    unit = _series_column(table, encoding).map(scores.details["deviations"]) if Units.of(encoding).key else 1.0
+    error = ((table["forecast"] - table["target"]).abs() / unit).groupby(position).mean()
     count = table["target"].notna().groupby(position).mean()
     figure, axis = plt.subplots(figsize=(8, 3.4))
     axis.bar(error.index, error.where(count > 0), color=MODEL, width=0.75)
-    axis.set_ylabel(f"mean absolute error [{scores.details['unit'] or '-'}]")
+    mixed = "deviations of each series" if Units.of(encoding).key else "-"
+    axis.set_ylabel(f"mean absolute error [{scores.details['unit'] or mixed}]")
     axis.set_xlabel(f"hour of the day ({encoding.calendar.timezone})" if within_days else "day of the week")
     if within_days:
         axis.set_xticks(range(0, 24, 3))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from torch import nn
 
 from gateline.batch import SCORING_BATCH, ForecastBatch
@@ -35,6 +35,8 @@ from gateline.metrics import (
     INVENTORY_METRICS,
     PINBALL,
     PROBABILISTIC_METRIC,
+    SCALE_FREE_METRIC,
+    STEP_METRIC,
     WINDOW_METRICS,
 )
 from gateline.models.forecaster import ForecasterNetwork, ForecasterSettings, Shapes, build_forecaster
@@ -42,13 +44,13 @@ from gateline.predictors.forecasting import Forecaster
 from gateline.table import TABLE, write_table
 from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
-from gateline.workload.schema import Instant, Schema
+from gateline.workload.schema import Column, Instant, Schema
 from gateline.workload.section import Section, Span, format_span
 
 if TYPE_CHECKING:
     from gateline.workload.training import Training
 
-BASELINES = ("last_value", "seasonal_naive", "seasonal_median", "ridge", "nlinear", "gradient_boosting")
+BASELINES = ("last_value", "seasonal_naive", "seasonal_median", "climatology", "ridge", "nlinear", "gradient_boosting")
 """Baselines of every forecast."""
 OF_VOLATILITY = ("ewma", "har", "ewma_quantiles")
 """Baselines that read the columns of `evaluation.volatility`."""
@@ -145,6 +147,12 @@ class Inventory(Section):
         return (self.lead_time or horizon - self.review_period) + self.review_period
 
 
+def _step_metric(name: str) -> str:
+    if STEP_METRIC.fullmatch(name) is None:
+        raise ValueError(f"mae or rmse, then _at_ or _to_ and a step, e.g. mae_at_7 or rmse_to_3; got {name!r}")
+    return name
+
+
 class ForecastingEvaluation(Section):
     """Section `evaluation` of a forecasting workload."""
 
@@ -160,6 +168,9 @@ class ForecastingEvaluation(Section):
     inventory: Inventory = Inventory()
     slices: tuple[str, ...] = ()
     """Key columns whose values get metrics of their own."""
+    step_metrics: tuple[Annotated[str, AfterValidator(_step_metric)], ...] = ()
+    """Metrics of some steps ahead, measured beside those of all: `mae_at_7` of the seventh alone, `rmse_to_3` of the first
+    three together."""
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> ForecastingEvaluation:
@@ -237,6 +248,15 @@ class Forecasting:
             _check_evaluation(preprocess, evaluation)
         if evaluation is not None and gates is not None:
             _check_gates(schema, evaluation, gates)
+            _check_comparable(schema.columns[preprocess.target], gates)
+        for name in () if evaluation is None else evaluation.step_metrics:
+            if int(name.rsplit("_", 1)[1]) > preprocess.windows.horizon:
+                raise WorkloadError(
+                    "evaluation.step_metrics",
+                    expected=f"steps up to preprocess.windows.horizon, {preprocess.windows.horizon}",
+                    found=name,
+                    do="Name a step that is forecast",
+                )
 
     def check_training(self, model: ForecasterSettings, training: Training) -> None:
         """Refuse a loss that does not train what the network forecasts.
@@ -529,12 +549,29 @@ def _check_gates(schema: Schema, evaluation: ForecastingEvaluation, gates: Gates
         _known_name("evaluation.slices", name, schema.keys)
     for name in gates.baselines:
         _known_name("gates.baselines", name, evaluation.baselines)
-    for name in gates.limits:
+    asked = [("gates.limits", name) for name in gates.limits]
+    asked += [
+        (f"gates.baselines.{name}.metrics", each) for name, rule in gates.baselines.items() for each in rule.metrics
+    ]
+    for where, name in asked:
+        place, _, metric = name.rpartition("/")
+        if place:
+            _known_name(where, place.partition("=")[0], evaluation.slices)
         # Evaluate says whether the model has these quantiles and intervals.
-        if not PROBABILISTIC_METRIC.fullmatch(name) and name not in INVENTORY_METRICS:
-            _known_name("gates.limits", name, (*FORECAST_METRICS, *evaluation.metrics))
+        if not PROBABILISTIC_METRIC.fullmatch(metric) and metric not in INVENTORY_METRICS:
+            _known_name(where, metric, (*FORECAST_METRICS, *evaluation.metrics, *evaluation.step_metrics))
     # The champion is compared by resampling windows, which needs a mean over windows.
     _known_name("gates.metric", gates.metric, TASK.gate_metrics)
+
+
+def _check_comparable(target: Column, gates: Gates) -> None:
+    if target.units and not SCALE_FREE_METRIC.fullmatch(gates.metric):
+        raise WorkloadError(
+            "gates.metric",
+            expected="mae_scaled or mse_scaled, as the target has several units",
+            found=gates.metric,
+            do="Compare by one of them, and put limits in raw units on slices",
+        )
 
 
 def _columns_in_words(names: Sequence[str], what: str) -> str:

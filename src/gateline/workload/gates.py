@@ -19,6 +19,9 @@ class Baseline(Section):
     without an interval: chance is judged where models compete, against the champion."""
     margin: Share = 0.0
     """Relative to the baseline's metric, e.g. 0.02 is 2 %."""
+    metrics: tuple[str, ...] = ()
+    """Compared as well, all of which must hold by the same rule and margin; lower is better. One of a slice is written
+    ``KEY=VALUE/METRIC``, e.g. ``city=BASEL/mae_at_7``."""
 
 
 class Limit(Section):
@@ -57,3 +60,7 @@ class Gates(Section):
     slice_margin: Share = 0.10
     """How much worse, relative to the champion, the metric of any slice of `evaluation.slices` may get."""
     champion: Champion = Champion()
+
+    def named_metrics(self) -> set[str]:
+        """Name every metric that something is asked of beside `metric`."""
+        return {*self.limits, *(name for rule in self.baselines.values() for name in rule.metrics)}

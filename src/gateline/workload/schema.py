@@ -40,6 +40,9 @@ class Column(Section):
     type: ColumnType
     description: str = ""
     unit: str = ""
+    units: dict[str, dict[str, str]] = {}
+    """The unit where it depends on which series a row is from: for one of `keys`, the unit of each of its values, e.g.
+    ``{variable: {temperature: °F, pressure: hPa}}``. Metrics in raw units are then told per value and not over all."""
     min: float | None = None
     """Smallest value that can be true, in `unit`."""
     max: float | None = None
@@ -154,6 +157,16 @@ class Schema(Section):
         if self.time is not None and self.columns[self.time.column].type != "time":
             found = self.columns[self.time.column].type
             raise ValueError(f"type `time` for the time column {self.time.column!r}, got `{found}`")
+        return self
+
+    @model_validator(mode="after")
+    def _units_by_one_key(self) -> Schema:
+        for name, column in self.columns.items():
+            if column.units and (column.unit or len(column.units) > 1 or not set(column.units) <= set(self.keys)):
+                raise ValueError(
+                    f"`units` by one of the keys ({', '.join(self.keys) or 'there are none'}) and no `unit` beside it, "
+                    f"got `unit: {column.unit}` and units by {', '.join(column.units)} for {name!r}"
+                )
         return self
 
     @model_validator(mode="after")
