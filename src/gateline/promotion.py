@@ -15,12 +15,11 @@ import numpy as np
 
 from gateline.comparison import ExampleErrors
 from gateline.errors import WorkloadError, did_you_mean
+from gateline.intervals import block_length, resampled_sums
 from gateline.workload.gates import Baseline, Gates, Limit
 
 MIN_BLOCKS = 8
 """Blocks of test time below which a bootstrap interval would be far too narrow, so nothing is decided by it."""
-
-RESAMPLES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -193,7 +192,7 @@ def _check_difference(
 ) -> tuple[Check, float | None]:
     rule, metric = gates.champion, challenger.metric
     positions = np.unique(challenger.position)
-    block = max(2 * dependence, math.ceil(len(positions) ** (1 / 3)))
+    block = block_length(len(positions), dependence)
     if len(positions) < MIN_BLOCKS * block:
         reason = (
             f"{len(positions)} points of time in the test part, {MIN_BLOCKS * block} are needed to tell the challenger from "
@@ -222,19 +221,9 @@ def bootstrap_differences(
     Returns:
         float64 (resamples,).
     """
-    _, index = np.unique(challenger.position, return_inverse=True)
-    columns = np.stack([challenger.total, champion.total, challenger.count])  # (3, W)
-    by_time = np.stack([np.bincount(index, weights=column) for column in columns])  # (3, N)
-    ends = np.concatenate([np.zeros((3, 1)), np.cumsum(by_time, axis=1)], axis=1)
-    sums = ends[:, block:] - ends[:, :-block]  # (3, N - block + 1): the sum over the block that begins there
-    num_blocks = math.ceil(by_time.shape[1] / block)
-    differences = np.empty(resamples)
-    for first in range(0, resamples, RESAMPLES_AT_ONCE):
-        size = min(RESAMPLES_AT_ONCE, resamples - first)
-        starts = generator.integers(0, sums.shape[1], size=(size, num_blocks))
-        mine, theirs, count = sums[:, starts].sum(axis=2)  # each (size,)
-        differences[first : first + size] = challenger.ratio(mine, count) - challenger.ratio(theirs, count)
-    return differences
+    columns = np.stack([challenger.total, champion.total, challenger.count])  # (3, E)
+    mine, theirs, count = resampled_sums(columns, challenger.position, block, resamples, generator)  # each (resamples,)
+    return np.asarray(challenger.ratio(mine, count) - challenger.ratio(theirs, count))
 
 
 def _check_slices(challenger: ExampleErrors, champion: ExampleErrors, gates: Gates) -> list[Check]:
