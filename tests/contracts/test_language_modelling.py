@@ -116,7 +116,7 @@ def test_a_character_of_another_part_is_unknown(tmp_path: Path) -> None:
     assert "§" not in prepared.read_json("state.json")["tokenizer"]["tokens"]
     assert (open_stream(prepared, "test") == UNKNOWN).sum() == 1
     assert (open_stream(prepared, "train") == UNKNOWN).sum() == 0
-    assert prepared.facts["vocabulary"]["parts"]["test"]["unknown"] == 1  # type: ignore[index,call-overload]
+    assert prepared.facts["vocabulary"]["parts"]["test"]["unknown"] == 1
 
 
 def test_what_is_trained_on_does_not_depend_on_the_other_parts(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_the_monitored_loss_is_the_mean_over_every_token(
             total, count = total + float(scores["loss"][0]), count + int(scores["loss"][1])
 
     assert count == len(open_stream(prepared, "validation")) - 1
-    best = model.read_json("history.json")[model.facts["best_epoch"] - 1]  # type: ignore[operator,call-overload]
+    best = model.read_json("history.json")[model.facts["best_epoch"] - 1]
     assert total / count == pytest.approx(best["validation_loss"], rel=1e-4)
 
 
@@ -313,7 +313,12 @@ def test_sections_that_do_not_fit_are_refused(preprocess: dict[str, Any], words:
 
 def test_a_gate_on_what_is_not_computed_is_refused() -> None:
     evaluation = TASK.Evaluation.model_validate(TINY["evaluation"])
-    for gates in ({"metric": "perplexity"}, {"baselines": {"trigram": {}}}, {"limits": {"bleu": {"min": 1}}}):
+    wrong: list[dict[str, Any]] = [
+        {"metric": "perplexity"},
+        {"baselines": {"trigram": {}}},
+        {"limits": {"bleu": {"min": 1}}},
+    ]
+    for gates in wrong:
         with pytest.raises(WorkloadError, match="a name that is there"):
             TASK.check(
                 Schema.model_validate(TINY["schema"]),

@@ -12,10 +12,10 @@ as inputs in training, Bengio, Vinyals, Jaitly and Shazeer (2015), arXiv 1506.03
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, cast
+from typing import Annotated, Literal, NamedTuple, cast
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import nn
 
 from gateline.models.attention import AdditiveAttention, ScaledDotAttention
@@ -23,6 +23,8 @@ from gateline.models.sequence_input import InputSettings, SequenceDropout, Seque
 from gateline.models.stack import (
     ONE_STEP_AT_A_TIME,
     Bridge,
+    Probability,
+    Size,
     Stack,
     StackSettings,
     StackState,
@@ -44,11 +46,21 @@ class TranslatorSettings(InputSettings):
     for each step. Not with `weight_drop`."""
     tie_weights: bool = True
     """Write target tokens with the numbers that they are read with."""
+    teacher_forcing: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Probability with which a step of training reads the true token before it; else it reads what it wrote itself."""
+    label_smoothing: Probability = 0.0
+    """Share of each target that training spreads evenly over all tokens."""
+    beam_width: Size = 5
+    """Hypotheses followed at once where a request does not say; 1: the best token only."""
+    length_penalty: Annotated[float, Field(ge=0)] = 1.0
+    """Where a request does not say: 0 prefers short translations, more prefers longer ones."""
 
     @model_validator(mode="after")
     def _weights_dropped_once(self) -> TranslatorSettings:
-        if self.input_feeding and self.weight_drop:
-            raise ValueError(f"no `weight_drop` with `input_feeding`: {ONE_STEP_AT_A_TIME}")
+        if self.weight_drop and (self.input_feeding or self.teacher_forcing < 1):
+            raise ValueError(
+                f"no `weight_drop` with `input_feeding` or `teacher_forcing` below 1: {ONE_STEP_AT_A_TIME}"
+            )
         return self
 
 
@@ -89,6 +101,7 @@ class Translator(nn.Module):
 
     def __init__(self, *, num_source_tokens: int, num_target_tokens: int, settings: TranslatorSettings) -> None:
         super().__init__()
+        self.settings = settings
         hidden, size = settings.hidden_size, settings.embedding_size or settings.hidden_size
         self.encoder = SequenceInput(num_tokens=num_source_tokens, num_features=None, settings=settings)
         self.bridge = Bridge(settings) if settings.bidirectional else None

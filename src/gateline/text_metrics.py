@@ -1,0 +1,69 @@
+"""How far translations are from references, on texts as people read them, by sacrebleu. E sentences.
+
+Source: translation edit rate, Snover et al. (2006); BLEU, Papineni et al. (2002), as Post (2018) made it comparable, arXiv
+1804.08771; chrF, Popović (2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+RESAMPLES = 300
+"""Of the bootstrap that intervals are made with."""
+GATE_METRIC = "translation_edit_rate"
+METRICS = (GATE_METRIC, "bleu", "chrf", "length_ratio")
+"""translation_edit_rate: edits (words put in, left out, exchanged; stretches moved) over words of the references, lower is better;
+bleu and chrf from 0 to 100, higher is better; length_ratio: words written over words of the references."""
+
+
+def edits_and_words(translations: Sequence[str], references: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Count the edits that turn each translation into its reference, and the reference's words: float64 (E,) each.
+
+    As tercom does by default: words as spaces part them, in lower case.
+    """
+    from sacrebleu.metrics.ter import TER
+
+    scores = [
+        TER().sentence_score(translation, [reference])
+        for translation, reference in zip(translations, references, strict=True)
+    ]
+    return np.array([float(s.num_edits) for s in scores]), np.array([float(s.ref_length) for s in scores])
+
+
+def translation_metrics(
+    translations: Sequence[str], references: Sequence[str], counted: tuple[np.ndarray, np.ndarray] | None = None
+) -> dict[str, float]:
+    """Compute METRICS of some sentences.
+
+    Args:
+        translations: E texts.
+        references: E texts.
+        counted: what `edits_and_words` says of them, if it is known.
+    """
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    edits, words = edits_and_words(translations, references) if counted is None else counted
+    bleu = BLEU().corpus_score(translations, [references])
+    return {
+        GATE_METRIC: float(edits.sum() / words.sum()),
+        "bleu": float(bleu.score),
+        "chrf": float(CHRF().corpus_score(translations, [references]).score),
+        "length_ratio": float(bleu.sys_len / bleu.ref_len),
+    }
+
+
+def translation_intervals(translations: Sequence[str], references: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Put 95 % bootstrap intervals around bleu, chrf and the edit rate, resampling sentences; the same every time."""
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+    from sacrebleu.metrics.ter import TER
+
+    intervals = {}
+    for name, metric, scale in (("bleu", BLEU(), 1.0), ("chrf", CHRF(), 1.0), (GATE_METRIC, TER(), 0.01)):
+        score = metric.corpus_score(translations, [references], n_bootstrap=RESAMPLES)
+        middle, half = float(score._mean) * scale, float(score._ci) * scale
+        intervals[name] = (middle - half, middle + half)
+    return intervals
