@@ -92,7 +92,8 @@ def violations(values: np.ndarray, column: Column) -> np.ndarray:
         lengths = pd.Series(values, dtype=TEXT).str.len().to_numpy(dtype=np.float64)  # NaN where missing
         wrong |= (lengths < (column.min_length or 0)) | (lengths > (column.max_length or np.inf))
     if column.pattern is not None:
-        wrong |= (pd.Series(values, dtype=TEXT).str.fullmatch(column.pattern) == False).to_numpy(dtype=bool)  # noqa: E712  missing is neither
+        matches = pd.Series(values, dtype=TEXT).str.fullmatch(column.pattern).to_numpy(dtype=bool)
+        wrong |= ~matches & ~pd.isna(values)  # of a missing text, pandas says that it does not match
     return wrong
 
 
