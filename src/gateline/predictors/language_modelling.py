@@ -18,7 +18,8 @@ from gateline.errors import DataError, WorkloadError, did_you_mean
 from gateline.manifest import Artifact
 from gateline.models.decoding import Nested, SamplingSettings, sample
 from gateline.models.language_model import LanguageModel
-from gateline.table import as_frame, clean
+from gateline.predictors.texts import read_texts
+from gateline.table import as_frame
 from gateline.workload.schema import Schema
 
 TEXTS = "texts.json"
@@ -128,15 +129,7 @@ class Writer:
                 raise DataError(f"params.{name}", expected=wanted, found=str(value), do="Correct it, or leave it out")
         if len(frame) == 0:
             raise DataError("request", expected="beginnings of texts", found="no rows", do="Send one or more")
-        texts = clean(frame, self._asked)[self.column]
-        missing = np.flatnonzero(pd.isna(texts))
-        if len(missing):
-            raise DataError(
-                f"request, column {self.column}",
-                expected="a text in every row",
-                found=f"none in row {missing[0]}",
-                do="Add it",
-            )
+        texts = read_texts(frame, self._asked, self.column)
         settings = SamplingSettings(temperature=temperature, top_k=top_k or None, max_length=max_length)
         written = [self.write(text, settings, stop, seed) for text in texts]
         return {self.column: texts, CONTINUATION: np.array(written, dtype=object)}

@@ -18,7 +18,8 @@ from gateline.errors import DataError, WorkloadError, did_you_mean
 from gateline.manifest import Artifact
 from gateline.models.decoding import BeamSettings, Nested, beam_search, greedy
 from gateline.models.encoder_decoder import Translator
-from gateline.table import TABLE, as_frame, clean, read_table
+from gateline.predictors.texts import read_texts
+from gateline.table import TABLE, as_frame, read_table
 from gateline.text_metrics import GATE_METRIC, edits_and_words
 from gateline.workload.schema import Schema
 
@@ -133,15 +134,7 @@ class SentenceTranslator:
             raise DataError("params.length_penalty", expected="0 or more", found=str(penalty), do="Correct it")
         if len(frame) == 0:
             raise DataError("request", expected="sentences", found="no rows", do="Send one or more")
-        texts = clean(frame, self._asked)[self.source_column]
-        missing = np.flatnonzero(pd.isna(texts))
-        if len(missing):
-            raise DataError(
-                f"request, column {self.source_column}",
-                expected="a text in every row",
-                found=f"none in row {missing[0]}",
-                do="Add it",
-            )
+        texts = read_texts(frame, self._asked, self.source_column)
         found = self.translate(list(texts), width, penalty)
         return {
             self.source_column: texts,

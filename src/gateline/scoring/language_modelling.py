@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gateline.baselines.language_modelling import BASELINES, Problem
+from gateline.comparison import ExampleErrors
 from gateline.data.splits import PARTS
 from gateline.data.tokenizers import FittedTokenizer
 from gateline.evaluation import Figure, Scores
@@ -28,6 +29,7 @@ from gateline.predictors.language_modelling import (
     passages,
 )
 from gateline.scoring import INK, MODEL, SOFT
+from gateline.scoring.pictures import draw_all, draw_training
 from gateline.tasks.language_modelling import TASK as LANGUAGE_MODELLING
 from gateline.tasks.language_modelling import LanguageModelling, LanguageModellingEvaluation, open_stream
 
@@ -40,6 +42,8 @@ OFTEN = 30
 LINE = 64
 """Characters of a line in a picture."""
 SAMPLE_SEED = 7
+RESAMPLES = 1000
+"""Of the bootstrap that intervals are made with."""
 
 
 def score(
@@ -105,6 +109,7 @@ def score(
             }
         ),
         units={"nats_per_character": "nats", "bits_per_character": "bits"},
+        intervals=intervals(errors),
         worst=worst_passages(tokenizer, tokens, nats, guesses[best].nats, best),
     )
 
@@ -129,6 +134,14 @@ def measure(nats: np.ndarray, characters: np.ndarray, hits: np.ndarray | None = 
         "perplexity": float(np.exp(nats.mean())),
     }
     return measured if hits is None else measured | {"accuracy": float(hits.mean())}
+
+
+def intervals(errors: ExampleErrors) -> dict[str, tuple[float, float]]:
+    """Put 95 % bootstrap intervals around bits and nats per character, resampling passages; the same every time."""
+    drawn = np.random.default_rng(0).integers(0, len(errors.total), size=(RESAMPLES, len(errors.total)))
+    bits = errors.total[drawn].sum(axis=1) / errors.count[drawn].sum(axis=1)
+    low, high = (float(end) for end in np.quantile(bits, [0.025, 0.975]))
+    return {"bits_per_character": (low, high), "nats_per_character": (low * NATS_PER_BIT, high * NATS_PER_BIT)}
 
 
 def surprising(tokenizer: FittedTokenizer, tokens: np.ndarray, nats: np.ndarray) -> list[dict[str, Any]]:
@@ -169,42 +182,21 @@ def worst_passages(
 
 def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -> list[Figure]:
     """Draw the plots into a folder: samples, a passage by surprise, surprise by place and by token, training."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams.update(
-        {
-            "font.size": 10,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.edgecolor": SOFT,
-            "axes.titlelocation": "left",
-            "axes.titleweight": "bold",
-            "figure.dpi": 110,
-            "legend.frameon": False,
-        }
-    )
     tokenizer = LANGUAGE_MODELLING.load_predictor(model.path).tokenizer
     tokens = np.asarray(open_stream(prepared, "test"))
-    draw = {
-        "samples": (partial(_draw_samples, scores=scores), "What it writes"),
-        "passages": (
-            partial(_draw_passages, scores=scores, tokenizer=tokenizer, tokens=tokens),
-            "Where it is surprised",
-        ),
-        "by_place": (partial(_draw_by_place, scores=scores), "Surprise by how much was read"),
-        "by_token": (partial(_draw_by_token, scores=scores), "The most surprising tokens"),
-        "training": (partial(_draw_training, model=model), "Training"),
-    }
-    drawn = []
-    for name, (function, title) in draw.items():
-        figure, caption = function(plt)
-        figure.savefig(folder / f"{name}.png", metadata={"Software": None}, bbox_inches="tight")
-        plt.close(figure)
-        drawn.append(Figure(name, title, caption))
-    return drawn
+    return draw_all(
+        {
+            "samples": (partial(_draw_samples, scores=scores), "What it writes"),
+            "passages": (
+                partial(_draw_passages, scores=scores, tokenizer=tokenizer, tokens=tokens),
+                "Where it is surprised",
+            ),
+            "by_place": (partial(_draw_by_place, scores=scores), "Surprise by how much was read"),
+            "by_token": (partial(_draw_by_token, scores=scores), "The most surprising tokens"),
+            "training": (partial(draw_training, model=model), "Training"),
+        },
+        folder,
+    )
 
 
 def _plain(text: str) -> str:
@@ -293,16 +285,3 @@ def _draw_by_token(plt: Any, scores: Scores) -> tuple[Any, str]:
     axis.set_xticks(range(len(rows)), [_plain(row["token"]) for row in rows], family="monospace")
     axis.set_ylabel("bits")
     return figure, f"Tokens of the test part with the highest mean surprise, of those that occur {OFTEN} times or more."
-
-
-def _draw_training(plt: Any, model: Artifact) -> tuple[Any, str]:
-    history = pd.DataFrame(model.read_json("history.json"))
-    figure, axis = plt.subplots(figsize=(8, 3.4))
-    axis.plot(history["epoch"], history["train_loss"], color=SOFT, marker="o", label="training (with dropout)")
-    axis.plot(history["epoch"], history["validation_loss"], color=MODEL, marker="o", label="validation")
-    axis.axvline(model.facts["best_epoch"], color=INK, linewidth=0.8, linestyle=":")
-    axis.set_xlabel("epoch")
-    axis.set_ylabel("nats per token")
-    axis.set_xticks(history["epoch"])
-    axis.legend()
-    return figure, f"Loss per epoch. The weights of epoch {model.facts['best_epoch']} (dotted) were kept."

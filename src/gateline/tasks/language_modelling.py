@@ -24,7 +24,7 @@ from gateline.losses import summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.language_model import LanguageModel, LanguageModelSettings
 from gateline.predictors.language_modelling import METRICS, STREAMS, TEXTS, Writer, stream_of
-from gateline.table import clean
+from gateline.table import TABLE, as_frame, clean, write_table
 from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema
@@ -165,12 +165,14 @@ class LanguageModelling:
             prepared/
             ├── tokens/{train,validation,test}.npy      int32 (N,), a stream each
             ├── texts.json                              the same as text: pieces, and whether a text ends there
-            └── state.json                              tokenizer (fitted on the training part), settings, schema
+            ├── state.json                              tokenizer (fitted on the training part), settings, schema
+            └── table.parquet                           the table in raw units, cleaned
 
         Raises:
             DataError: there is no text, or a part is shorter than a piece.
         """
-        texts = [text for text in clean(raw, schema)[preprocess.text] if isinstance(text, str) and text]
+        columns = clean(raw, schema)
+        texts = [text for text in columns[preprocess.text] if isinstance(text, str) and text]
         # Where there is one text only, nothing comes after its end.
         parts = {
             part: [(text, ends and len(texts) > 1) for text, ends in preprocess.split.pieces(texts, part)]
@@ -189,6 +191,7 @@ class LanguageModelling:
         (draft.path / TOKENS).mkdir()
         for part, stream in streams.items():
             save_array(draft.path / TOKENS / f"{part}.npy", stream)
+        write_table(as_frame(columns), draft.path / TABLE)
         draft.write_json(TEXTS, {part: [list(piece) for piece in pieces] for part, pieces in parts.items()})
         draft.write_json(
             STATE,
