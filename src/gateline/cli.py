@@ -81,6 +81,7 @@ def _options(
     epilog="\b\nExamples:\n"
     "  gateline new rides --from rides.csv\n"
     "  gateline new sales --from sales.parquet --target units --key store --key item --horizon 14\n"
+    "  gateline new reviews --from reviews.csv --text review --label stars\n"
 )
 @_in_one_line
 def new(
@@ -89,7 +90,10 @@ def new(
         typer.Argument(metavar="NAME", help="Of the workload: lower-case letters, digits and _.", show_default=False),
     ],
     source: Annotated[
-        Path, typer.Option("--from", metavar="FILE", help="A csv or parquet file, one row per time stamp (and series).")
+        Path,
+        typer.Option(
+            "--from", metavar="FILE", help="A csv or parquet file, one row per time stamp (and series), or per text."
+        ),
     ],
     target: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Column to forecast.  [default: the last one of numbers]")
@@ -105,24 +109,38 @@ def new(
     lookback: Annotated[
         int | None, typer.Option(min=1, metavar="STEPS", help="Past steps to read.  [default: by the frequency]")
     ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column of texts to classify.  [default: found, if no times are]"),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of their classes.  [default: found]")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a workload of that name.")] = False,
 ) -> None:
-    """Look at a table and write a workload for it that runs.
+    """Look at data and write a workload for them that runs.
 
-    Finds out the time column (also in several columns, such as date and hour), the frequency, the keys, types, ranges,
-    missing values and gaps, and writes workloads/NAME.yaml with a comment at every key. Adds NAME to params.yaml.
+    Of series, finds out the time column (also in several columns, such as date and hour), the frequency, the keys, types,
+    ranges, missing values and gaps; of texts, which column holds them and which their classes. Writes workloads/NAME.yaml
+    with a comment at every key, and adds NAME to params.yaml.
     """
-    from gateline.adapters.new_workload import new_workload
+    from gateline.adapters.new_workload import labelled_texts, new_workload
     from gateline.adapters.new_workload.words import in_words
     from gateline.adapters.project import Project
 
     project = Project.find(Path.cwd())
-    written = new_workload(
-        project, name, source, time=time, target=target, keys=key, lookback=lookback, horizon=horizon, force=force
-    )
-    for label, words in in_words(written):
-        _print_beside(label, words)
-    print(f"\nWritten: {_shown(written.path)}. Next: `gateline check {name}`, then `gateline run {name}`.")
+    of_series = any(given is not None for given in (time, target, key, horizon, lookback))
+    if text or label or not (of_series or not source.is_file() or not labelled_texts.is_labelled_text(source)):
+        texts = labelled_texts.new_labelled_texts(project, name, source, text=text, label=label, force=force)
+        path, lines = texts.path, list(labelled_texts.in_words(texts))
+    else:
+        written = new_workload(
+            project, name, source, time=time, target=target, keys=key, lookback=lookback, horizon=horizon, force=force
+        )
+        path, lines = written.path, list(in_words(written))
+    for left, words in lines:
+        _print_beside(left, words)
+    print(f"\nWritten: {_shown(path)}. Next: `gateline check {name}`, then `gateline run {name}`.")
 
 
 @app.command(

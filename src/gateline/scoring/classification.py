@@ -228,7 +228,9 @@ def _draw_calibration(plt: Any, scores: Scores) -> tuple[Any, str]:
     curve = scores.details["calibration"]
     figure, axis = plt.subplots(figsize=(5, 4.4))
     axis.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=":")
-    axis.plot([point["predicted"] for point in curve], [point["happened"] for point in curve], color=MODEL, marker="o")
+    axis.plot(
+        [point["probability"] for point in curve], [point["happened"] for point in curve], color=MODEL, marker="o"
+    )
     axis.set_xlabel("how sure the model said it was")
     axis.set_ylabel("how often it was right")
     low = 1 / len(scores.details["classes"])
