@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from gateline.cli import app
 from gateline.manifest import open_artifact, write_artifact
+from tests.reviews import reviews
 from tests.steps import run_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -368,6 +369,21 @@ def test_own_data_go_through_all_steps_without_editing_and_a_second_run_does_not
     assert third.returncode == 0, third.stderr
     assert "the registry does not hold this release any more" in third.stderr
     assert "load version 1, alias champion" in third.stdout
+
+
+@pytest.mark.slow  # trains
+def test_a_table_of_texts_and_labels_goes_through_all_steps_without_editing(clone: Path) -> None:
+    frame = reviews(500).rename(columns={"verdict": "my label"})
+    frame[["review", "my label"]].to_csv(clone / "reviews.csv", index=False)
+    written = gateline(clone, "new", "praise", "--from", "reviews.csv")
+    assert written.returncode == 0, written.stderr
+    assert "my label: " in written.stdout
+    checked = gateline(clone, "check", "praise")
+    assert checked.returncode == 0, checked.stderr
+    ran = gateline_process(clone, "run", "praise")
+    assert ran.returncode == 0, ran.stderr
+    assert "praise version 1, alias champion" in ran.stdout
+    assert (clone / "artifacts" / "praise" / "evaluation" / "report.html").is_file()
 
 
 @pytest.mark.slow  # trains until it is interrupted

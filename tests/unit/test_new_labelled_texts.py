@@ -1,0 +1,111 @@
+"""`gateline new` for texts and labels: which columns are found, what is written, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from gateline.adapters.ingestion import ingest
+from gateline.adapters.new_workload.labelled_texts import in_words, is_labelled_text, new_labelled_texts
+from gateline.adapters.project import Project
+from gateline.errors import DataError, WorkloadError
+from gateline.table import read_table
+from gateline.tasks import task_named
+from gateline.training import read_settings
+from gateline.workload import Workload
+from gateline.workload.gates import Gates
+from gateline.workload.schema import Schema
+from gateline.workload.source import Source
+from tests.reviews import reviews
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "workloads").mkdir()
+    (tmp_path / "params.yaml").write_text("workloads:\n  - first\nseed: 7\n")
+    return Project.find(tmp_path)
+
+
+def write(project: Project, frame: pd.DataFrame, name: str = "data.csv") -> Path:
+    path = project.root / name
+    frame.to_parquet(path) if name.endswith(".parquet") else frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.parquet"])
+def test_columns_are_found_and_the_workload_is_one(
+    name: str, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(project, reviews().drop(columns="critic"), name)
+    assert is_labelled_text(file)
+    found = new_labelled_texts(project, "praise", file)
+    assert (found.text, found.label, found.tokens) == ("review", "verdict", "word")
+    assert "good" in dict(in_words(found))["label"]
+    workload = Workload.read(found.path)
+    task = task_named(workload.task)
+    sections = [workload.section(n, kind) for n, kind in (("schema", Schema), ("preprocess", task.Preprocess))]
+    task.check(*sections, workload.section("evaluation", task.Evaluation), workload.section("gates", Gates))
+    read_settings(workload)
+    monkeypatch.chdir(project.root)
+    raw = ingest(workload.section("source", Source), project.root / "raw")
+    table = read_table(raw.path / "table.parquet")
+    assert table["review"].tolist() == reviews()["review"].tolist()
+    assert table["line"].tolist() == list(range(1, 401))
+    assert yaml.safe_load((project.root / "params.yaml").read_text())["workloads"] == ["first", "praise"]
+
+
+def test_labels_that_are_numbers_odd_names_and_rows_without_either(project: Project) -> None:
+    frame = reviews().assign(verdict=lambda f: (f["verdict"] == "good").astype(int))
+    frame = frame[["review", "verdict"]].rename(columns={"review": 'what they "said"', "verdict": "no"})
+    frame.loc[[3, 4], 'what they "said"'] = None
+    found = new_labelled_texts(project, "praise", write(project, frame))
+    assert found.counts == {"1": found.counts["1"], "0": found.counts["0"]}
+    assert found.rows == 398
+    assert "2 rows" in found.left_out
+    content = yaml.safe_load(found.path.read_text())
+    assert content["schema"]["columns"]["no"]["values"] == ["0", "1"]
+    assert content["preprocess"]["inputs"]["column"] == 'what they "said"'
+
+
+def test_a_language_without_spaces_is_read_by_characters(project: Project) -> None:
+    good, bad = "这部电影非常好看我很喜欢", "剧情无聊演员糟糕浪费时间"
+    frame = pd.DataFrame(
+        {
+            "text": [f"{good if n % 2 else bad}{n}号" for n in range(100)],
+            "label": ["好" if n % 2 else "坏" for n in range(100)],
+        }
+    )
+    assert new_labelled_texts(project, "films", write(project, frame)).tokens == "character"
+
+
+def test_a_table_of_series_is_none(project: Project) -> None:
+    hours = pd.date_range("2024-01-01", periods=200, freq="h")
+    assert not is_labelled_text(write(project, pd.DataFrame({"time": hours, "load": range(200)})))
+
+
+@pytest.mark.parametrize(
+    ("frame", "options", "words"),
+    [
+        (reviews, {"text": "revew"}, "Did you mean .review"),
+        (lambda: reviews(20), {"label": "verdict"}, "60 texts"),
+        (lambda: reviews().assign(verdict=lambda f: f.index.astype(str)), {"label": "verdict"}, "2 to 50 classes"),
+        (lambda: reviews()[["number", "verdict"]], {}, "a column of texts"),
+    ],
+)
+def test_what_cannot_be_one_is_refused_and_nothing_is_written(
+    frame: object, options: dict[str, str], words: str, project: Project
+) -> None:
+    file = write(project, frame())  # type: ignore[operator]
+    with pytest.raises(DataError, match=words):
+        new_labelled_texts(project, "praise", file, **options)
+    assert list((project.root / "workloads").iterdir()) == []
+
+
+def test_a_name_that_is_taken_is_refused(project: Project) -> None:
+    file = write(project, reviews())
+    new_labelled_texts(project, "praise", file, text="review", label="verdict")
+    with pytest.raises(WorkloadError, match="--force"):
+        new_labelled_texts(project, "praise", file)
