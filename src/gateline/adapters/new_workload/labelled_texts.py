@@ -336,5 +336,5 @@ gates:
 budgets:
   smoke:
     training.epochs: 1
-    gates.baselines: {{majority: {{rule: non_inferior, margin: 1.0}}}}
+    gates.baselines: {{majority: {{rule: non_inferior, margin: 0.9}}}}
 """
