@@ -54,6 +54,7 @@ from gateline.tasks.forecasting import TASK as FORECASTING
 from gateline.tasks.forecasting import Forecasting, ForecastingEvaluation
 
 SHOWN_DAYS = 14  # of forecasts in the picture
+SHOWN_DAYS_OF_DAYS = 365  # where steps are of a day or more
 SHOWN_SERIES = 3
 
 
@@ -398,8 +399,10 @@ def _draw_forecasts(plt: Any, scores: Scores, encoding: Encoding) -> tuple[Any, 
     shown, units = list(dict.fromkeys(sorted(series)))[:SHOWN_SERIES], Units.of(encoding)
     day = table["local"].dt.tz_localize(None).dt.floor("D")
     spread = table["target"].groupby(day).std().fillna(0).rolling(SHOWN_DAYS, min_periods=1).mean()
-    last_day = spread.index[int(np.argmax(spread.to_numpy()))]
-    inside = (day > last_day - pd.Timedelta(days=SHOWN_DAYS)) & (day <= last_day)
+    last_day, days, which = spread.index[int(np.argmax(spread.to_numpy()))], SHOWN_DAYS, f"{SHOWN_DAYS} most varied"
+    if encoding.schema.grid.frequency >= pd.Timedelta(days=1):  # a day has one value, and two weeks show nothing
+        last_day, days, which = day.max(), SHOWN_DAYS_OF_DAYS, f"last {SHOWN_DAYS_OF_DAYS}"
+    inside = (day > last_day - pd.Timedelta(days=days)) & (day <= last_day)
     import matplotlib.dates
 
     figure, axes = plt.subplots(len(shown), 1, figsize=(11, 1 + 2.1 * len(shown)), sharex=True, squeeze=False)
@@ -417,7 +420,7 @@ def _draw_forecasts(plt: Any, scores: Scores, encoding: Encoding) -> tuple[Any, 
     axes[0, 0].legend(loc="upper right", ncols=4)
     axes[-1, 0].xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%d %b"))
     caption = (
-        f"The {SHOWN_DAYS} most varied days of the test part, in {encoding.calendar.timezone} time. Each point of the blue "
+        f"The {which} days of the test part, in {encoding.calendar.timezone} time. Each point of the blue "
         f"line was forecast {ahead} steps before."
     )
     return figure, caption
