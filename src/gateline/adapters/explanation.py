@@ -290,13 +290,13 @@ def _evaluate(task: Task, sections: _Sections) -> Iterator[str]:
 
 
 def _register(task: Task, gates: Gates) -> Iterator[str]:
-    metric = gates.metric
     for name, baseline in gates.baselines.items():
         margin = f"{baseline.margin:.1%}"
-        if baseline.rule == "superior":
-            yield f"demand {metric} below that of {name}" + (f" by more than {margin}" if baseline.margin else "")
-        else:
-            yield f"demand {metric} at most {margin} above that of {name}"
+        for metric in (gates.metric, *baseline.metrics):
+            if baseline.rule == "superior":
+                yield f"demand {metric} below that of {name}" + (f" by more than {margin}" if baseline.margin else "")
+            else:
+                yield f"demand {metric} at most {margin} above that of {name}"
     for name, limit in gates.limits.items():
         bounds = [
             f"at least {limit.min:g}" if limit.min is not None else "",
