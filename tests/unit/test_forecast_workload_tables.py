@@ -1,0 +1,137 @@
+"""The tables that the queries of `weather`, `weather_europe` and `traffic` make, against pandas; and that they see no future."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gateline.adapters.ingestion import ingest
+from gateline.table import TABLE, read_table
+from gateline.workload import Workload
+from gateline.workload.source import Source
+
+WORKLOADS = Path(__file__).parents[2] / "workloads"
+MIRROR = Path(os.environ["GATELINE_MIRROR"]) if os.environ.get("GATELINE_MIRROR") else None  # before fixtures clear it
+SENSORS, STEPS, TRAIN, STEPS_OF_A_DAY = 9, 2016, 1324, 288
+
+
+def table_of(name: str, folder: Path, file: Path | None = None) -> pd.DataFrame:
+    """Run the query of a workload, on another file where one is given."""
+    source = Workload.read(WORKLOADS / f"{name}.yaml").section("source", Source)
+    if file is not None:
+        there = {"path": str(file), "url": None, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        source = source.model_copy(update={"files": (source.files[0].model_copy(update=there),)})
+    ingest(source, folder / "raw", mirror=MIRROR)
+    return read_table(folder / "raw" / TABLE)
+
+
+def speeds(rng: np.random.Generator) -> np.ndarray:
+    """A week of a few sensors that share a daily pattern and a walk of their own."""
+    clock = np.arange(STEPS)[:, None] % STEPS_OF_A_DAY
+    walk = rng.normal(size=(STEPS, SENSORS)).cumsum(axis=0) * 0.3
+    return np.clip(55 - 15 * np.sin(2 * np.pi * clock / STEPS_OF_A_DAY) + walk % 9, 1, 70).round(6)
+
+
+def traffic_table(values: np.ndarray, folder: Path) -> pd.DataFrame:
+    folder.mkdir()
+    file = folder / "speeds.csv"
+    pd.DataFrame(values, columns=[str(700_000 + n) for n in range(SENSORS)]).to_csv(file, index=False)
+    return table_of("traffic", folder, file)
+
+
+def test_the_table_of_traffic_is_what_its_comments_say(tmp_path: Path, rng: np.random.Generator) -> None:
+    values = speeds(rng)
+
+    table = traffic_table(values, tmp_path / "all")
+
+    def column(name: str) -> np.ndarray:
+        return table[name].to_numpy().reshape(SENSORS, STEPS).T
+
+    assert table["time"].iloc[0] == pd.Timestamp("2012-03-01T00:00")
+    assert table["time"].iloc[STEPS - 1] == pd.Timestamp("2012-03-07T23:55")
+    np.testing.assert_allclose(column("speed"), values)
+    np.testing.assert_allclose(column("city_speed"), np.repeat(values.mean(axis=1, keepdims=True), SENSORS, axis=1))
+    likeness = np.corrcoef(values[:TRAIN].T)
+    for sensor in range(SENSORS):
+        others = sorted((n for n in range(SENSORS) if n != sensor), key=lambda n: -likeness[sensor, n])[:6]
+        np.testing.assert_allclose(column("near_1")[:, sensor], values[:, others[0]])
+        np.testing.assert_allclose(column("near_2")[:, sensor], values[:, others[1]])
+        np.testing.assert_allclose(column("near_speed")[:, sensor], values[:, others].mean(axis=1))
+    for step in (100, 700, 1323, 1324, 2015):  # Thursday, Saturday, Monday (two), Wednesday
+        day, weekend = step // STEPS_OF_A_DAY, step // STEPS_OF_A_DAY in (2, 3)
+        days = []
+        for other in range(7):
+            if other == day or (other in (2, 3)) != weekend:
+                continue
+            apart = [abs(row % STEPS_OF_A_DAY - step % STEPS_OF_A_DAY) for row in range(TRAIN)]
+            near = [
+                row
+                for row in range(TRAIN)
+                if row // STEPS_OF_A_DAY == other and min(apart[row], STEPS_OF_A_DAY - apart[row]) <= 3
+            ]
+            if near:
+                days.append(values[near].mean(axis=0))
+        np.testing.assert_allclose(column("usual_speed")[step], np.mean(days, axis=0))
+
+
+def test_what_traffic_takes_as_usual_and_alike_is_that_of_the_training_part(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    values = speeds(rng)
+    changed = values.copy()
+    changed[TRAIN:] = rng.uniform(1, 70, size=(STEPS - TRAIN, SENSORS)).round(6)
+
+    before, after = traffic_table(values, tmp_path / "a"), traffic_table(changed, tmp_path / "b")
+
+    pd.testing.assert_series_equal(before["usual_speed"], after["usual_speed"])
+    training = np.tile(np.arange(STEPS) < TRAIN, SENSORS)
+    pd.testing.assert_frame_equal(before[training], after[training])
+
+
+def test_the_table_of_weather_lays_three_variables_beside_each_other(tmp_path: Path) -> None:
+    table = table_of("weather", tmp_path)
+    raw = pd.read_csv(tmp_path / "raw" / "files" / "weather" / "weather.csv")
+    raw["hour"] = pd.to_datetime(raw["time_hour"], utc=True)
+
+    wide = table.pivot_table(index=["airport", "hour"], columns="variable", values="value")
+    seen = raw.set_index(["origin", "hour"])
+    assert table.groupby(["airport", "variable"]).size().nunique() == 1
+    for variable, name in (("temperature", "temp"), ("humidity", "humid"), ("pressure", "pressure")):
+        there = seen[name].dropna()
+        there = there[there.index.get_level_values(1) >= wide.index.get_level_values(1).min()]
+        np.testing.assert_allclose(wide[variable].dropna().sort_index(), there.sort_index())
+    strongest = raw[(raw["wind_speed"] > 40) & (raw["wind_speed"] < 120)].iloc[0]
+    row = table[(table["airport"] == strongest["origin"]) & (table["hour"] == strongest["hour"])].iloc[0]
+    assert np.hypot(row["wind_east"], row["wind_north"]) == pytest.approx(strongest["wind_speed"])
+    assert np.degrees(np.arctan2(row["wind_east"], row["wind_north"])) % 360 == pytest.approx(strongest["wind_dir"])
+    assert table["wind_east"].abs().max() < 120
+    mean = raw[raw["hour"] == strongest["hour"]]["temp"].mean()
+    assert row["city_temperature"] == pytest.approx(mean)
+
+
+@pytest.mark.skipif(
+    MIRROR is None, reason="the file is not in the repository, and GATELINE_MIRROR names no folder with it"
+)
+def test_the_table_of_weather_europe_is_in_the_units_of_a_meteorologist(tmp_path: Path) -> None:
+    table = table_of("weather_europe", tmp_path)
+
+    assert table["city"].nunique() == 18
+    assert table.groupby("city").size().unique().tolist() == [3654]
+    medians = table.groupby("city").median(numeric_only=True)
+    assert medians["pressure"].dropna().between(1005, 1025).all()
+    assert table["pressure"].min() > 950
+    assert medians["humidity"].dropna().between(50, 95).all()
+    assert table["precipitation"].max() > 100
+    raw = pd.read_csv(tmp_path / "raw" / "files" / "cities" / "weather_prediction_dataset.csv")
+    day = table[pd.to_datetime(table["day"]) == pd.Timestamp("2005-06-15")].set_index("city")
+    there = raw[raw["DATE"] == 20050615].iloc[0]
+    assert day.loc["BASEL", "temperature"] == there["BASEL_temp_mean"]
+    assert day.loc["DE_BILT", "precipitation"] == pytest.approx(10 * there["DE_BILT_precipitation"])
+    assert day["t_oslo"].unique().tolist() == [there["OSLO_temp_mean"]]
+    assert day["p_tours"].unique().tolist() == [pytest.approx(1000 * there["TOURS_pressure"])]
+    assert np.isnan(day.loc["ROMA", "wind_speed"])  # not measured there
