@@ -125,7 +125,7 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
             "prepared": prepared,
             "model": model,
             "ranking": _ranking(scores, gates.metric),
-            "examples_are": task.examples_are,
+            "examples_are": prepared.facts.get("examples_are", task.examples_are),  # a task may know several kinds
         }
         plots = {figure.name: _as_data_url(draft.path / "plots" / f"{figure.name}.png") for figure in figures}
         _render("evaluation.html.jinja", draft.path / "report.html", page | {"figures": figures, "plots": plots})

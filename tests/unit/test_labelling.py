@@ -14,13 +14,14 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from gateline.adapters.served_model import as_text
 from gateline.baselines.sequence_aggregates import aggregates_so_far
+from gateline.data.examples import open_examples
 from gateline.data.irregular_encoding import OBSERVED
 from gateline.data.store import VALUES, SequenceStore
 from gateline.errors import DataError, WorkloadError
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.scoring import labelling as scoring
 from gateline.table import TABLE, read_table
-from gateline.tasks.labelling import TASK, LabellingEvaluation, LabellingPreprocess, open_sequences
+from gateline.tasks.labelling import TASK, LabellingEvaluation, LabellingPreprocess
 from gateline.training.run import RunSettings, train
 from gateline.workload import Workload
 from gateline.workload.schema import Schema
@@ -74,7 +75,7 @@ def test_no_patient_is_in_two_parts_and_changing_the_test_part_changes_nothing_f
 ) -> None:
     prepared, _ = artifacts
     patients = ward["patient"].unique()
-    parts = {part: set(patients[open_sequences(prepared, part)]) for part in ("train", "validation", "test")}
+    parts = {part: set(patients[open_examples(prepared, part)]) for part in ("train", "validation", "test")}
     assert sum(map(len, parts.values())) == len(set.union(*parts.values())) == len(patients)
 
     planted = ward.copy()
@@ -116,17 +117,17 @@ def test_what_is_served_is_what_was_evaluated(
 
     merged = scores.predictions.merge(answer, on=["patient", "time"], validate="one_to_one")
     assert len(merged) == len(scores.predictions)
-    np.testing.assert_allclose(merged["prob"], merged["died_prob"], rtol=1e-5)
+    np.testing.assert_allclose(merged["prob"], merged["probability_1"], rtol=1e-5)
     assert list(answer.columns) == [name for name, _ in predictor.output_columns]
     outcome = merged["label"]
-    assert scores.metrics["auroc"] == pytest.approx(roc_auc_score(outcome, merged["died_prob"]), rel=1e-6)
-    assert scores.metrics["log_loss"] == pytest.approx(log_loss(outcome, merged["died_prob"]), rel=1e-5)
+    assert scores.metrics["auroc"] == pytest.approx(roc_auc_score(outcome, merged["probability_1"]), rel=1e-6)
+    assert scores.metrics["log_loss"] == pytest.approx(log_loss(outcome, merged["probability_1"]), rel=1e-5)
     last = merged.sort_values(["patient", "step"]).groupby("patient").tail(1)
-    assert scores.metrics["auroc_last"] == pytest.approx(roc_auc_score(last["label"], last["died_prob"]), rel=1e-6)
+    assert scores.metrics["auroc_last"] == pytest.approx(roc_auc_score(last["label"], last["probability_1"]), rel=1e-6)
     surgical = set(ward.loc[ward["unit"] == "surgical", "patient"])
     rows = merged["patient"].isin(surgical)
     assert scores.slices["unit=surgical"]["log_loss"] == pytest.approx(
-        log_loss(outcome[rows], merged["died_prob"][rows]), rel=1e-5
+        log_loss(outcome[rows], merged["probability_1"][rows]), rel=1e-5
     )
 
     folder = tmp_path / "plots"
@@ -159,7 +160,7 @@ def test_an_hour_is_judged_by_what_was_known_then(ward: pd.DataFrame, artifacts:
 
     merged = early.merge(whole, on=["patient", "time"], suffixes=("", "_whole"))
     assert len(merged) == len(early)
-    np.testing.assert_allclose(merged["died_prob"], merged["died_prob_whole"], rtol=1e-5)
+    np.testing.assert_allclose(merged["probability_1"], merged["probability_1_whole"], rtol=1e-5)
 
 
 def test_a_request_may_leave_out_what_was_not_measured(
@@ -169,7 +170,7 @@ def test_a_request_may_leave_out_what_was_not_measured(
 
     answer = predictor.predict(ward[["patient", "time", "pulse"]].head(30))
 
-    assert answer["died_prob"].between(0, 1).all()
+    assert answer["probability_1"].between(0, 1).all()
     expected = ward.head(30).assign(lactate=np.nan, age=np.nan, unit=None)
     pd.testing.assert_frame_equal(answer, predictor.predict(expected))
     with pytest.raises(DataError, match="patient"):

@@ -13,15 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from gateline.baselines.sequence_aggregates import aggregates_so_far
+from gateline.baselines.sequence_aggregates import aggregates_so_far, best_of, lines, of_all_classes, trees
 from gateline.data.store import SequenceStore
 
 MAX_ROWS = 20_000
 """Steps of the training part that methods are fitted on; more are thinned evenly, since steps of one sequence say much the same."""
-STRENGTHS = (0.003, 0.03, 0.3)
-"""Inverse strengths of the penalty that are tried; the features are standardised."""
-LEAVES = (4, 12)
-MAX_ROUNDS = 150
 
 
 @dataclass(frozen=True)
@@ -75,49 +71,18 @@ def prevalence(problem: LabellingProblem, part: str) -> np.ndarray:
 
 
 def logistic_regression(problem: LabellingProblem, part: str) -> np.ndarray:
-    """Fit a line through aggregates; what is missing is its mean. float64 (n, C)."""
-    from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    def made(strength: float) -> Any:
-        line = LogisticRegression(C=strength, max_iter=200)
-        return make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), line)
-
-    return _best(problem, part, [made(strength) for strength in STRENGTHS])
+    """Fit a line through aggregates: float64 (n, C)."""
+    return _asked(problem, part, lines())
 
 
 def gradient_boosting(problem: LabellingProblem, part: str) -> np.ndarray:
-    """Fit trees on aggregates. float64 (n, C)."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    trees = [
-        HistGradientBoostingClassifier(
-            max_iter=MAX_ROUNDS, learning_rate=0.06, max_leaf_nodes=leaves, l2_regularization=1.0, random_state=0
-        )
-        for leaves in LEAVES
-    ]
-    return _best(problem, part, trees)
+    """Fit trees on aggregates: float64 (n, C)."""
+    return _asked(problem, part, trees())
 
 
-def _best(problem: LabellingProblem, part: str, candidates: list[Any]) -> np.ndarray:
-    """Fit all on the training part, take the one with the least log loss on the validation part, and ask it."""
-    (read, labels), (unseen, their_labels) = problem.fitting, problem.choosing
-    losses = []
-    for candidate in candidates:
-        candidate.fit(read, labels)
-        prob = _of_all_classes(candidate, unseen, problem.num_classes)
-        losses.append(-np.log(np.maximum(prob[np.arange(len(prob)), their_labels], 1e-12)).mean())
-    best = candidates[int(np.argmin(losses))]
-    return _of_all_classes(best, aggregates_so_far(problem.store, problem.sequences[part]), problem.num_classes)
-
-
-def _of_all_classes(method: Any, read: np.ndarray, num_classes: int) -> np.ndarray:
-    """Probabilities (n, C), 0 for classes that the method has not seen."""
-    prob = np.zeros((len(read), num_classes))
-    prob[:, method.classes_] = method.predict_proba(read)
-    return prob
+def _asked(problem: LabellingProblem, part: str, candidates: list[Any]) -> np.ndarray:
+    best = best_of(candidates, problem.fitting, problem.choosing, problem.num_classes)
+    return of_all_classes(best, aggregates_so_far(problem.store, problem.sequences[part]), problem.num_classes)
 
 
 BASELINES: Mapping[str, Callable[[LabellingProblem, str], np.ndarray]] = {

@@ -1,10 +1,12 @@
-"""What a sequence has shown so far, as one row of numbers per step: what methods read that know no sequences.
+"""What a sequence has shown so far, as one row of numbers per step, and methods that read such rows and know no sequences.
 
 S sequences, N steps, V columns, F static features. Everything is made of the store that the network reads, and of steps up to and
 including the one that the row stands for.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -43,3 +45,64 @@ def _of_one(store: SequenceStore, sequence: int) -> np.ndarray:
     if STATIC in store.statics:
         others.append(np.broadcast_to(store.statics[STATIC][sequence], (len(values), store.statics[STATIC].shape[1])))
     return np.concatenate([*numbers, np.log1p(count), *others], axis=1).astype(np.float32)
+
+
+STRENGTHS = (0.003, 0.03, 0.3)
+"""Inverse strengths of the penalty that are tried; the features are standardised."""
+LEAVES = (4, 12)
+MAX_ROUNDS = 150
+
+
+def lines() -> list[Any]:
+    """Make logistic regressions of several strengths; what is missing is its mean."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def line(strength: float) -> Any:
+        filled = SimpleImputer(keep_empty_features=True)
+        return make_pipeline(filled, StandardScaler(), LogisticRegression(C=strength, max_iter=200))
+
+    return [line(strength) for strength in STRENGTHS]
+
+
+def trees() -> list[Any]:
+    """Make boosted trees of several sizes; they read missing values as they are."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    return [
+        HistGradientBoostingClassifier(
+            max_iter=MAX_ROUNDS, learning_rate=0.06, max_leaf_nodes=leaves, l2_regularization=1.0, random_state=0
+        )
+        for leaves in LEAVES
+    ]
+
+
+def best_of(
+    candidates: list[Any],
+    train: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray],
+    num_classes: int,
+) -> Any:
+    """Fit all on the training part, and take the one with the least log loss on the validation part.
+
+    Args:
+        candidates: unfitted methods.
+        train: numbers (m, A) and classes int64 (m,).
+        validation: the same.
+        num_classes: number of classes C.
+    """
+    losses = []
+    for candidate in candidates:
+        candidate.fit(*train)
+        prob = of_all_classes(candidate, validation[0], num_classes)
+        losses.append(-np.log(np.maximum(prob[np.arange(len(prob)), validation[1]], 1e-12)).mean())
+    return candidates[int(np.argmin(losses))]
+
+
+def of_all_classes(method: Any, read: np.ndarray, num_classes: int) -> np.ndarray:
+    """Ask a fitted method: float64 (n, C), 0 for classes that it has not seen."""
+    prob = np.zeros((len(read), num_classes))
+    prob[:, method.classes_] = method.predict_proba(read)
+    return prob

@@ -80,6 +80,12 @@ class Steps:
         at = np.take_along_axis(self.observed_at, np.maximum(self.source, 0), 0)
         return self.end[:, None] - np.where(self.source >= 0, at, 0.0)
 
+    @cached_property
+    def first_rows(self) -> np.ndarray:
+        """Row of the table that is the first of each series: int64 (S,)."""
+        number = self.series[self.rows]
+        return self.order[np.flatnonzero(np.diff(number, prepend=-1))]
+
     def last_in_step(self, values: np.ndarray) -> np.ndarray:
         """Take the last value that is there of each step of a column of the table: (N,) for (R,), missing where there is none."""
         ordered = np.asarray(values)[self.order]

@@ -7,7 +7,7 @@ line in `INPUTS`. S sequences, N steps in all, F features of a step, B batch, T 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -39,6 +39,10 @@ class Layout(Protocol):
     @property
     def num_series(self) -> int:
         """Number of sequences S."""
+
+    @property
+    def first_rows(self) -> np.ndarray:
+        """Row of the table that is the first of each sequence: int64 (S,)."""
 
     def last_in_step(self, values: np.ndarray) -> np.ndarray:
         """Take the last value of each step of a column of the table: (N,) for (R,), missing where there is none."""
@@ -118,6 +122,19 @@ def features(store: SequenceStore, rows: np.ndarray) -> np.ndarray:
     read = [np.asarray(array[rows], np.float32) for array in named]
     statics = [store.static(STATIC, rows)] if STATIC in store.statics else []
     return np.concatenate([*read, *statics], axis=1)
+
+
+def with_absent(frame: pd.DataFrame, schema: Schema, columns: Sequence[tuple[str, str, bool]]) -> pd.DataFrame:
+    """Add to a request, as missing, the columns that it may leave out.
+
+    Args:
+        frame: rows.
+        schema: of a request.
+        columns: name, type and whether it must be there, of each column.
+    """
+    absent = [name for name, _, needed in columns if not needed and name not in frame.columns]
+    nothing = {name: None if schema.columns[name].type == "text" else np.nan for name in absent}
+    return frame.assign(**nothing) if absent else frame
 
 
 @dataclass(frozen=True)

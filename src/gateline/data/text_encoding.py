@@ -50,6 +50,10 @@ class TextInputs(Section):
                 do="Leave it out; a column of type `time` may stay",
             )
 
+    def columns_read(self) -> tuple[str, ...]:
+        """Name the columns of the table that are read."""
+        return (self.column,)
+
     def explain(self, facts: Mapping[str, Any]) -> Iterator[str]:
         """Say in words what is read; `facts` are those of the prepared folder, empty if it is not made."""
         size = facts["vocabulary"]["size"] if facts else self.tokenizer.size

@@ -28,6 +28,9 @@ class ClassifierSettings(InputSettings):
     pooling: Pooling = "last"
     """How all steps become one: last (of each direction), mean, max (of each feature), or attention (a learned
     weighting)."""
+    calibrate: bool = False
+    """Divide the logits by a temperature that is fitted on the validation part when training is done (Guo et al., 2017, arXiv
+    1706.04599): it changes how sure the answers are, and not which class they name."""
 
 
 class Classifier(nn.Module):
@@ -49,6 +52,7 @@ class Classifier(nn.Module):
         settings: ClassifierSettings,
     ) -> None:
         super().__init__()
+        self.settings = settings
         self.pooling: Pooling = settings.pooling
         self.input = SequenceInput(num_tokens=num_tokens, num_features=num_features, settings=settings)
         self.attention = LearnedQuery(self.input.output_size) if self.pooling == "attention" else None

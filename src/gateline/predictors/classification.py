@@ -34,16 +34,24 @@ class TextClassifier:
         schema: of the table that it was trained on.
         classes: names of the C classes.
         label: column of the classes.
+        temperature: what logits are divided by.
     """
 
     def __init__(
-        self, network: Classifier, encoding: TextEncoding, schema: Schema, classes: Sequence[str], label: str
+        self,
+        network: Classifier,
+        encoding: TextEncoding,
+        schema: Schema,
+        classes: Sequence[str],
+        label: str,
+        temperature: float = 1.0,
     ) -> None:
         self._network = network.eval()
         self.encoding = encoding
         self.schema = schema
         self.classes = tuple(classes)
         self.label = label
+        self.temperature = temperature
         self._asked = schema.model_copy(
             update={"columns": {encoding.column: schema.columns[encoding.column]}, "keys": ()}
         )
@@ -120,21 +128,8 @@ class TextClassifier:
         dataset = LabelledSequences(
             encoded.tokens, encoded.offsets, np.zeros(len(encoded), np.int64), np.arange(len(encoded))
         )
-        # Texts of similar length together, as in training; then back into the order of the request.
-        order = np.argsort(encoded.lengths, kind="stable")
-        rows = [order[first : first + SCORING_BATCH] for first in range(0, len(order), SCORING_BATCH)]
-        probabilities = np.empty((len(order), len(self.classes)), dtype=np.float32)
-        weights: list[np.ndarray] = [np.empty(0)] * len(order)
-        attends = self._network.attention is not None
-        with torch.inference_mode():
-            for some in rows:
-                batch = dataset.__getitems__(some)
-                logits, attention = self._network.explain(batch.values, batch.lengths)
-                probabilities[some] = logits.float().softmax(dim=1).numpy()
-                if attention is not None:
-                    for place, row in enumerate(some):
-                        weights[row] = attention[place, : encoded.lengths[row]].float().numpy()
-        return probabilities, weights if attends else None
+        logits, weights = judged(self._network, dataset)
+        return as_shares(logits, self.temperature), weights
 
     def example(self, table: pd.DataFrame) -> pd.DataFrame:
         """Take a few texts of a table as a request."""
@@ -179,6 +174,42 @@ class TextClassifier:
             rows=digest_of_rows(texts, labels),
             slices=slice_masks({name: table[name].to_numpy() for name in table.columns}, slices, rows),
         )
+
+
+def judged(network: Classifier, dataset: LabelledSequences) -> tuple[np.ndarray, list[np.ndarray] | None]:
+    """Compute the logits of all sequences of a data set, and how much each step weighs.
+
+    Returns:
+        float32 (S, C), and for each sequence float32 (T,), which sums to 1; None where the network has no attention.
+    """
+    lengths = np.asarray(dataset.lengths)
+    # Sequences of similar length together, as in training; then back into the order of the request.
+    order = np.argsort(lengths, kind="stable")
+    rows = [order[first : first + SCORING_BATCH] for first in range(0, len(order), SCORING_BATCH)]
+    found: list[torch.Tensor] = []
+    weights: list[np.ndarray] = [np.empty(0)] * len(order)
+    attends = network.attention is not None
+    with torch.inference_mode():
+        for some in rows:
+            batch = dataset.__getitems__(some)
+            logits, attention = network.explain(batch.values, batch.lengths)
+            found.append(logits.float())
+            if attention is not None:
+                for place, row in enumerate(some):
+                    weights[row] = attention[place, : lengths[row]].float().numpy()
+    logits_in_order = torch.cat(found).numpy()[np.argsort(order, kind="stable")]
+    return logits_in_order, weights if attends else None
+
+
+def logits_of(network: Classifier, dataset: LabelledSequences) -> np.ndarray:
+    """Compute the logits of all sequences of a data set: float32 (S, C)."""
+    return judged(network.eval(), dataset)[0]
+
+
+def as_shares(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Turn logits (S, C) into probabilities: float32 (S, C)."""
+    shares: np.ndarray = (torch.from_numpy(logits) / temperature).softmax(dim=1).numpy()
+    return shares
 
 
 def class_errors(metric: str, probabilities: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from gateline.data.sequence_inputs import (
     SequenceEncoding,
     read_encoding,
     read_inputs,
+    with_absent,
 )
 from gateline.data.store import SequenceStore
 from gateline.errors import DataError
@@ -33,6 +34,8 @@ from gateline.workload.schema import Schema
 from gateline.workload.section import Section
 
 EXAMPLE_SEQUENCES = 2
+YES_OR_NO = ("0", "1")
+"""Names of the two answers where a label is 0 or 1."""
 
 
 class Label(Section):
@@ -141,10 +144,11 @@ class SequenceLabeller:
 
     @property
     def output_columns(self) -> list[tuple[str, str]]:
-        """Name and type of each column of an answer: place, label, and how probable it is."""
+        """Name and type of each column of an answer: place, label, and the probability of each."""
         name, columns = self.fitted.label.column, self._asked.columns
         place = [(each, str(columns[each].type)) for each in self.place_columns]
-        return [*place, (name, "integer" if self.fitted.classes is None else "text"), (f"{name}_prob", "float")]
+        said = (name, "integer" if self.fitted.classes is None else "text")
+        return [*place, said, *((f"probability_{one}", "float") for one in self.fitted.classes or YES_OR_NO)]
 
     @property
     def parameters(self) -> list[tuple[str, str, Any]]:
@@ -168,8 +172,7 @@ class SequenceLabeller:
             frame: rows in raw units, in any order, from the beginning of each sequence on.
 
         Returns:
-            `Columns`, one row per sequence and step, see `output_columns`. The probability is that of a 1, or of the class that
-            is named. With a network that reads forwards only, what is said of a step rests on what was known at its end.
+            `Columns`, one row per sequence and step, see `output_columns`. With a network that reads forwards only, what is said of a step rests on what was known at its end.
 
         Raises:
             DataError: a column is not there, or a value is refused by the schema.
@@ -181,11 +184,11 @@ class SequenceLabeller:
         prob = self.probabilities(store, np.arange(layout.num_series))
         name = self.fitted.label.column
         if self.fitted.classes is None:
-            said = {name: (prob >= self.threshold).astype(np.float64), f"{name}_prob": prob}
+            said, shares = (prob >= self.threshold).astype(np.float64), np.stack([1 - prob, prob], axis=1)
         else:
-            best = prob.argmax(axis=1)
-            said = {name: np.array(self.fitted.classes, dtype=object)[best], f"{name}_prob": prob.max(axis=1)}
-        return {**layout.places(self._asked), **said}
+            said, shares = np.array(self.fitted.classes, dtype=object)[prob.argmax(axis=1)], prob
+        named = {f"probability_{one}": shares[:, place] for place, one in enumerate(self.fitted.classes or YES_OR_NO)}
+        return {**layout.places(self._asked), name: said, **named}
 
     def logits(self, store: SequenceStore, sequences: np.ndarray) -> np.ndarray:
         """Compute the logits of all steps of some sequences (E,), one sequence after the other: float32 (n, C), C = 1 for a yes or no."""
@@ -247,10 +250,7 @@ class SequenceLabeller:
         return rows[list(self._asked.columns)].reset_index(drop=True)
 
     def _complete(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Add, as missing, the columns that a request may leave out."""
-        absent = [name for name, _, needed in self.input_columns if not needed and name not in frame.columns]
-        kinds = {name: None if self._asked.columns[name].type == "text" else np.nan for name in absent}
-        return frame.assign(**kinds) if absent else frame
+        return with_absent(frame, self._asked, self.input_columns)
 
 
 def probabilities_of(logits: np.ndarray, temperature: float) -> np.ndarray:

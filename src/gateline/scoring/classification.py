@@ -1,4 +1,4 @@
-"""Score a classifier of texts and its baselines on the test part, and draw what a reader of texts would want to see."""
+"""Score a classifier and its baselines on the test part; of texts, draw what a reader of texts would want to see."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gateline.data.splits import PARTS
 from gateline.evaluation import Figure, Scores
 from gateline.manifest import Artifact
 from gateline.predictors.classification import class_errors
-from gateline.probabilities import Judgements
-from gateline.scoring import INK, MODEL, SOFT
+from gateline.scoring import INK, MODEL, SOFT, series_classification
+from gateline.scoring.class_metrics import confusion, draw_confusion, measure, of_the_chosen
 from gateline.scoring.pictures import draw_all, draw_training
 from gateline.table import TABLE, read_table
-from gateline.tasks.classification import GATE_METRICS, LABEL, Classification, ClassificationEvaluation
+from gateline.tasks.classification import LABEL, Classification, ClassificationEvaluation
 
 WORST = 20  # examples in the report
 SHOWN_TEXTS = 6  # with the weights of attention
@@ -40,6 +40,8 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
         model: weights and configuration.
     """
     state = prepared.read_json(STATE)
+    if state["kind"] == "series":
+        return series_classification.score(task, settings, prepared, model)
     classes, store, table = state["classes"], open_store(prepared), read_table(prepared.path / TABLE)
     rows = {part: open_examples(prepared, part) for part in PARTS}
     texts = table[state["encoding"]["column"]].to_numpy(dtype=object)
@@ -49,7 +51,7 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
         {part: labels[some] for part, some in rows.items()},
         len(classes),
     )
-    classifier = task.load_predictor(model.path)
+    classifier: Any = task.load_predictor(model.path)
     probabilities = classifier.probabilities(problem.texts["test"])
     target = problem.labels["test"]
     positive = classes.index(settings.positive) if settings.positive is not None else 1
@@ -79,34 +81,16 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
     )
 
 
-def measure(probabilities: np.ndarray, target: np.ndarray, positive: int) -> dict[str, float]:
-    """Measure probabilities (S, C) of the classes of S examples; auroc and auprc only where there are two classes."""
-    metrics = {name: float(class_errors(name, probabilities, target).mean()) for name in GATE_METRICS}
-    chosen = probabilities.argmax(axis=1)
-    metrics |= {
-        "accuracy": 1 - metrics["error_rate"],
-        "f1_macro": _f1_macro(chosen, target, probabilities.shape[1]),
-        "calibration_error": _of_the_chosen(probabilities, target).metrics()["calibration_error"],
-    }
-    if probabilities.shape[1] == 2:
-        judged = Judgements(probabilities[:, positive], (target == positive).astype(float)).metrics()
-        metrics |= {name: judged[name] for name in ("auroc", "auprc")}
-    return metrics
-
-
-def confusion(chosen: np.ndarray, target: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count which class (column) was chosen for the examples of each (row): int64 (C, C)."""
-    return np.bincount(target * num_classes + chosen, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
 def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -> list[Figure]:
     """Draw the plots into a folder: confusion, calibration, error by length, attention on words, vocabulary, training."""
     from gateline.tasks.classification import TASK
 
     state = prepared.read_json(STATE)
-    classifier = TASK.load_predictor(model.path)
+    if state["kind"] == "series":
+        return series_classification.figures(scores, prepared, model, folder)
+    classifier: Any = TASK.load_predictor(model.path)
     pictures: dict[str, Any] = {
-        "confusion": (partial(_draw_confusion, scores=scores), "What was taken for what"),
+        "confusion": (partial(draw_confusion, scores=scores), "What was taken for what"),
         "calibration": (partial(_draw_calibration, scores=scores), "Are the probabilities right?"),
         "error_by_length": (partial(_draw_error_by_length, scores=scores), "Error by length of the text"),
     }
@@ -123,13 +107,6 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
     return draw_all(pictures, folder)
 
 
-def _f1_macro(chosen: np.ndarray, target: np.ndarray, num_classes: int) -> float:
-    matrix = confusion(chosen, target, num_classes)
-    hits, chosen_count, true_count = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
-    there = (chosen_count + true_count) > 0
-    return float((2 * hits[there] / (chosen_count + true_count)[there]).mean())
-
-
 def _validation_error(classifier: Any, problem: TextProblem) -> float:
     chosen = classifier.probabilities(problem.texts["validation"]).argmax(axis=1)
     return float((chosen != problem.labels["validation"]).mean())
@@ -137,13 +114,7 @@ def _validation_error(classifier: Any, problem: TextProblem) -> float:
 
 def _calibration(probabilities: np.ndarray, target: np.ndarray) -> list[dict[str, float]]:
     """Compare, group by group, how sure the model was with how often it was right."""
-    return _of_the_chosen(probabilities, target).calibration_curve()
-
-
-def _of_the_chosen(probabilities: np.ndarray, target: np.ndarray) -> Judgements:
-    """Of the class that was chosen: how probable it was said to be, and whether it was right."""
-    right = (probabilities.argmax(axis=1) == target).astype(float)
-    return Judgements(probabilities.max(axis=1).astype(np.float64), right)
+    return of_the_chosen(probabilities, target).calibration_curve()
 
 
 def _error_by_length(probabilities: np.ndarray, target: np.ndarray, lengths: np.ndarray) -> list[dict[str, float]]:
@@ -203,25 +174,6 @@ def _shown_texts(predictions: pd.DataFrame, column: str) -> pd.DataFrame:  # noq
     right = ranked[ranked["answer"] == ranked["target"]].groupby("target", sort=True).head(SHOWN_TEXTS // 3)
     wrong = ranked[ranked["answer"] != ranked["target"]].head(SHOWN_TEXTS // 3)
     return pd.concat([right.head(2 * SHOWN_TEXTS // 3), wrong], ignore_index=True)
-
-
-def _draw_confusion(plt: Any, scores: Scores) -> tuple[Any, str]:
-    classes = scores.details["classes"]
-    counts = np.array(scores.details["confusion"])
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = min(2.6 + 0.5 * len(classes), 12)
-    figure, axis = plt.subplots(figsize=(size + 1, size))
-    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    if len(classes) <= 12:
-        for row, column in np.ndindex(*counts.shape):
-            colour = "white" if share[row, column] > 0.55 else INK
-            words = f"{counts[row, column]:,}\n{share[row, column]:.0%}"
-            axis.text(column, row, words, ha="center", va="center", color=colour)
-    axis.set_xticks(range(len(classes)), classes, rotation=0 if len(classes) <= 4 else 90)
-    axis.set_yticks(range(len(classes)), classes)
-    axis.set_xlabel("answer")
-    axis.set_ylabel("is")
-    return figure, "Texts of each class (row) by the answer of the model (column); percentages of the row."
 
 
 def _draw_calibration(plt: Any, scores: Scores) -> tuple[Any, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from gateline.baselines.labelling import BASELINES, LabellingProblem
+from gateline.data.examples import open_examples
 from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.sequence_inputs import LABEL, Layout
 from gateline.data.splits import PARTS
@@ -19,16 +21,16 @@ from gateline.evaluation import Figure, Scores
 from gateline.manifest import Artifact
 from gateline.predictors.labelling import Fitted, as_text, masks_of, step_errors
 from gateline.probabilities import Judgements, best_threshold, binary_metrics, intervals
-from gateline.scoring import INK, MODEL, SOFT
+from gateline.scoring import MODEL
 from gateline.scoring.pictures import draw_all, draw_training
 from gateline.scoring.probability_pictures import draw_calibration, draw_ranking
+from gateline.scoring.series_pictures import Course, chosen, draw_courses, measured_in
 from gateline.table import TABLE, clean, read_table
-from gateline.tasks.labelling import Labelling, LabellingEvaluation, open_sequences
+from gateline.tasks.labelling import Labelling, LabellingEvaluation
 from gateline.workload.schema import Schema
 
 MOST_BINS = 60
 """Steps up to which each has a point of its own in the picture by step."""
-SHOWN_SEQUENCES = 4
 WORST = 10
 
 
@@ -50,7 +52,7 @@ def score(task: Labelling, settings: LabellingEvaluation, prepared: Artifact, mo
     problem = LabellingProblem(
         store=store,
         labels=np.asarray(store.arrays[LABEL]),
-        sequences={part: open_sequences(prepared, part) for part in PARTS},
+        sequences={part: open_examples(prepared, part) for part in PARTS},
         num_classes=num_classes,
     )
     test = problem.sequences["test"]
@@ -134,8 +136,16 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
             ),
             "What is said, and what happens",
         )
+        courses = _courses(scores, fitted, read_table(prepared.path / TABLE))
+        width = getattr(fitted.inputs, "step", None)
         draw["sequences"] = (
-            partial(_draw_sequences, scores=scores, fitted=fitted, raw=read_table(prepared.path / TABLE)),
+            partial(
+                draw_courses,
+                courses=courses,
+                what=label,
+                threshold=scores.details["threshold"],
+                axis_name="hours" if width == timedelta(hours=1) else "steps",
+            ),
             f"How the probability of {label} moves",
         )
     draw["by_step"] = (partial(_draw_by_step, scores=scores), "How well it is told by how much has been seen")
@@ -286,59 +296,25 @@ def _draw_by_step(plt: Any, scores: Scores) -> tuple[Any, str]:
     return figure, "Each point: all test sequences after so many steps, judged by what was known then."
 
 
-def _draw_sequences(plt: Any, scores: Scores, fitted: Fitted, raw: pd.DataFrame) -> tuple[Any, str]:
-    """A few whole sequences: the best and the worst told of those with a yes, and of those without."""
-    table, label = scores.predictions, fitted.label.column
+def _courses(scores: Scores, fitted: Fitted, raw: pd.DataFrame) -> list[Course]:
+    """A few whole sequences: of those with a yes, and of those without, one that was told well and one that was told badly."""
+    table, shown = scores.predictions, list(scores.details["shown"])
     sequence = _sequence_of(table, fitted.schema)
     loss = pd.Series(step_errors("log_loss", table["prob"].to_numpy(), table["label"].to_numpy()), index=table.index)
     loss = loss.where(table["label"].notna()).groupby(sequence, sort=True).mean().dropna()
     has_yes = table["label"].groupby(sequence, sort=True).max().reindex(loss.index) == 1
-    chosen: list[tuple[str, str]] = []
-    for yes, word in ((True, f"{label} = 1"), (False, f"{label} = 0")):
-        ranked = loss[has_yes == yes].sort_values(kind="stable").index.tolist()
-        if ranked:
-            chosen += [
-                (ranked[len(ranked) // 10], f"{word}, told well"),
-                (ranked[-1 - len(ranked) // 50], f"{word}, told badly"),
-            ]
-    chosen = chosen[:SHOWN_SEQUENCES]
-    shown, time = list(scores.details["shown"]), None if fitted.schema.time is None else fitted.schema.time.column
-    figure, axes = plt.subplots(
-        1 + bool(shown),
-        len(chosen),
-        figsize=(3.6 * len(chosen), 2.6 * (1 + bool(shown))),
-        squeeze=False,
-        sharey="row",
-        sharex="col",
-    )
     names = _sequence_of(raw, fitted.schema) if shown else None
-    for column, (name, title) in enumerate(chosen):
+    time = None if fitted.schema.time is None else fitted.schema.time.column
+    found = []
+    for name, title in chosen(loss, has_yes, fitted.label.column):
         rows = table[sequence == name]
-        axes[0, column].plot(rows["step"], rows["prob"], color=MODEL, linewidth=2)
-        axes[0, column].axhline(scores.details["threshold"], color=SOFT, linewidth=0.8, linestyle=":")
-        axes[0, column].fill_between(
-            rows["step"], 0, (rows["label"] == 1).astype(float), color=INK, alpha=0.06, step="mid", linewidth=0
+        found.append(
+            Course(
+                title=f"{name}: {title}",
+                at=rows["step"].to_numpy(),
+                prob=rows["prob"].to_numpy(),
+                marked=(rows["label"] == 1).to_numpy(),
+                measured=measured_in(raw[names == name], time, shown) if names is not None and time is not None else {},
+            )
         )
-        axes[0, column].set_title(f"{name}: {title}", fontsize=9)
-        axes[0, column].set_ylim(0, 1)
-        if names is not None and time is not None:
-            seen = raw[names == name]
-            hours = (seen[time] - seen[time].min()).dt.total_seconds() / 3600
-            for each in shown:
-                there = seen[each].notna()
-                axes[1, column].plot(
-                    hours[there],
-                    seen[each][there],
-                    linewidth=1,
-                    marker=".",
-                    markersize=2.5,
-                    label=each.replace("_", " "),
-                )
-        axes[-1, column].set_xlabel("steps" if not shown else "hours")
-    axes[0, 0].set_ylabel(f"probability of {label}")
-    if shown:
-        axes[1, -1].legend(fontsize=7, loc="best")
-    return figure, (
-        f"Dotted: the threshold {scores.details['threshold']:.2f}, which gave the best F-score on the validation part. Grey: where the "
-        "label is 1. One sequence of each kind, chosen by its mean loss: near the best and near the worst of its kind."
-    )
+    return found

@@ -1,8 +1,9 @@
-"""Classification: one of several classes for each text."""
+"""Classification: one of several classes for each sequence, a text or a series of observations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -13,6 +14,7 @@ from pydantic import Field
 from torch import nn
 
 from gateline.batch import SCORING_BATCH, LabelledBatch
+from gateline.data.example_kinds import KINDS, ExampleInputs, complete
 from gateline.data.examples import (
     ExampleSplit,
     as_key,
@@ -26,12 +28,13 @@ from gateline.data.order import BucketedOrder, Order, SequentialOrder, ShuffledO
 from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.sequences import LabelledSequences
 from gateline.data.store import SequenceStore
-from gateline.data.text_encoding import TextEncoding, TextInputs
 from gateline.errors import ArtifactError, DataError, WorkloadError, did_you_mean, examples
 from gateline.losses import summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.classifier import Classifier, ClassifierSettings
-from gateline.predictors.classification import TextClassifier
+from gateline.predictors.classification import TextClassifier, logits_of
+from gateline.predictors.series_classification import SeriesClassifier
+from gateline.probabilities import fit_temperature
 from gateline.table import TABLE, as_frame, clean, write_table
 from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
@@ -41,32 +44,42 @@ from gateline.workload.section import Section
 if TYPE_CHECKING:
     from gateline.workload.training import Training
 
-BASELINES = ("majority", "naive_bayes", "logistic_regression")
+BASELINES_OF = {
+    "text": ("majority", "naive_bayes", "logistic_regression"),
+    "series": ("majority", "logistic_regression", "gradient_boosting"),
+}
+"""By the kind of inputs."""
+BASELINES = ("majority", "logistic_regression", "naive_bayes", "gradient_boosting")
 GATE_METRICS = ("error_rate", "log_loss", "brier")
 METRICS = (*GATE_METRICS, "accuracy", "f1_macro", "calibration_error", "auroc", "auprc")
 LOSS = "cross_entropy"
-TOKENS, LABEL = "tokens", "label"
-"""The store's array of tokens, and its static of classes."""
+LABEL = "label"
+"""The store's static of classes."""
+CALIBRATION = "calibration.json"
 MOST_CLASSES = 1000
 
 
 class ClassificationPreprocess(Section):
     """Section `preprocess` of a classification workload."""
 
-    inputs: TextInputs
+    inputs: ExampleInputs
+    """``kind: text``, or ``kind: series``."""
     label: str
-    """Column of the classes: texts, whole numbers, or true and false."""
+    """Column of the classes: texts, whole numbers, or true and false; of series, the same in all rows of one."""
     split: ExampleSplit
 
 
 class ClassificationEvaluation(Section):
     """Section `evaluation` of a classification workload."""
 
-    baselines: Annotated[tuple[Literal[BASELINES], ...], Field(min_length=1)] = BASELINES  # type: ignore[valid-type]
+    baselines: Annotated[tuple[Literal[BASELINES], ...], Field(min_length=1)] = BASELINES_OF["text"]  # type: ignore[valid-type]
+    """Of texts; of series: majority, logistic_regression, gradient_boosting."""
     positive: str | None = None
     """Of two classes, the one that is looked for (auroc, auprc); none: the second in the order of the alphabet."""
     slices: tuple[str, ...] = ()
     """Columns whose values get metrics of their own."""
+    shown: tuple[str, ...] = ()
+    """Of series, columns that are drawn for a few of them."""
 
 
 class Classification:
@@ -103,10 +116,21 @@ class Classification:
                 found=f"{name} ({found})",
                 do="Name another",
             )
+        if name in preprocess.inputs.columns_read():
+            raise WorkloadError(
+                "preprocess.inputs",
+                expected="columns that do not give the class away",
+                found=f"the label {name}",
+                do="Drop it there",
+            )
         check_split(preprocess.split, schema)
         if evaluation is not None:
             for name in evaluation.slices:
                 _known_name("evaluation.slices", name, schema.columns)
+            for name in evaluation.shown:
+                _known_name("evaluation.shown", name, schema.columns)
+            for name in evaluation.baselines:
+                _known_name("evaluation.baselines", name, BASELINES_OF[preprocess.inputs.kind])
         if evaluation is not None and gates is not None:
             for name in gates.baselines:
                 _known_name("gates.baselines", name, evaluation.baselines)
@@ -125,14 +149,17 @@ class Classification:
                 "training.loss", expected=f"`{LOSS}`", found=f"`{training.loss}`", do=f"Say `loss: {LOSS}`"
             )
 
-    def check_network(self, model: ClassifierSettings, preprocess: ClassificationPreprocess) -> None:  # noqa: ARG002
+    def check_network(self, model: ClassifierSettings, preprocess: ClassificationPreprocess) -> None:
         """Refuse a network that cannot be made, before it is made.
 
         Raises:
             WorkloadError: its settings do not fit together.
         """
         with torch.device("meta"):
-            Classifier(num_classes=2, num_tokens=5, settings=model)
+            if preprocess.inputs.kind == "text":
+                Classifier(num_classes=2, num_tokens=5, settings=model)
+            else:
+                Classifier(num_classes=2, num_features=5, settings=model)
 
     def check_data(self, model: ClassifierSettings, prepared: Artifact) -> None:
         """Accept any data."""
@@ -147,6 +174,8 @@ class Classification:
         classes = state["classes"]
         for name in evaluation.slices:
             _known_name("evaluation.slices", name, state["schema"]["columns"])
+        for name in evaluation.baselines:
+            _known_name("evaluation.baselines", name, BASELINES_OF[state["kind"]])
         if evaluation.positive is not None:
             _known_name("evaluation.positive", evaluation.positive, classes)
         for name in gates.limits:
@@ -163,26 +192,27 @@ class Classification:
     ) -> Iterator[str]:
         """Say in words what preprocess would do."""
         yield f"tell `{preprocess.label}`" + (f" ({examples(facts['classes'])})" if facts else "") + " apart"
-        yield from preprocess.inputs.explain(facts)
-        yield split_in_words(preprocess.split, facts.get("examples", {}), self.examples_are)
+        yield from KINDS[preprocess.inputs.kind].explain(preprocess.inputs, facts)
+        yield split_in_words(preprocess.split, facts.get("examples", {}), KINDS[preprocess.inputs.kind].examples_are)
 
     def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: ClassificationPreprocess, draft: Draft) -> None:
         """Write the folder `prepared`.
 
             prepared/
-            ├── arrays/{tokens,offsets}.npy     all texts, laid end to end
-            ├── statics/label.npy               class of each text
-            ├── examples/{train,validation,test}.npy    numbers of each part's texts
-            ├── state.json                      text encoding (fitted on the training part), classes, split
+            ├── arrays/*.npy                    what is read of all sequences, laid end to end, and offsets
+            ├── statics/*.npy                   class of each sequence, and what is the same at all of its steps
+            ├── examples/{train,validation,test}.npy    numbers of each part's sequences
+            ├── state.json                      kind, encoding (fitted on the training part), classes, split
             └── table.parquet                   the table in raw units, cleaned
 
         Raises:
             DataError: a text or label is missing, a part is empty, or holds a class that training has not.
         """
-        columns = clean(raw, schema)
-        texts = _complete(columns, preprocess.inputs.column)
-        labels = [as_key(label) for label in _complete(columns, preprocess.label)]
-        parts = split_examples(columns, preprocess.split, schema.keys)
+        kind, columns = KINDS[preprocess.inputs.kind], clean(raw, schema)
+        layout = kind.lay_out(preprocess.inputs, raw, schema, columns)
+        first = kind.first_rows(layout)
+        labels = class_names(columns, preprocess.label, first, schema.keys)
+        parts = split_examples(columns, preprocess.split, schema.keys, first)
         classes = sorted({labels[row] for row in parts["train"]})
         if not 2 <= len(classes) <= MOST_CLASSES:
             raise DataError(
@@ -199,14 +229,11 @@ class Classification:
                 found=f"{examples(strange)} only in another part",
                 do="Choose another split, or leave these rows out in the query",
             )
-        encoding = TextEncoding.fit(
-            [texts[row] for row in parts["train"]], preprocess.inputs.tokenizer, preprocess.inputs.column
-        )
-        encoded = encoding.encode(texts)
+        encoding = kind.fit(preprocess.inputs, layout, parts["train"], schema)
+        encoded = kind.encode(encoding, layout)
         number = {name: place for place, name in enumerate(classes)}
-        store = SequenceStore(
-            {TOKENS: encoded.tokens}, encoded.offsets, {LABEL: np.array([number[label] for label in labels], np.int64)}
-        )
+        numbers = np.array([number[label] for label in labels], np.int64)
+        store = SequenceStore(encoded.arrays, encoded.offsets, {**encoded.statics, LABEL: numbers})
         store.save(draft.path)
         save_examples(parts, draft)
         write_table(as_frame(columns), draft.path / TABLE)
@@ -215,6 +242,7 @@ class Classification:
             STATE,
             {
                 "schema": schema.model_dump(mode="json"),
+                "kind": preprocess.inputs.kind,
                 "encoding": encoding.to_json(),
                 "label": preprocess.label,
                 "classes": classes,
@@ -223,30 +251,32 @@ class Classification:
         )
         draft.facts |= {
             "task": self.name,
-            "arrays": {TOKENS: {"shape": list(encoded.tokens.shape), "dtype": str(encoded.tokens.dtype)}},
+            "examples_are": kind.examples_are,
+            "arrays": {name: {"shape": list(a.shape), "dtype": str(a.dtype)} for name, a in store.arrays.items()},
             "classes": classes,
             "class_counts": {
                 part: {name: sum(labels[row] == name for row in rows) for name in classes}
                 for part, rows in parts.items()
             },
-            "vocabulary": encoding.report(encoded, parts, texts),
+            **kind.facts(encoding, layout, store, parts),
             "split": split,
         }
 
     def dataset(self, prepared: Artifact, part: str) -> LabelledSequences:
-        """Open the texts of one part."""
-        store = open_store(prepared)
-        rows = open_examples(prepared, part)
-        return LabelledSequences(store.arrays[TOKENS], store.offsets, store.statics[LABEL], rows)
+        """Open the sequences of one part."""
+        store, rows = open_store(prepared), open_examples(prepared, part)
+        values = KINDS[prepared.read_json(STATE)["kind"]].values(store)
+        return LabelledSequences(values, store.offsets, store.statics[LABEL], rows)
 
     def shapes(self, prepared: Artifact) -> dict[str, Any]:
         """Say what the network must know of the prepared data."""
         state = prepared.read_json(STATE)
-        return {"num_tokens": len(state["encoding"]["tokenizer"]["tokens"]), "num_classes": len(state["classes"])}
+        kind = KINDS[state["kind"]]
+        return {**kind.shapes(kind.read(state["encoding"])), "num_classes": len(state["classes"])}
 
     def build(self, model: ClassifierSettings, shapes: Mapping[str, Any]) -> Classifier:
         """Build the network, freshly initialised."""
-        return Classifier(num_classes=shapes["num_classes"], num_tokens=shapes["num_tokens"], settings=model)
+        return Classifier(**shapes, settings=model)
 
     def start(self, network: nn.Module, dataset: LabelledSequences) -> None:
         """Set nothing: every weight is learnt."""
@@ -288,9 +318,21 @@ class Classification:
         return score
 
     def finish(self, network: nn.Module, prepared: Artifact, draft: Draft) -> None:
-        """Add nothing."""
+        """Fit the temperature on the validation part, and write it into the model folder.
 
-    def load_predictor(self, folder: Path) -> TextClassifier:
+        model/
+        └── calibration.json      temperature; only with `model.calibrate`
+        """
+        classifier = cast(Classifier, network)
+        if not classifier.settings.calibrate:
+            return
+        # On the CPU and in float32, as the model is served.
+        served, dataset = copy.deepcopy(classifier).cpu(), self.dataset(prepared, "validation")
+        logits = logits_of(served, dataset).astype(np.float64)
+        target = open_store(prepared).statics[LABEL][open_examples(prepared, "validation")]
+        draft.write_json(CALIBRATION, {"temperature": fit_temperature(logits, target)})
+
+    def load_predictor(self, folder: Path) -> TextClassifier | SeriesClassifier:
         """Load a model folder.
 
         Raises:
@@ -301,35 +343,49 @@ class Classification:
         config, state = read_model_json(folder, "config.json"), read_model_json(folder, "preprocessing.json")
         try:
             network = self.build(ClassifierSettings(**config["model"]), config["shapes"])
-            encoding = TextEncoding.from_json(state["encoding"])
-            schema = Schema.model_validate(state["schema"])
-            classes, label = tuple(state["classes"]), str(state["label"])
+            calibrated = network.settings.calibrate
+            made: dict[str, Any] = {
+                "encoding": KINDS[state["kind"]].read(state["encoding"]),
+                "schema": Schema.model_validate(state["schema"]),
+                "classes": tuple(state["classes"]),
+                "label": str(state["label"]),
+                "temperature": read_model_json(folder, CALIBRATION)["temperature"] if calibrated else 1.0,
+            }
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(
                 folder, expected="a model of this version", found=" ".join(str(error).split())[:160], do="Train again"
             ) from error
         load_network(network, folder)
-        return TextClassifier(network, encoding, schema, classes, label)
+        return (TextClassifier if state["kind"] == "text" else SeriesClassifier)(network, **made)
 
 
 TASK = Classification()
 
 
-def _complete(columns: Mapping[str, Any], name: str) -> list[Any]:
-    """Take a column that must have a value in every row.
+def class_names(columns: Mapping[str, Any], label: str, first: np.ndarray, keys: Sequence[str]) -> list[str]:
+    """Name the class of each sequence, which all of its rows agree on.
+
+    Args:
+        columns: the cleaned table.
+        label: column of the classes.
+        first: int64 (S,), the row that speaks for each sequence.
+        keys: of the schema; rows that agree in them are one sequence.
 
     Raises:
-        DataError: a row has none.
+        DataError: a row has no label, or a sequence several.
     """
-    missing = np.flatnonzero(pd.isna(columns[name]))
-    if len(missing):
-        raise DataError(
-            f"column {name}",
-            expected="a value in every row",
-            found=f"none in row {examples(missing.tolist())}",
-            do="Leave these rows out in the query, or say `missing_share: 0` so that validate refuses them",
-        )
-    return list(columns[name])
+    names = np.array([as_key(value) for value in complete(columns, label)], dtype=object)
+    if len(first) < len(names):
+        table = pd.DataFrame({key: np.asarray(columns[key]) for key in keys} | {"": names})
+        several = table.groupby(list(keys), sort=False)[""].nunique()
+        if (several > 1).any():
+            raise DataError(
+                f"column {label}",
+                expected=f"one class for all rows with the same {', '.join(keys)}",
+                found=f"several for {examples(several.index[several > 1].tolist())}",
+                do="Correct the rows, or use the task `labelling`, which judges each step",
+            )
+    return cast(list[str], names[first].tolist())
 
 
 def _known_name(where: str, name: str, known: Any) -> None:

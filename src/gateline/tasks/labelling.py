@@ -14,13 +14,19 @@ from pydantic import Field
 from torch import nn
 
 from gateline.batch import SCORING_BATCH, LabelledStepsBatch
-from gateline.data.folds import Folds
+from gateline.data.examples import (
+    ExampleSplit,
+    check_split,
+    open_examples,
+    save_examples,
+    split_examples,
+    split_in_words,
+)
 from gateline.data.irregular_encoding import SeriesInputs
 from gateline.data.order import BucketedOrder, Order, SequentialOrder, ShuffledOrder
 from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.sequence_inputs import LABEL, LabelledStepSequences
-from gateline.data.splits import PARTS
-from gateline.data.store import SequenceStore, save_array
+from gateline.data.store import SequenceStore
 from gateline.errors import ArtifactError, DataError, WorkloadError, did_you_mean
 from gateline.losses import summed_binary_cross_entropy, summed_cross_entropy
 from gateline.manifest import Artifact, Draft
@@ -39,7 +45,6 @@ if TYPE_CHECKING:
 BASELINES = ("prevalence", "logistic_regression", "gradient_boosting")
 GATE_METRICS = ("log_loss", "brier", "error_rate")
 LOSSES = ("binary_cross_entropy", "cross_entropy")
-EXAMPLES = "examples"
 CALIBRATION = "calibration.json"
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -53,7 +58,7 @@ class LabellingPreprocess(Section):
     """What is read, and how rows become steps."""
     label: Label
     """What is said of each step."""
-    split: Folds
+    split: ExampleSplit
     """Which sequences train, validate and test."""
 
 
@@ -110,8 +115,7 @@ class Labelling:
                 found=f"the label {label.column}",
                 do="Drop it there",
             )
-        for name in preprocess.split.by:
-            _known_name("preprocess.split.by", name, schema.columns)
+        check_split(preprocess.split, schema)
         if evaluation is not None and gates is not None:
             _check_gates(schema, evaluation, gates)
 
@@ -151,10 +155,7 @@ class Labelling:
         said = "yes or no" if schema.columns[label.column].type != "text" else "one of several classes"
         yield f"label each step with {label.column} ({said}), one value for each {label.of}"
         yield from inputs.explain()
-        split = preprocess.split
-        groups = ", ".join(split.columns(schema.keys))
-        counts = "".join(f", {part} {count:,}" for part, count in facts.get("examples", {}).items())
-        yield f"test fold {split.fold} of {split.folds} by {groups}, validate on {split.validation:.0%} of the others{counts}"
+        yield split_in_words(preprocess.split, facts.get("examples", {}), self.examples_are)
 
     def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: LabellingPreprocess, draft: Draft) -> None:
         """Write the folder `prepared`.
@@ -171,8 +172,7 @@ class Labelling:
         """
         table = clean(raw, schema)
         layout = preprocess.inputs.lay_out(raw, schema)
-        groups = [layout.first_of_series(np.asarray(table[name])) for name in preprocess.split.columns(schema.keys)]
-        parts = preprocess.split.parts(["\0".join(map(str, group)) for group in zip(*groups, strict=True)])
+        parts = split_examples(table, preprocess.split, schema.keys, layout.first_rows)
         encoding = preprocess.inputs.fit(layout, parts["train"], schema)
         encoded = encoding.encode(layout)
         series = np.repeat(np.arange(layout.num_series), np.diff(layout.offsets))
@@ -185,9 +185,7 @@ class Labelling:
         _refuse_one_label(labels[trains], label)
         store = SequenceStore({**encoded.arrays, LABEL: labels}, encoded.offsets, encoded.statics)
         store.save(draft.path)
-        (draft.path / EXAMPLES).mkdir()
-        for part, sequences in parts.items():
-            save_array(draft.path / EXAMPLES / f"{part}.npy", sequences)
+        save_examples(parts, draft)
         write_table(raw[layout.rows_of(parts["test"])], draft.path / TABLE)
         split = preprocess.split.model_dump(mode="json")
         draft.write_json(
@@ -197,7 +195,6 @@ class Labelling:
         draft.facts |= {
             "task": self.name,
             "arrays": {name: {"shape": list(a.shape), "dtype": str(a.dtype)} for name, a in store.arrays.items()},
-            "examples": {part: len(rows) for part, rows in parts.items()},
             "steps": steps,
             "features": encoding.feature_names(),
             "label": label.column,
@@ -208,7 +205,7 @@ class Labelling:
     def dataset(self, prepared: Artifact, part: str) -> LabelledStepSequences:
         """Open the sequences of one part."""
         store, fitted = open_store(prepared), Fitted.from_json(prepared.read_json(STATE))
-        sequences = open_sequences(prepared, part)
+        sequences = open_examples(prepared, part)
         return LabelledStepSequences(store, sequences, store.arrays[LABEL], fitted.classes is not None)
 
     def shapes(self, prepared: Artifact) -> dict[str, Any]:
@@ -289,7 +286,7 @@ class Labelling:
         └── calibration.json      temperature (1 without `model.calibrate`), and the threshold of the best F-score of a yes
         """
         fitted, store = Fitted.from_json(prepared.read_json(STATE)), open_store(prepared)
-        sequences = open_sequences(prepared, "validation")
+        sequences = open_examples(prepared, "validation")
         # On the CPU and in float32, as the model is served.
         served = cast(Labeller, copy.deepcopy(network).cpu())
         logits = SequenceLabeller(served, fitted).logits(store, sequences)
@@ -326,13 +323,6 @@ class Labelling:
 
 
 TASK = Labelling()
-
-
-def open_sequences(prepared: Artifact, part: str) -> np.ndarray:
-    """Open the numbers of the sequences of one part: int64 (E,)."""
-    if part not in PARTS:
-        raise ValueError(f"a part is one of {PARTS}, got {part!r}")
-    return np.asarray(np.load(prepared.path / EXAMPLES / f"{part}.npy", allow_pickle=False))
 
 
 def _steps_of(store: SequenceStore, sequences: np.ndarray) -> np.ndarray:
