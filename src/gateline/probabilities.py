@@ -78,7 +78,7 @@ class Judgements:
         """Compare, bin by bin of about equally many judgements, the mean probability with the share that happened."""
         mass, predicted, happened = self._bins(np.ones(len(self.order)))
         rows = zip(mass.tolist(), predicted.tolist(), happened.tolist(), strict=True)
-        return [{"count": m, "predicted": p, "happened": h} for m, p, h in rows]
+        return [{"count": m, "probability": p, "happened": h} for m, p, h in rows]
 
     def _bins(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cut into bins of equal numbers of judgements: their weight, mean probability and mean outcome; empty ones left out."""

@@ -77,7 +77,7 @@ def test_calibrated_probabilities_have_a_small_calibration_error(rng: np.random.
     assert binary_metrics(probability * 0.5, outcome)["calibration_error"] == pytest.approx(0.25, abs=0.01)
     curve = Judgements(probability, outcome).calibration_curve()
     assert sum(row["count"] for row in curve) == len(probability)
-    assert all(abs(row["predicted"] - row["happened"]) < 0.03 for row in curve)
+    assert all(abs(row["probability"] - row["happened"]) < 0.03 for row in curve)
 
 
 def test_one_outcome_alone_cannot_be_ranked() -> None:
