@@ -82,6 +82,7 @@ def _options(
     "  gateline new rides --from rides.csv\n"
     "  gateline new sales --from sales.parquet --target units --key store --key item --horizon 14\n"
     "  gateline new reviews --from reviews.csv --text review --label stars\n"
+    "  gateline new calls --from recordings/\n"
 )
 @_in_one_line
 def new(
@@ -92,7 +93,9 @@ def new(
     source: Annotated[
         Path,
         typer.Option(
-            "--from", metavar="FILE", help="A csv or parquet file, one row per time stamp (and series), or per text."
+            "--from",
+            metavar="FILE",
+            help="A csv or parquet file, one row per time stamp (and series), or per text; or a folder of recordings.",
         ),
     ],
     target: Annotated[
@@ -111,7 +114,9 @@ def new(
     ] = None,
     text: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Column of texts to classify.  [default: found, if no times are]"),
+        typer.Option(
+            metavar="COLUMN", help="Column of texts to classify, or of transcripts.  [default: found, if no times are]"
+        ),
     ] = None,
     label: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Column of their classes.  [default: found]")
@@ -121,16 +126,19 @@ def new(
     """Look at data and write a workload for them that runs.
 
     Of series, finds out the time column (also in several columns, such as date and hour), the frequency, the keys, types,
-    ranges, missing values and gaps; of texts, which column holds them and which their classes. Writes workloads/NAME.yaml
-    with a comment at every key, and adds NAME to params.yaml.
+    ranges, missing values and gaps; of texts, which column holds them and which their classes; of recordings, where their
+    transcripts are. Writes workloads/NAME.yaml with a comment at every key, and adds NAME to params.yaml.
     """
-    from gateline.adapters.new_workload import labelled_texts, new_workload
+    from gateline.adapters.new_workload import labelled_texts, new_workload, recordings
     from gateline.adapters.new_workload.words import in_words
     from gateline.adapters.project import Project
 
     project = Project.find(Path.cwd())
     of_series = any(given is not None for given in (time, target, key, horizon, lookback))
-    if text or label or not (of_series or not source.is_file() or not labelled_texts.is_labelled_text(source)):
+    if source.is_dir():
+        heard = recordings.new_recordings(project, name, source, text=text, force=force)
+        path, lines = heard.path, list(recordings.in_words(heard))
+    elif text or label or not (of_series or not source.is_file() or not labelled_texts.is_labelled_text(source)):
         texts = labelled_texts.new_labelled_texts(project, name, source, text=text, label=label, force=force)
         path, lines = texts.path, list(labelled_texts.in_words(texts))
     else:

@@ -3,6 +3,7 @@
 inference.py       what the table holds: keys, grid, types, ranges, target      time_columns.py   when each row was
 settings.py        windows, split, transform that fit it                        text.py           the commented file
 labelled_texts.py  the same for texts and labels                                pinned_file.py    the file that it is made from
+recordings.py      the same for a folder of recordings with transcripts
 """
 
 from __future__ import annotations
