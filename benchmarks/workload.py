@@ -68,6 +68,7 @@ def measure(workload: Workload, prepared: Artifact, folder: Path, run: RunSettin
         "test": metrics["test"],
         "intervals": metrics["intervals"],
         "slices": metrics["slices"],
+        "baseline_slices": metrics["baseline_slices"],
         "baselines": metrics["baselines"],
         "passed": verdict["passed"],
         "reasons": [] if verdict["passed"] else verdict["reasons"],
