@@ -35,6 +35,7 @@ class Scores:
         units: unit of each metric that has one.
         intervals: lower and upper end of a 95 % bootstrap interval of each metric that has one.
         baseline_slices: metrics of each baseline per slice, where a task measures them.
+        slice_units: unit of a slice's metrics, where slices have different ones.
         worst: the examples with the worst errors, for people; empty for none.
     """
 
@@ -48,6 +49,13 @@ class Scores:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     worst: pd.DataFrame = field(default_factory=pd.DataFrame)
     baseline_slices: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    slice_units: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def slice_metrics(self) -> list[str]:
+        """Names of all metrics of slices: those of the whole first; a slice need not have each of them."""
+        named = dict.fromkeys(name for metrics in self.slices.values() for name in metrics)
+        return [name for name in self.metrics if name in named] + [name for name in named if name not in self.metrics]
 
     def named(self, names: Collection[str]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         """Lay the metrics of slices that are asked for, as ``KEY=VALUE/METRIC``, beside those of the whole.

@@ -141,3 +141,15 @@ def test_maps_of_many_series_are_drawn(tmp_path: Path, rng: np.random.Generator)
         drawn.savefig(tmp_path / f"{name}.png")
         plt.close(drawn)
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+
+
+def test_the_table_of_slices_says_each_unit_and_leaves_out_what_a_slice_has_not(evaluation: Artifact) -> None:
+    card = (evaluation.path / "model_card.md").read_text(encoding="utf-8").split("## Slices")[1].split("## Gates")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in card.splitlines() if line.startswith("|")]
+    table = {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
+
+    assert len({len(row) for row in rows}) == 1
+    assert set(table) == {"variable=sales [pieces]", "variable=grams [g]", "shop=east", "shop=west"}
+    assert table["shop=east"]["mae"] == "–"
+    measured = evaluation.read_json("metrics.json")["slices"]["variable=grams"]["mae"]
+    assert float(table["variable=grams [g]"]["mae"]) == pytest.approx(measured, rel=1e-3)

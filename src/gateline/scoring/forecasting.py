@@ -165,6 +165,7 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
         num_examples=len(target),
         predictions=_as_table(problem, key_values, target, forecasts, baselines),
         units={name: units.shared for name in metrics if units.shared and not UNITLESS_METRIC.fullmatch(name)},
+        slice_units={f"{units.key}={value}": unit for value, unit in units.by_value.items()},
         baseline_slices={name: by_slice(measure) for name, measure in measured_baselines.items()},
     )
 
