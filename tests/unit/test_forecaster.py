@@ -183,6 +183,59 @@ def test_what_is_missing_does_not_count_for_the_level_of_a_window(rng: np.random
     assert level.scale[1, 0] == 1
 
 
+def test_departures_from_the_last_season_are_those_of_the_loop(rng: np.random.Generator) -> None:
+    season, horizon = 3, 5
+    settings = ForecasterSettings(normalisation="last_season", season=season)
+    normalisation = WindowNormalisation(settings, horizon).double()
+    values = torch.from_numpy(rng.normal(50, 9, (2, LOOKBACK)))
+    observed = torch.ones(2, LOOKBACK).double()
+    observed[1, [0, LOOKBACK - 2]] = 0  # of the past, and of the last season: there the last value stands in
+    values *= observed
+
+    level = normalisation.level(values, observed)
+    there, target = normalisation(values, level), torch.from_numpy(rng.normal(50, 9, (2, horizon)))
+
+    for row in range(2):
+        last = [float(values[row, LOOKBACK - season + place]) for place in range(season)]
+        if row == 1:
+            last[1] = float(values[row, LOOKBACK - 1])
+        left = [float(values[row, t]) - last[(t - LOOKBACK) % season] for t in range(LOOKBACK)]
+        counted = [left[t] ** 2 for t in range(LOOKBACK - season) if observed[row, t]]
+        scale = (sum(counted) / len(counted) + 1e-5) ** 0.5
+        np.testing.assert_allclose(there[row].numpy(), np.array(left) / scale)
+        ahead = [last[step % season] for step in range(horizon)]
+        np.testing.assert_allclose(
+            normalisation.of_target(target, level)[row].numpy(), (target[row].numpy() - ahead) / scale
+        )
+    back = normalisation.inverse(normalisation.of_target(target, level)[:, :, None], level)[:, :, 0]
+    torch.testing.assert_close(back, target)
+
+
+def test_a_forecast_of_no_departure_is_the_seasonal_naive_one(rng: np.random.Generator) -> None:
+    network = network_of(mode="segment", segment=3, normalisation="last_season", season=2, series="none").eval()
+    batch = batch_of(rng)
+    with torch.no_grad():
+        for weight in network.head.parameters():
+            weight.zero_()
+        forecast = network(batch)[:, :, 0]
+
+    past, seen = batch.past[:, :, 0], batch.past[:, :, 1].bool()
+    for row in range(len(past)):
+        last = past[row][seen[row]][-1] if seen[row].any() else torch.tensor(0.0)
+        for step in range(HORIZON):
+            place = LOOKBACK - 2 + step % 2
+            assert forecast[row, step] == pytest.approx(float(past[row, place] if seen[row, place] else last), abs=1e-5)
+
+
+def test_a_season_needs_its_normalisation_and_a_longer_past() -> None:
+    with pytest.raises(ValueError, match="`season` with `normalisation: last_season`"):
+        ForecasterSettings(season=24)
+    with pytest.raises(ValueError, match="`season` with `normalisation: last_season`"):
+        ForecasterSettings(normalisation="last_season")
+    with pytest.raises(WorkloadError, match="a season shorter than"):
+        network_of(normalisation="last_season", season=LOOKBACK)
+
+
 @pytest.mark.parametrize("mode", [{}, {"mode": "recursive"}, {"mode": "segment", "segment": 3}])
 @pytest.mark.parametrize("kind", ["last_value", "revin"])
 def test_a_normalised_forecast_follows_the_level_of_its_window(

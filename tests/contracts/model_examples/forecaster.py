@@ -67,6 +67,9 @@ EXAMPLES = {
     "recursive": example(mode="recursive", teacher_forcing=0.5, attention="dot", series="embedding"),
     "recursive, gru, window normalisation": example(mode="recursive", cell="gru", normalisation="revin", affine=True),
     "segment": example(mode="segment", segment=3, normalisation="last_value"),
+    "segment, departures from the last season": example(
+        mode="segment", segment=3, normalisation="last_season", season=2, ridge_path={"lags": 4, "penalty": 1.0}
+    ),
     "segment, two layers of slstm": example(
         mode="segment", segment=2, cell="slstm", num_layers=2, quantiles=(0.5, 0.9)
     ),

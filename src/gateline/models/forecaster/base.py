@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from gateline.batch import ForecastBatch
+from gateline.errors import WorkloadError
 from gateline.models.forecaster.covariates import Covariates
 from gateline.models.forecaster.normalisation import Level, WindowNormalisation
 from gateline.models.forecaster.settings import MEDIAN, ForecasterSettings
@@ -22,6 +23,9 @@ class ForecasterNetwork(nn.Module, ABC):
     Args:
         shapes: of the batches.
         settings: section `model`.
+
+    Raises:
+        WorkloadError: the season is not shorter than the lookback.
     """
 
     encoder: Stack
@@ -30,12 +34,19 @@ class ForecasterNetwork(nn.Module, ABC):
     def __init__(self, shapes: Shapes, settings: ForecasterSettings) -> None:
         super().__init__()
         self.settings, self.horizon = settings, shapes.horizon
+        if settings.season is not None and settings.season >= shapes.lookback:
+            raise WorkloadError(
+                "model.season",
+                expected=f"a season shorter than preprocess.windows.lookback, {shapes.lookback}",
+                found=str(settings.season),
+                do="Read more of the past, or name a shorter season",
+            )
         self.levels = settings.levels
         self.median = self.levels.index(MEDIAN)
         self.quantile_levels: torch.Tensor
         self.register_buffer("quantile_levels", torch.tensor(self.levels), persistent=False)  # (Q,), for the loss
         self.covariates = Covariates(shapes, settings)
-        self.normalisation = WindowNormalisation(settings)
+        self.normalisation = WindowNormalisation(settings, shapes.horizon)
 
     @abstractmethod
     def forward(self, batch: ForecastBatch) -> torch.Tensor:

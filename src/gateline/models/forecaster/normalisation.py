@@ -14,10 +14,17 @@ EPSILON = 1e-5
 
 
 class Level(NamedTuple):
-    """What a window is normalised by: (x - shift) / scale, each (B, 1)."""
+    """What a window is normalised by: (x - shift) / scale.
+
+    Args:
+        shift: of the past, (B, 1), or (B, T) where steps differ.
+        scale: (B, 1).
+        ahead: shift of the steps to forecast, (B, 1) or (B, U).
+    """
 
     shift: torch.Tensor
     scale: torch.Tensor
+    ahead: torch.Tensor
 
 
 class WindowNormalisation(nn.Module):
@@ -25,17 +32,20 @@ class WindowNormalisation(nn.Module):
 
     `last_value` subtracts the last observed target. `revin` subtracts the mean and divides by the deviation of the observed
     targets; `affine` then multiplies and adds what is learnt. The learnt scale is the exponential of a weight: above 0, so
-    quantiles stay in order.
+    quantiles stay in order. `last_season` subtracts from every step the observed target at its place of the last season, and
+    divides by how far, in root mean square, the earlier past departs from it: a forecast of 0 is the seasonal naive one, and
+    a series that repeats itself to a thousandth is told as finely as one that does not.
 
     Source: Kim et al. (2022), Reversible Instance Normalization, ICLR, equations 1 to 3, there with a scale of either sign.
 
     Args:
-        settings: `normalisation` and `affine`.
+        settings: `normalisation`, `season` and `affine`.
+        horizon: steps to forecast U.
     """
 
-    def __init__(self, settings: ForecasterSettings) -> None:
+    def __init__(self, settings: ForecasterSettings, horizon: int = 1) -> None:
         super().__init__()
-        self.kind = settings.normalisation
+        self.kind, self.season, self.horizon = settings.normalisation, settings.season or 1, horizon
         self.log_scale = nn.Parameter(torch.zeros(1)) if settings.affine else None
         self.shift = nn.Parameter(torch.zeros(1)) if settings.affine else None
 
@@ -43,17 +53,38 @@ class WindowNormalisation(nn.Module):
         """Find the level of windows from values and observed, each (B, T); 0 where nothing was observed."""
         none, one = torch.zeros_like(values[:, :1]), torch.ones_like(values[:, :1])
         if self.kind == "none":
-            return Level(none, one)
+            return Level(none, one, none)
         if self.kind == "last_value":
-            return Level(last_observed(values, observed)[:, None], one)
+            last = last_observed(values, observed)[:, None]
+            return Level(last, one, last)
+        if self.kind == "last_season":
+            return self._last_season(values, observed)
         count = observed.sum(dim=1, keepdim=True)
         mean = (values * observed).sum(dim=1, keepdim=True) / count.clamp(min=1)
         variance = ((values - mean).square() * observed).sum(dim=1, keepdim=True) / count.clamp(min=1)
-        return Level(mean, torch.where(count > 0, (variance + EPSILON).sqrt(), one))
+        return Level(mean, torch.where(count > 0, (variance + EPSILON).sqrt(), one), mean)
+
+    def _last_season(self, values: torch.Tensor, observed: torch.Tensor) -> Level:
+        steps, season = values.shape[1], self.season
+        last = last_observed(values, observed)[:, None]
+        pattern = torch.where(observed[:, -season:] > 0, values[:, -season:], last)  # (B, season)
+        shift = pattern.repeat(1, -(-steps // season))[:, -steps:]  # (B, T)
+        ahead = pattern.repeat(1, -(-self.horizon // season))[:, : self.horizon]  # (B, U)
+        before, there = (values - shift)[:, :-season], observed[:, :-season]
+        count = there.sum(dim=1, keepdim=True)
+        variance = (before.square() * there).sum(dim=1, keepdim=True) / count.clamp(min=1)
+        return Level(shift, torch.where(count > 0, (variance + EPSILON).sqrt(), torch.ones_like(last)), ahead)
 
     def forward(self, values: torch.Tensor, level: Level) -> torch.Tensor:
-        """Normalise values (B, T)."""
-        normalised = (values - level.shift) / level.scale
+        """Normalise a past (B, T)."""
+        return self._normalised(values, level.shift, level.scale)
+
+    def of_target(self, values: torch.Tensor, level: Level) -> torch.Tensor:
+        """Normalise steps to forecast (B, U)."""
+        return self._normalised(values, level.ahead, level.scale)
+
+    def _normalised(self, values: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        normalised = (values - shift) / scale
         if self.log_scale is not None and self.shift is not None:
             normalised = normalised * self.log_scale.exp() + self.shift
         return normalised
@@ -62,7 +93,7 @@ class WindowNormalisation(nn.Module):
         """Take forecasts (B, U, Q) back."""
         if self.log_scale is not None and self.shift is not None:
             forecast = (forecast - self.shift) / self.log_scale.exp()
-        return forecast * level.scale[:, :, None] + level.shift[:, :, None]
+        return forecast * level.scale[:, :, None] + level.ahead[:, :, None]
 
 
 def last_observed(values: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:

@@ -28,7 +28,7 @@ class RecursiveForecaster(EncoderDecoder):
     ) -> torch.Tensor:
         """Forecast, still normalised: (B, U, Q)."""
         known, told = self.known_inputs(batch), self.told(batch)
-        observed = self.normalisation(batch.target, level)  # (B, U)
+        observed = self.normalisation.of_target(batch.target, level)  # (B, U)
         before, steps = last_observed(lags, batch.past[:, :, 1]), []
         state, keys = self.start(state), self.keys(encoded)  # the keys are the same at every step
         for step in range(self.horizon):

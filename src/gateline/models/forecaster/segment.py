@@ -117,7 +117,7 @@ class SegmentForecaster(ForecasterNetwork):
 
     def _complete_windows(self, batch: ForecastBatch) -> tuple[torch.Tensor, torch.Tensor]:
         level, complete = self.level(batch), batch.observed.all(dim=1)
-        return self.normalised_past(batch, level)[complete], self.normalisation(batch.target, level)[complete]
+        return self.normalised_past(batch, level)[complete], self.normalisation.of_target(batch.target, level)[complete]
 
 
 def repeat_state(state: StackState, times: int) -> StackState:

@@ -87,9 +87,12 @@ class ForecasterSettings(Section):
     `mode: recursive`."""
     residual: bool = False
     """Add to the output of a layer what it read."""
-    normalisation: Literal["none", "last_value", "revin"] = "none"
+    normalisation: Literal["none", "last_value", "revin", "last_season"] = "none"
     """last_value: each window is read and forecast as its difference from the last observed target. revin: less its own mean
-    and divided by its own deviation, and the forecast taken back."""
+    and divided by its own deviation, and the forecast taken back. last_season: as its departure from its own last season,
+    divided by how large these are in its past."""
+    season: Count | None = None
+    """Steps of a season, with `normalisation: last_season`."""
     affine: bool = False
     """Learn a scale and a shift of what is normalised. With `normalisation: revin` only."""
     series: Literal["auto", "none", "one_hot", "embedding"] = "auto"
@@ -154,6 +157,10 @@ class ForecasterSettings(Section):
             raise ValueError("no `variational_dropout` with `mode: recursive`: its decoder sees one step at a time")
         if self.mode == "recursive" and self.weight_drop:
             raise ValueError(f"no `weight_drop` with `mode: recursive`: {ONE_STEP_AT_A_TIME}")
+        if (self.season is not None) != (self.normalisation == "last_season"):
+            raise ValueError(
+                f"`season` with `normalisation: last_season`, and only there; got {self.season} with `{self.normalisation}`"
+            )
         if self.affine and self.normalisation != "revin":
             raise ValueError(f"`affine` only with `normalisation: revin`, got it with `{self.normalisation}`")
         return self
