@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ from gateline.workload.schema import Schema
 
 SENTENCES_AT_ONCE = 64
 """Translated side by side, of similar length."""
+LENGTH_STEP, SPARE_TOKENS = 8, 10
+"""A translation has at most twice as many tokens as its source, whose length is rounded up to a multiple, and some to spare."""
 NEVER_WRITTEN = (PADDING, UNKNOWN, BEGIN)
 SCORE = "score"
 EXAMPLE_ROWS = 2
@@ -150,16 +152,15 @@ class SentenceTranslator:
         width = settings.beam_width if width is None else width
         penalty = settings.length_penalty if length_penalty is None else length_penalty
         encoded = self.encode(texts)
-        order = np.argsort(-encoded.lengths, kind="stable")
+        # Only sentences with the same limit stand side by side: what is written must not depend on the neighbours.
+        limits = 2 * LENGTH_STEP * -(-encoded.lengths // LENGTH_STEP) + SPARE_TOKENS
         codes: list[list[int]] = [[] for _ in texts]
         scores = np.zeros(len(texts))
         with torch.inference_mode():
-            for first in range(0, len(order), SENTENCES_AT_ONCE):
-                rows = order[first : first + SENTENCES_AT_ONCE]
+            for rows, longest in batches_of(limits):
                 source, lengths = (torch.from_numpy(each) for each in padded(encoded, rows))
                 memory, state = self.network.start(source, lengths)
                 begin = torch.full((len(rows),), BEGIN)
-                longest = 2 * source.shape[1] + 10
                 if width == 1:
                     found = greedy(self._step, memory, state, begin, end=END, max_length=longest)
                 else:
@@ -229,6 +230,14 @@ class SentenceTranslator:
         logits, state = self.network.step(tokens, memory, state)
         logits[:, list(NEVER_WRITTEN)] = torch.finfo(logits.dtype).min
         return logits, state
+
+
+def batches_of(limits: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    """Put rows with the same limit (E,) side by side: their numbers, and the limit."""
+    for limit in np.unique(limits).tolist():
+        rows = np.flatnonzero(limits == limit)
+        for first in range(0, len(rows), SENTENCES_AT_ONCE):
+            yield rows[first : first + SENTENCES_AT_ONCE], limit
 
 
 def length_of(text: str) -> str:
