@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from gateline.errors import DataError, WorkloadError
-from gateline.models.classifier import Classifier, ClassifierSettings
+from gateline.models.classifier import Classifier, ClassifierSettings, summary
 from gateline.models.encoder_decoder import Translator, TranslatorSettings
 from gateline.models.frame_predictor import FramePredictor, FramePredictorSettings
 from gateline.models.labeller import Labeller, LabellerSettings
@@ -77,6 +77,20 @@ def test_the_weights_of_attention_say_what_was_read(rng: np.random.Generator) ->
         assert (weights[row, :length] > 0).all()
         assert (weights[row, length:] == 0).all()
     assert classifier("mean").explain(x, LENGTHS)[1] is None
+
+
+def test_the_summary_of_inputs_looks_at_the_real_steps_only(rng: np.random.Generator) -> None:
+    x, lengths = torch.tensor(rng.normal(size=(4, 6, 3))), torch.tensor([6, 1, 3, 5])
+
+    found = summary(x, lengths)
+
+    for row, length in enumerate(lengths.tolist()):
+        real = x[row, :length]
+        expected = torch.cat([real[-1], real.mean(dim=0), real.amin(dim=0), real.amax(dim=0)])
+        torch.testing.assert_close(found[row], expected)
+    torch.testing.assert_close(summary(x, None)[0], found[0])
+    with pytest.raises(WorkloadError, match="summary"):
+        Classifier(num_classes=2, num_tokens=5, settings=ClassifierSettings(hidden_size=4, summary=True))
 
 
 def test_embedding_settings_need_tokens() -> None:

@@ -15,11 +15,15 @@ from typing import Literal, cast
 import torch
 from torch import nn
 
+from gateline.errors import WorkloadError
 from gateline.models.attention import AdditiveAttention
 from gateline.models.sequence_input import InputSettings, SequenceInput, real_steps
+from gateline.models.stack import Probability
 from gateline.randomness import Dropout
 
 Pooling = Literal["last", "mean", "max", "attention"]
+SUMMARIES = 4
+"""Numbers that `summary` makes of each feature."""
 
 
 class ClassifierSettings(InputSettings):
@@ -28,6 +32,11 @@ class ClassifierSettings(InputSettings):
     pooling: Pooling = "last"
     """How all steps become one: last (of each direction), mean, max (of each feature), or attention (a learned
     weighting)."""
+    summary: bool = False
+    """Of numbers only: the last layer also reads the last, mean, least and greatest value of every input over the sequence, a straight
+    path beside the cells."""
+    summary_dropout: Probability = 0.0
+    """Of what that path carries."""
     calibrate: bool = False
     """Divide the logits by a temperature that is fitted on the validation part when training is done (Guo et al., 2017, arXiv
     1706.04599): it changes how sure the answers are, and not which class they name."""
@@ -57,7 +66,13 @@ class Classifier(nn.Module):
         self.input = SequenceInput(num_tokens=num_tokens, num_features=num_features, settings=settings)
         self.attention = LearnedQuery(self.input.output_size) if self.pooling == "attention" else None
         self.dropout = Dropout(settings.output_dropout)
-        self.head = nn.Linear(self.input.output_size, num_classes)
+        self.summary_dropout = Dropout(settings.summary_dropout) if settings.summary else None
+        if settings.summary and num_features is None:
+            raise WorkloadError(
+                "model.summary", expected="inputs that are numbers", found="tokens", do="Leave it out, or read numbers"
+            )
+        summarised = SUMMARIES * (num_features or 0) if settings.summary else 0
+        self.head = nn.Linear(self.input.output_size + summarised, num_classes)
 
     def forward(self, inputs: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Compute logits (B, C); see `explain`."""
@@ -83,7 +98,10 @@ class Classifier(nn.Module):
             pooled = self.input.stack.last_step(y, lengths)
         else:
             pooled = mean(y, lengths) if self.pooling == "mean" else maximum(y, lengths)
-        return cast(torch.Tensor, self.head(self.dropout(pooled))), weights
+        pooled = self.dropout(pooled)
+        if self.summary_dropout is not None:
+            pooled = torch.cat([pooled, self.summary_dropout(summary(inputs, lengths).to(pooled.dtype))], dim=1)
+        return cast(torch.Tensor, self.head(pooled)), weights
 
 
 class LearnedQuery(nn.Module):
@@ -102,6 +120,17 @@ class LearnedQuery(nn.Module):
         """Attend: steps (B, T, H), real steps bool (B, T) -> pooled (B, H), weights (B, T)."""
         context, weights = self.attention(self.query.expand(len(y), -1, -1), y, real)
         return context.squeeze(1), weights.squeeze(1)
+
+
+def summary(x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+    """Take the last, mean, least and greatest value of each feature over the real steps: (B, T, F) -> (B, 4 F)."""
+    real = real_steps(lengths, x)
+    if real is None:
+        last, inside = x[:, -1], x
+    else:
+        last = x[torch.arange(len(x), device=x.device), cast(torch.Tensor, lengths) - 1]
+        inside = x.masked_fill(~real[:, :, None], 0.0)
+    return torch.cat([last, mean(inside, lengths), -maximum(-x, lengths), maximum(x, lengths)], dim=1)
 
 
 def mean(y: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:

@@ -86,7 +86,7 @@ class Classification:
     """The task `classification`."""
 
     name = "classification"
-    examples_are = "texts"
+    examples_are = "examples"
     Preprocess = ClassificationPreprocess
     Model = ClassifierSettings
     Evaluation = ClassificationEvaluation

@@ -55,6 +55,7 @@ EXAMPLES = {
     "last step of both directions": of_tokens(pooling="last", bidirectional=True),
     "mean": of_numbers(pooling="mean", cell="gru", num_layers=2, residual=True),
     "max": of_numbers(pooling="max", bidirectional=True, num_layers=2),
+    "summary beside the cells": of_numbers(pooling="last", summary=True, summary_dropout=0.3),
     "attention": of_tokens(pooling="attention", bidirectional=True),
     "dropout": of_tokens(
         num_layers=2,

@@ -1,0 +1,151 @@
+"""Who will die in hospital, over five folds of patients: ``python -m benchmarks.vital_signs``.
+
+Each patient is tested once, by a model that has not seen the patient. Published figures are means of five folds (GRU-D 0.842, Che et
+al., 2018); which patients are in which fold is not published. Writes `benchmarks/results/vital_signs.json` and the table of
+`docs/workloads/vital_signs.md`. ``--set model.hidden_size=128`` measures something else and writes nothing; settings are chosen on the
+validation parts, whose figures it prints beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from benchmarks.machine import ROOT, where
+from benchmarks.tables import markdown, write_json, write_table
+from gateline.adapters.expectations import validate
+from gateline.adapters.ingestion import ingest
+from gateline.evaluation import evaluate
+from gateline.manifest import open_artifact
+from gateline.preprocessing import preprocess
+from gateline.probabilities import Judgements, intervals
+from gateline.table import read_table
+from gateline.training import RunSettings, train
+from gateline.workload import Workload
+from gateline.workload.overrides import with_settings
+from gateline.workload.source import Source
+
+WORKLOAD = ROOT / "workloads" / "vital_signs.yaml"
+PAGE = ROOT / "docs" / "workloads" / "vital_signs.md"
+FOLDS = 5
+METRICS = ("auroc", "auprc", "log_loss", "brier", "calibration_error")
+
+
+def measure(workload: Workload, raw: Path, report: Path, folder: Path, fold: int, seed: int) -> dict[str, Any]:
+    """Preprocess, train and evaluate with one fold left out."""
+    of_fold = with_settings(workload, {"preprocess.split.fold": fold})
+    prepared = preprocess(of_fold, open_artifact(raw, "raw"), open_artifact(report, "report"), folder / "prepared")
+    began = time.monotonic()
+    model = train(of_fold, prepared, folder / "model", RunSettings(seed))
+    trained = time.monotonic()
+    evaluation = evaluate(of_fold, prepared, model, folder / "evaluation")
+    scores, said = evaluation.read_json("metrics.json"), read_table(evaluation.path / "predictions.parquet")
+    return {
+        "fold": fold,
+        "patients": scores["num_examples"],
+        "test": {name: scores["test"][name] for name in METRICS},
+        "validation": {name: scores["details"]["validation"][name] for name in METRICS},
+        "baselines": {name: {m: values[m] for m in METRICS} for name, values in scores["baselines"].items()},
+        "best_epoch": model.facts["best_epoch"],
+        "train_seconds": round(trained - began, 1),
+        "passed": evaluation.facts["verdict"]["passed"],
+        "said": said[["probability_1", "target"]].to_numpy().tolist(),
+    }
+
+
+def over_all(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over the folds, and the metrics of all patients together with 95 % intervals."""
+    said = np.array([row for run in runs for row in run["said"]], dtype=object)
+    judged = Judgements(said[:, 0].astype(np.float64), (said[:, 1] == "1").astype(np.float64))
+    around = intervals(judged, np.arange(len(said)), np.random.default_rng(0))
+
+    def mean(part: str) -> dict[str, float]:
+        return {name: statistics.fmean(run[part][name] for run in runs) for name in METRICS}
+
+    baselines = {
+        name: {m: statistics.fmean(run["baselines"][name][m] for run in runs) for m in METRICS}
+        for name in runs[0]["baselines"]
+    }
+    return {
+        "mean": mean("test"),
+        "spread": {m: statistics.stdev(run["test"][m] for run in runs) if len(runs) > 1 else None for m in METRICS},
+        "validation": mean("validation"),
+        "baselines": baselines,
+        "pooled": judged.metrics(),
+        "intervals": {name: list(ends) for name, ends in around.items()},
+        "train_seconds": round(sum(run["train_seconds"] for run in runs), 1),
+    }
+
+
+def table_of(runs: Sequence[Mapping[str, Any]], result: Mapping[str, Any], seed: int) -> str:
+    """Write it as Markdown."""
+    rows: list[list[Any]] = [["**this model**", *(f"**{result['mean'][name]:.4f}**" for name in METRICS)]]
+    rows += [
+        [name.replace("_", " "), *(f"{values[m]:.4f}" for m in METRICS)]
+        for name, values in sorted(result["baselines"].items(), key=lambda pair: -pair[1]["auroc"])
+    ]
+    rows.append(["GRU-D, published (Che et al., 2018)", "0.842", *["–"] * (len(METRICS) - 1)])
+    by_fold = [
+        [run["fold"], run["patients"], *(f"{run['test'][name]:.4f}" for name in METRICS), run["best_epoch"]]
+        for run in runs
+    ]
+    low, high = result["intervals"]["auroc"]
+    machine = where()
+    said = (
+        f"`python -m benchmarks.vital_signs` prints this: mean over {len(runs)} folds, seed {seed}, {result['train_seconds']:.0f} s of training in "
+        f"all on {machine['cores']} cores of {machine['cpu']}, torch {machine['torch']}, commit {str(machine['commit'])[:10]}. All patients "
+        f"together: AUROC {result['pooled']['auroc']:.4f} (95 % interval {low:.4f} to {high:.4f})."
+    )
+    head = [name.replace("_", " ") for name in METRICS]
+    return "\n\n".join(
+        [said, markdown(["five folds", *head], rows), markdown(["fold", "patients", *head, "best epoch"], by_fold)]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure all folds, one after the other."""
+    flags = argparse.ArgumentParser(prog="python -m benchmarks.vital_signs", description=__doc__)
+    flags.add_argument("--seed", type=int, default=7)
+    flags.add_argument("--folds", type=int, nargs="+", default=list(range(FOLDS)))
+    flags.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="other settings; nothing is written")
+    flags.add_argument("--raw", type=Path, help="folder of raw and report, made once and kept")
+    given = flags.parse_args(argv)
+    changes = {key: yaml.safe_load(value) for key, _, value in (each.partition("=") for each in given.set)}
+    workload = with_settings(Workload.read(WORKLOAD), changes)
+    with tempfile.TemporaryDirectory() as scratch:
+        base = given.raw or Path(scratch)
+        if not (base / "report" / "manifest.json").is_file():
+            mirror = os.environ.get("GATELINE_MIRROR")
+            ingest(workload.section("source", Source), base / "raw", mirror=Path(mirror) if mirror else None)
+            validate(workload, base / "raw", base / "report", as_of=datetime.now(UTC))
+        runs = []
+        for fold in given.folds:
+            folder = Path(scratch) / f"fold-{fold}"
+            folder.mkdir()
+            runs.append(measure(workload, base / "raw", base / "report", folder, fold, given.seed))
+            shown = {part: " ".join(f"{runs[-1][part][m]:.4f}" for m in METRICS) for part in ("validation", "test")}
+            print(f"fold {fold}: {shown}, epoch {runs[-1]['best_epoch']}, {runs[-1]['train_seconds']} s", flush=True)
+    result = over_all(runs)
+    print(
+        {part: {m: round(value, 4) for m, value in result[part].items()} for part in ("mean", "validation")}, flush=True
+    )
+    if given.set or given.folds != list(range(FOLDS)):
+        return
+    kept = [{name: value for name, value in run.items() if name != "said"} for run in runs]
+    write_json("vital_signs", {"where": where(), "seed": given.seed, **result, "folds": kept})
+    if PAGE.is_file():
+        write_table(PAGE, "five_folds", table_of(runs, result, given.seed))
+
+
+if __name__ == "__main__":
+    main()
