@@ -145,7 +145,8 @@ def _opened(content: Any, place: object) -> Iterator[tuple[Any, Recording]]:
             _refuse_impossible(recording, place)
             yield file, recording
     except soundfile.SoundFileError as error:
-        raise _broken(place, " ".join(str(error).split())[:120]) from error
+        said = str(getattr(error, "error_string", error))  # without the address of an object, which says nothing
+        raise _broken(place, " ".join(said.split()).removesuffix(".")[:120]) from error
 
 
 def _refuse_impossible(recording: Recording, place: object) -> None:
