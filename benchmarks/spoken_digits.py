@@ -48,19 +48,15 @@ def without(workload: Workload, speaker: str) -> Workload:
 def table_of(runs: Mapping[str, Mapping[str, Any]]) -> str:
     """Write a line for each speaker, and their mean."""
     names = ("string_word_error_rate", "recording_word_error_rate", "word_error_rate", "character_error_rate")
-    rows = [
-        [
-            speaker,
-            *(f"{run['test'][name]:.1%}" for name in names),
-            f"{run['baselines']['segments']['word_error_rate']:.1%}",
-        ]
-        + [f"{run['train_seconds']:.0f} s"]
-        for speaker, run in runs.items()
-    ]
+    rows = []
+    for speaker, run in runs.items():
+        measured = [f"{run['test'][name]:.1%}" for name in names]
+        segments = f"{run['baselines']['segments']['word_error_rate']:.1%}"
+        rows.append([speaker, *measured, segments, f"{run['train_seconds']:.0f} s"])
     if len(runs) == len(SPEAKERS):
         means = [sum(run["test"][name] for run in runs.values()) / len(runs) for name in names]
-        segments = sum(run["baselines"]["segments"]["word_error_rate"] for run in runs.values()) / len(runs)
-        rows.append(["**mean**", *(f"**{mean:.1%}**" for mean in means), f"{segments:.1%}", ""])
+        baseline = sum(run["baselines"]["segments"]["word_error_rate"] for run in runs.values()) / len(runs)
+        rows.append(["**mean**", *(f"**{mean:.1%}**" for mean in means), f"{baseline:.1%}", ""])
     machine = next(iter(runs.values()))["where"]
     said = (
         f"`python -m benchmarks.spoken_digits` prints this: {machine['cores']} cores of {machine['cpu']}, torch {machine['torch']}, "
