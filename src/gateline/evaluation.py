@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import importlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from gateline.comparison import ExampleErrors
 from gateline.device import configure_process
+from gateline.evaluation_report import Page, write_report
+from gateline.intervals import Interval, ratio_intervals
 from gateline.manifest import Artifact, check_made_from, open_artifact, write_artifact
 from gateline.promotion import judge
 from gateline.table import write_table
@@ -37,6 +39,8 @@ class Scores:
         baseline_slices: metrics of each baseline per slice, where a task measures them.
         slice_units: unit of a slice's metrics, where slices have different ones.
         worst: the examples with the worst errors, for people; empty for none.
+        errors: example by example, of metrics that are ratios of sums: their intervals follow from these.
+        dependence: positions over which neighbouring examples share targets, as `Predictor.dependence`.
     """
 
     metrics: Mapping[str, float]
@@ -50,12 +54,18 @@ class Scores:
     worst: pd.DataFrame = field(default_factory=pd.DataFrame)
     baseline_slices: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     slice_units: Mapping[str, str] = field(default_factory=dict)
+    errors: Sequence[ExampleErrors] = ()
+    dependence: int = 1
 
     @property
     def slice_metrics(self) -> list[str]:
         """Names of all metrics of slices: those of the whole first; a slice need not have each of them."""
         named = dict.fromkeys(name for metrics in self.slices.values() for name in metrics)
         return [name for name in self.metrics if name in named] + [name for name in named if name not in self.metrics]
+
+    def all_intervals(self) -> dict[str, Interval]:
+        """Intervals by metric: those that the task gives, and those that follow from `errors`."""
+        return {**ratio_intervals(self.errors, dependence=self.dependence), **self.intervals}
 
     def named(self, names: Collection[str]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         """Lay the metrics of slices that are asked for, as ``KEY=VALUE/METRIC``, beside those of the whole.
@@ -110,6 +120,7 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
     task.check_scoring(prepared, settings, gates)
     configure_process("cpu", "float32")  # as the served model computes, and the same bytes on any number of cores
     scores: Scores = scoring.score(task, settings, prepared, model)
+    intervals = scores.all_intervals()
     verdict = judge(*scores.named(gates.named_metrics()), scores.num_examples, gates)
     with write_artifact(folder, "evaluation", {"prepared": prepared, "model": model}) as draft:
         (draft.path / "plots").mkdir()
@@ -121,23 +132,13 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
             "slices": scores.slices,
             "baseline_slices": scores.baseline_slices,
             "details": scores.details,
-            "intervals": scores.intervals,
+            "intervals": intervals,
             "num_examples": scores.num_examples,
         }
         draft.write_json("metrics.json", without_nan(measured))
-        page = {
-            "workload": workload,
-            "scores": scores,
-            "gates": gates,
-            "verdict": verdict,
-            "prepared": prepared,
-            "model": model,
-            "ranking": _ranking(scores, gates.metric),
-            "examples_are": prepared.facts.get("examples_are", task.examples_are),  # a task may know several kinds
-        }
-        plots = {figure.name: _as_data_url(draft.path / "plots" / f"{figure.name}.png") for figure in figures}
-        _render("evaluation.html.jinja", draft.path / "report.html", page | {"figures": figures, "plots": plots})
-        _render("model_card.md.jinja", draft.path / "model_card.md", page)
+        examples_are = str(prepared.facts.get("examples_are", task.examples_are))  # a task may know several kinds
+        page = Page(workload, scores, intervals, gates, verdict, examples_are, prepared, model, figures)
+        write_report(page, draft.path)
         draft.facts |= {
             "verdict": verdict.as_json(),
             "metric": gates.metric,
@@ -168,41 +169,3 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _ranking(scores: Scores, metric: str) -> list[dict[str, Any]]:
-    """Model and baselines from best to worst, with the share of the worst error as the length of a bar."""
-    rows: list[dict[str, Any]] = [{"name": "this model", "model": True, **scores.metrics}]
-    rows += [{"name": name.replace("_", " "), "model": False, **metrics} for name, metrics in scores.baselines.items()]
-    worst = max((row[metric] for row in rows if math.isfinite(row[metric])), default=1.0) or 1.0
-    mine = scores.metrics[metric]
-    for row in rows:
-        row["share"] = row[metric] / worst if math.isfinite(row[metric]) else 1.0
-        row["against"] = None if row["model"] or not row[metric] else mine / row[metric] - 1
-    return sorted(rows, key=lambda row: row[metric] if math.isfinite(row[metric]) else math.inf)
-
-
-def _as_data_url(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def _render(template: str, path: Path, page: Mapping[str, Any]) -> None:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("gateline"),
-        autoescape=template.endswith(".html.jinja"),  # Markdown is no markup that a value could break out of
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["short"] = _short
-    path.write_text(environment.get_template(template).render(page), encoding="utf-8")
-
-
-def _short(value: Any) -> str:
-    if value is None:  # a baseline without quantiles has no pinball loss
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.4g}" if math.isfinite(value) else "–"
-    return str(value)

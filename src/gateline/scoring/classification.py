@@ -11,6 +11,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from gateline.baselines.classification import BASELINES, TextProblem
+from gateline.comparison import example_errors
 from gateline.data.examples import open_examples, slice_masks, slice_names
 from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.splits import PARTS
@@ -77,6 +78,10 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
         num_examples=len(target),
         predictions=_as_table(problem.texts["test"], target, probabilities, baselines, classes, rows["test"]),
         units={"log_loss": "nats"},
+        errors=[
+            example_errors(name, class_errors(name, probabilities, target), np.ones(len(target)), rows="")
+            for name in GATE_METRICS
+        ],
         worst=_worst(problem.texts["test"], target, probabilities, classes),
     )
 

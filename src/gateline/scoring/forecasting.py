@@ -49,6 +49,7 @@ from gateline.scoring.competition import (
 )
 from gateline.scoring.inventory import Policy, compare_policies, draw_stock, policy_of
 from gateline.scoring.series_maps import FEW, MANY, draw_error_map, draw_field
+from gateline.scoring.window_errors import positions_of, window_errors, worst_windows
 from gateline.table import TABLE, read_table
 from gateline.tasks.forecasting import TASK as FORECASTING
 from gateline.tasks.forecasting import Forecasting, ForecastingEvaluation
@@ -136,6 +137,9 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
         return {name: units.comparable(measure(rows), key) for name, (key, rows) in slices.items()}
 
     metrics = units.comparable(metrics)
+    origin = np.asarray(problem.store.arrays["time"])[problem.origins["test"]]
+    position, dependence = positions_of(origin, problem.series("test"), target.shape[1])
+    predictions = _as_table(problem, key_values, target, forecasts, baselines)
     return Scores(
         metrics=metrics,
         baselines={name: units.comparable(each) for name, each in of_baselines.items()},
@@ -163,7 +167,10 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
             **calibration,
         },
         num_examples=len(target),
-        predictions=_as_table(problem, key_values, target, forecasts, baselines),
+        predictions=predictions,
+        errors=window_errors(forecasts, target, deviation, position, metrics),
+        dependence=dependence,
+        worst=worst_windows(predictions, list(key_values), units.shared),
         units={name: units.shared for name in metrics if units.shared and not UNITLESS_METRIC.fullmatch(name)},
         slice_units={f"{units.key}={value}": unit for value, unit in units.by_value.items()},
         baseline_slices={name: by_slice(measure) for name, measure in measured_baselines.items()},

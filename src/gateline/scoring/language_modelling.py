@@ -111,6 +111,7 @@ def score(
         units={"nats_per_character": "nats", "bits_per_character": "bits"},
         intervals=intervals(errors),
         worst=worst_passages(tokenizer, tokens, nats, guesses[best].nats, best),
+        errors=[errors, by_passage(tokenizer, tokens, nats, "nats_per_character", texts)],
     )
 
 
