@@ -80,7 +80,7 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
         units={"log_loss": "nats"},
         errors=[
             example_errors(name, class_errors(name, probabilities, target), np.ones(len(target)), rows="")
-            for name in GATE_METRICS
+            for name in task.gate_metrics
         ],
         worst=_worst(problem.texts["test"], target, probabilities, classes),
     )
