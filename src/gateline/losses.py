@@ -65,6 +65,7 @@ def summed_cross_entropy(
     observed: torch.Tensor | None = None,
     *,
     label_smoothing: float = 0.0,
+    class_weight: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum the cross entropy of one class per element, in nats, and count the elements.
 
@@ -73,6 +74,7 @@ def summed_cross_entropy(
         target: int64 (...), a class in [0, V) wherever observed.
         observed: bool (...), or None for everywhere.
         label_smoothing: share of the target spread evenly over all V classes (Szegedy et al., 2016, arXiv 1512.00567).
+        class_weight: float (V,), by what the loss of an element of each class is multiplied; the count does not change.
 
     Returns:
         Scalar sum and scalar count. What is not observed changes neither, nor the gradient.
@@ -85,6 +87,7 @@ def summed_cross_entropy(
         ignore_index=ignored,
         reduction="sum",
         label_smoothing=label_smoothing,
+        weight=class_weight,
     )
     return total, _count(target, observed)
 

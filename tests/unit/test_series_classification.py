@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
 from gateline.data.examples import open_examples
@@ -172,3 +173,30 @@ def test_nothing_of_later_parts_reaches_what_is_fitted(
     assert again.read_json("state.json") == prepared.read_json("state.json")
     assert not np.array_equal(open_store(again).arrays["values"], open_store(prepared).arrays["values"])
     assert read_table(again.path / TABLE)["patient"].nunique() == len(patients)
+
+
+def test_balanced_training_weighs_the_rare_class_and_keeps_its_probabilities(
+    artifacts: tuple[Artifact, Artifact],
+) -> None:
+    prepared, _ = artifacts
+    dataset = TASK.dataset(prepared, "train")
+    network = TASK.build(TASK.Model(hidden_size=4, balance=1.0), TASK.shapes(prepared))
+    TASK.start(network, dataset)
+    batch = dataset.__getitems__(np.arange(len(dataset)))
+    counts = np.bincount(batch.target.numpy(), minlength=2)
+
+    weight = network.class_weight
+
+    assert weight is not None
+    by_class = weight.numpy() * counts
+    assert by_class[0] == pytest.approx(by_class[1], rel=1e-5)
+    assert by_class.sum() == pytest.approx(len(dataset), rel=1e-5)
+    # Where nothing is told apart, balanced training says one half; in use, that is the frequency of each class.
+    torch.nn.init.zeros_(network.head.weight)
+    torch.nn.init.zeros_(network.head.bias)
+    total, count, _ = TASK.loss(network, batch, "cross_entropy", None)
+    assert float(total.detach() / count) == pytest.approx(np.log(2), rel=1e-5)
+    said = network.eval()(batch.values, batch.lengths).softmax(dim=1)[0].detach().numpy()
+    np.testing.assert_allclose(said, counts / counts.sum(), rtol=1e-5)
+    assert network.class_weight is None
+    assert TASK.build(TASK.Model(hidden_size=4), TASK.shapes(prepared)).class_weight is None

@@ -41,6 +41,11 @@ class LabelledSequences(Dataset[LabelledBatch]):
         return LabelledBatch(padded.values, padded.lengths, self._labels[index])
 
     @property
+    def labels(self) -> torch.Tensor:
+        """Labels of the sequences of the data set: (W,)."""
+        return self._labels
+
+    @property
     def nbytes(self) -> int:
         """Bytes that `to` moves."""
         return self._sequences.nbytes + self._labels.nbytes

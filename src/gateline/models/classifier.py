@@ -10,9 +10,10 @@ Source: last step, Sutskever, Vinyals and Le (2014), arXiv 1409.3215; mean and m
 from __future__ import annotations
 
 import math
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from gateline.errors import WorkloadError
@@ -37,6 +38,10 @@ class ClassifierSettings(InputSettings):
     path beside the cells."""
     summary_dropout: Probability = 0.0
     """Of what that path carries."""
+    balance: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Of rare classes: 0 counts every example of the training part once, 1 every class as much as every other, in between that power of it.
+    The logarithms of the weights are taken off the logits afterwards, so probabilities stay those of the data (Elkan, 2001, The
+    foundations of cost-sensitive learning, section 3)."""
     calibrate: bool = False
     """Divide the logits by a temperature that is fitted on the validation part when training is done (Guo et al., 2017, arXiv
     1706.04599): it changes how sure the answers are, and not which class they name."""
@@ -73,6 +78,8 @@ class Classifier(nn.Module):
             )
         summarised = SUMMARIES * (num_features or 0) if settings.summary else 0
         self.head = nn.Linear(self.input.output_size + summarised, num_classes)
+        self.log_weight: torch.Tensor | None
+        self.register_buffer("log_weight", torch.zeros(num_classes) if settings.balance else None)
 
     def forward(self, inputs: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Compute logits (B, C); see `explain`."""
@@ -101,7 +108,25 @@ class Classifier(nn.Module):
         pooled = self.dropout(pooled)
         if self.summary_dropout is not None:
             pooled = torch.cat([pooled, self.summary_dropout(summary(inputs, lengths).to(pooled.dtype))], dim=1)
-        return cast(torch.Tensor, self.head(pooled)), weights
+        logits = self.head(pooled)
+        if self.log_weight is not None and not self.training:
+            logits = logits - self.log_weight
+        return cast(torch.Tensor, logits), weights
+
+    @torch.no_grad()
+    def weigh_classes(self, counts: torch.Tensor) -> None:
+        """Set the weights of the classes from how many examples of each (C,) the training part holds; without `balance`, nothing."""
+        if self.log_weight is not None:
+            weight = (counts.sum() / counts.clamp(min=1).double()) ** self.settings.balance
+            mean_weight = (
+                weight * counts
+            ).sum() / counts.sum()  # over the examples, so that the learning rate means the same
+            self.log_weight.copy_((weight / mean_weight).log())
+
+    @property
+    def class_weight(self) -> torch.Tensor | None:
+        """What the loss of each class is multiplied by in training: (C,); None where all count the same, as in eval mode."""
+        return None if self.log_weight is None or not self.training else self.log_weight.exp()
 
 
 class LearnedQuery(nn.Module):

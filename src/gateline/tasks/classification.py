@@ -279,7 +279,9 @@ class Classification:
         return Classifier(**shapes, settings=model)
 
     def start(self, network: nn.Module, dataset: LabelledSequences) -> None:
-        """Set nothing: every weight is learnt."""
+        """Weigh the classes as `model.balance` says; every other weight is learnt."""
+        classifier = cast(Classifier, network)
+        classifier.weigh_classes(torch.bincount(dataset.labels, minlength=classifier.head.out_features))
 
     def order(self, prepared: Artifact, dataset: LabelledSequences, training: Training, seed: int) -> Order:  # noqa: ARG002
         """Draw texts in a fresh random order every epoch, or texts of similar length with a budget of tokens."""
@@ -299,8 +301,10 @@ class Classification:
         carried: None,  # noqa: ARG002  texts hand nothing on
     ) -> tuple[torch.Tensor, torch.Tensor, None]:
         """Sum the cross entropy of a batch, in nats, and count its texts."""
-        logits = cast(Classifier, network)(batch.values, batch.lengths)
-        return *summed_cross_entropy(logits, batch.target), None
+        classifier = cast(Classifier, network)
+        logits = classifier(batch.values, batch.lengths)
+        weight = classifier.class_weight
+        return *summed_cross_entropy(logits, batch.target, class_weight=weight), None
 
     def scorer(self, prepared: Artifact, kind: str) -> Scorer:  # noqa: ARG002  there is one loss
         """Add up the loss and the errors."""
