@@ -381,7 +381,7 @@ preprocess:
     step_seconds: {STEP}
     bands: 40
     lowest_hz: 60
-    longest_seconds: {math.ceil(1.5 * longest)} # the longest has {longest:.1f}
+    longest_seconds: {max(10, math.ceil(1.5 * longest))} # the longest has {longest:.1f}
     normalisation: utterance # less the mean of the recording itself: its microphone and its level
   # strings: joins recordings to longer ones, see workloads/spoken_digits.yaml; say it where requests are longer than recordings.
   speeds: {flow(SPEEDS)} # training recordings are heard at each of them: three times the voices
