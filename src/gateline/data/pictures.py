@@ -12,6 +12,8 @@ from gateline.data.films import CHANNELS, Colour, decode, describe
 from gateline.errors import DataError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MOST_BYTES = 2**28
+"""Of the pixels of one picture."""
 COLOUR_TYPES = {1: 0, 3: 2}
 """What PNG calls grey and red-green-blue, by number of channels."""
 
@@ -56,6 +58,10 @@ def read_pictures(
             bare = np.frombuffer(content, dtype=np.uint8).reshape(height, width, channels)
             found[row] = bare.transpose(2, 0, 1)
             continue
+        plain = _plain(content, channels)
+        if plain is not None and plain.shape == (channels, height, width):
+            found[row] = plain
+            continue
         where = f"{place}, row {row + 1}"
         film = describe(content, where)
         if (film.height, film.width) != (height, width):
@@ -67,6 +73,45 @@ def read_pictures(
             )
         found[row] = decode(content, height=height, width=width, colour=colour, place=where)[0]
     return found
+
+
+def read_film(contents: Sequence[bytes], *, colour: Colour = "grey", place: str = "film") -> np.ndarray:
+    """Read the frames of one film, all of the size of the first: uint8 (N, C, Y, X).
+
+    Args:
+        contents: each a PNG or JPEG.
+        colour: grey, or red, green and blue.
+        place: for errors.
+
+    Raises:
+        DataError: one cannot be read, or has another size.
+    """
+    first = describe(contents[0], f"{place}, row 1")
+    return read_pictures(contents, height=first.height, width=first.width, colour=colour, place=place)
+
+
+def _plain(content: bytes, channels: int) -> np.ndarray | None:
+    """Read a PNG as `encode_png` writes it, many times faster than FFmpeg: uint8 (C, Y, X); None where it is another."""
+    begin = len(SIGNATURE) + 25  # the header's chunk
+    if len(content) < begin + 24 or not content.startswith(SIGNATURE) or content[begin + 4 : begin + 8] != b"IDAT":
+        return None
+    width, height, *kind = struct.unpack_from(">IIBBBBB", content, len(SIGNATURE) + 8)
+    length = int.from_bytes(content[begin : begin + 4])
+    after = begin + 12 + length
+    size = height * (1 + width * channels)
+    if kind != [8, COLOUR_TYPES[channels], 0, 0, 0] or content[after + 4 : after + 8] != b"IEND" or size > MOST_BYTES:
+        return None
+    unpacking = zlib.decompressobj()
+    try:
+        rows = unpacking.decompress(content[begin + 8 : begin + 8 + length], size + 1)  # a bomb stays packed
+    except zlib.error:
+        return None
+    if len(rows) != size:
+        return None
+    unfiltered = np.frombuffer(rows, dtype=np.uint8).reshape(height, 1 + width * channels)
+    if unfiltered[:, 0].any():
+        return None
+    return unfiltered[:, 1:].reshape(height, width, channels).transpose(2, 0, 1)
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

@@ -32,11 +32,15 @@ class File(Section):
     """Of a folder: local text with a line ``NAME SHA256`` for each file, sorted by name. An address needs one."""
     member: str | None = None
     """Name of the one file to take out of a zip archive."""
-    format: Literal["csv", "parquet", "lines", "text", "audio", "images", "video"] = "csv"
+    format: Literal["csv", "parquet", "lines", "text", "audio", "images", "video", "video_frames", "marked_clips"] = "csv"
     """csv, parquet; lines: one row per line of a text (`line` from 1, `text`); text: all of it in one row (`text`); audio: one row
     per recording (`path`, `size_bytes`, `duration_seconds`, `sampling_rate`, `channels`, `transcript`, `audio`); images: one row
     per picture of an IDX file (`number` from 0, `height`, `width`, `image`); video: one row for a film (`path`, `size_bytes`,
-    `duration_seconds`, `frames`, `frames_per_second`, `height`, `width`, `video`). A name that ends with .gz is unpacked."""
+    `duration_seconds`, `frames`, `frames_per_second`, `height`, `width`, `video`); video_frames: one row per frame of a film (`clip`,
+    `frame` from 0, `time`, `image`); marked_clips: the same of clips that are made of the pictures of an IDX file, with `pool`,
+    `event` and `marked` (see `gateline.data.marked_clips`). A name that ends with .gz is unpacked."""
+    options: dict[str, float | int | str] = {}
+    """What video_frames (height, width, frames_per_second) and marked_clips (clips, frames, size, pools, seed) are told."""
     delimiter: str | None = None
     """Between the columns of a csv; found by DuckDB when not given."""
     missing: tuple[str, ...] = ("", "NA", "NaN", "nan", "null")
@@ -64,6 +68,12 @@ class File(Section):
             )
         if self.url is None and self.path is None:
             raise ValueError("one of `url` and `path`")
+        return self
+
+    @model_validator(mode="after")
+    def _options_are_read(self) -> File:
+        if self.options and self.format not in ("video_frames", "marked_clips"):
+            raise ValueError(f"`options` only with the formats video_frames and marked_clips, got them for {self.format}")
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from gateline.errors import DataError
@@ -35,26 +36,35 @@ def read(path: Path, file: File) -> pa.Table:
     Raises:
         DataError: it is no IDX file of pictures, or is cut short.
     """
-    content = _unpacked(path, file)
-    header = struct.calcsize(">HBB3I")
-    if len(content) < header:
-        _refuse(file, f"{len(content)} bytes")
-    zeros, kind, dimensions, count, height, width = struct.unpack_from(">HBB3I", content)
-    if (zeros, kind, dimensions) != (0, UNSIGNED_BYTES, DIMENSIONS):
-        _refuse(file, f"the first bytes {content[:4].hex(' ')}")
-    size = height * width
-    if len(content) - header != math.prod((count, height, width)):
-        _refuse(file, f"{len(content) - header} bytes for {count} pictures of {height} x {width}")
-    pixels = pa.py_buffer(content).slice(header)
-    images = pa.Array.from_buffers(pa.binary(size), count, [None, pixels]) if size else pa.nulls(count, pa.binary(0))
+    pictures = read_pictures(path, file)
+    count, height, width = pictures.shape
     return pa.table(
         {
             "number": pa.array(range(count), pa.int64()),
             "height": pa.array([height] * count, pa.int64()),
             "width": pa.array([width] * count, pa.int64()),
-            "image": images.cast(pa.binary()),
+            "image": pa.array([picture.tobytes() for picture in pictures], pa.binary()),
         }
     )
+
+
+def read_pictures(path: Path, file: File) -> np.ndarray:
+    """Read the pictures of one file: uint8 (N, Y, X).
+
+    Raises:
+        DataError: it is no IDX file of pictures, or is cut short.
+    """
+    content = _unpacked(path, file)
+    header = struct.calcsize(">HBB3I")
+    if len(content) < header:
+        _refuse(file, f"{len(content)} bytes")
+    zeros, kind, dimensions, *shape = struct.unpack_from(">HBB3I", content)
+    if (zeros, kind, dimensions) != (0, UNSIGNED_BYTES, DIMENSIONS):
+        _refuse(file, f"the first bytes {content[:4].hex(' ')}")
+    if len(content) - header != math.prod(shape):
+        count, height, width = shape
+        _refuse(file, f"{len(content) - header} bytes for {count} pictures of {height} x {width}")
+    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
 
 
 def _unpacked(path: Path, file: File) -> bytes:
