@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gateline.baselines.sequence_aggregates import aggregates_so_far, best_of, lines, of_all_classes, trees
+from gateline.baselines.step_scores import motion_energy, uniform
 from gateline.data.store import SequenceStore
 
 MAX_ROWS = 20_000
@@ -89,4 +90,6 @@ BASELINES: Mapping[str, Callable[[LabellingProblem, str], np.ndarray]] = {
     "prevalence": prevalence,
     "logistic_regression": logistic_regression,
     "gradient_boosting": gradient_boosting,
+    "uniform": uniform,
+    "motion_energy": motion_energy,
 }

@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from gateline.batch import LabelledStepsBatch
+from gateline.data.frame_inputs import FrameEncoding, FrameInputs
 from gateline.data.irregular_encoding import ELAPSED, GAPS, OBSERVED, IrregularEncoding, SeriesInputs
 from gateline.data.store import STATIC, VALUES, SequenceStore
 from gateline.workload.schema import Schema
@@ -100,7 +101,10 @@ class InputsSection(Protocol):
         """Fit on some sequences, int64 numbers of them."""
 
 
-INPUTS: Mapping[str, tuple[type[Any], type[Any]]] = {"series": (SeriesInputs, IrregularEncoding)}
+INPUTS: Mapping[str, tuple[type[Any], type[Any]]] = {
+    "series": (SeriesInputs, IrregularEncoding),
+    "frames": (FrameInputs, FrameEncoding),
+}
 """Section and encoding of each kind."""
 
 

@@ -14,6 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from gateline.baselines.labelling import BASELINES, LabellingProblem
 from gateline.data.examples import open_examples
+from gateline.data.frame_inputs import FrameInputs
+from gateline.data.irregular_steps import lay_out
 from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.sequence_inputs import LABEL, Layout
 from gateline.data.splits import PARTS
@@ -22,6 +24,7 @@ from gateline.manifest import Artifact
 from gateline.predictors.labelling import Fitted, as_text, masks_of, step_errors
 from gateline.probabilities import Judgements, best_threshold, binary_metrics, intervals
 from gateline.scoring import MODEL
+from gateline.scoring.key_frames import draw_key_frames
 from gateline.scoring.pictures import draw_all, draw_training
 from gateline.scoring.probability_pictures import draw_calibration, draw_ranking
 from gateline.scoring.series_pictures import Course, chosen, draw_courses, measured_in
@@ -147,6 +150,18 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
                 axis_name="hours" if width == timedelta(hours=1) else "steps",
             ),
             f"How the probability of {label} moves",
+        )
+    if isinstance(fitted.inputs, FrameInputs) and fitted.classes is None:
+        raw = read_table(prepared.path / TABLE)
+        draw["key_frames"] = (
+            partial(
+                draw_key_frames,
+                table=table,
+                sequence=_sequence_of(table, fitted.schema),
+                raw=raw.iloc[lay_out(raw, fitted.schema, columns=()).order],
+                column=fitted.inputs.column,
+            ),
+            "Key frames",
         )
     draw["by_step"] = (partial(_draw_by_step, scores=scores), "How well it is told by how much has been seen")
     draw["training"] = (partial(draw_training, model=model), "Training")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import nn
 
 from gateline.batch import SCORING_BATCH, LabelledStepsBatch
@@ -22,6 +22,7 @@ from gateline.data.examples import (
     split_examples,
     split_in_words,
 )
+from gateline.data.frame_inputs import FrameInputs
 from gateline.data.irregular_encoding import SeriesInputs
 from gateline.data.order import BucketedOrder, Order, SequentialOrder, ShuffledOrder
 from gateline.data.prepared_windows import STATE, open_store
@@ -42,7 +43,8 @@ from gateline.workload.section import Section
 if TYPE_CHECKING:
     from gateline.workload.training import Training
 
-BASELINES = ("prevalence", "logistic_regression", "gradient_boosting")
+USUAL_BASELINES = ("prevalence", "logistic_regression", "gradient_boosting")
+BASELINES = (*USUAL_BASELINES, "uniform", "motion_energy")
 GATE_METRICS = ("log_loss", "brier", "error_rate")
 LOSSES = ("binary_cross_entropy", "cross_entropy")
 CALIBRATION = "calibration.json"
@@ -51,10 +53,15 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 """Sum and count."""
 
 
+def _of_series(value: Any) -> Any:
+    """Read inputs of no kind as those of series, the usual ones."""
+    return {"kind": "series", **value} if isinstance(value, Mapping) and "kind" not in value else value
+
+
 class LabellingPreprocess(Section):
     """Section `preprocess` of a labelling workload."""
 
-    inputs: SeriesInputs
+    inputs: Annotated[SeriesInputs | FrameInputs, Field(discriminator="kind"), BeforeValidator(_of_series)]
     """What is read, and how rows become steps."""
     label: Label
     """What is said of each step."""
@@ -65,7 +72,8 @@ class LabellingPreprocess(Section):
 class LabellingEvaluation(Section):
     """Section `evaluation` of a labelling workload."""
 
-    baselines: Annotated[tuple[Literal[BASELINES], ...], Field(min_length=1)] = BASELINES  # type: ignore[valid-type]
+    baselines: Annotated[tuple[Literal[BASELINES], ...], Field(min_length=1)] = USUAL_BASELINES  # type: ignore[valid-type]
+    """uniform and motion_energy are for a yes or no that stands for a few steps, such as an event in a film."""
     slices: tuple[str, ...] = ()
     """Columns with one value for each sequence, whose values get metrics of their own."""
     shown: tuple[str, ...] = ()

@@ -32,7 +32,9 @@ class File(Section):
     """Of a folder: local text with a line ``NAME SHA256`` for each file, sorted by name. An address needs one."""
     member: str | None = None
     """Name of the one file to take out of a zip archive."""
-    format: Literal["csv", "parquet", "lines", "text", "audio", "images", "video", "video_frames", "marked_clips"] = "csv"
+    format: Literal["csv", "parquet", "lines", "text", "audio", "images", "video", "video_frames", "marked_clips"] = (
+        "csv"
+    )
     """csv, parquet; lines: one row per line of a text (`line` from 1, `text`); text: all of it in one row (`text`); audio: one row
     per recording (`path`, `size_bytes`, `duration_seconds`, `sampling_rate`, `channels`, `transcript`, `audio`); images: one row
     per picture of an IDX file (`number` from 0, `height`, `width`, `image`); video: one row for a film (`path`, `size_bytes`,
@@ -73,7 +75,9 @@ class File(Section):
     @model_validator(mode="after")
     def _options_are_read(self) -> File:
         if self.options and self.format not in ("video_frames", "marked_clips"):
-            raise ValueError(f"`options` only with the formats video_frames and marked_clips, got them for {self.format}")
+            raise ValueError(
+                f"`options` only with the formats video_frames and marked_clips, got them for {self.format}"
+            )
         return self
 
     @model_validator(mode="after")
