@@ -169,7 +169,7 @@ def test_served_frames_are_labelled_as_they_were_scored(made: Made, tmp_path: Pa
     answer = labeller.predict(request)
 
     assert {name for name, _, needed in labeller.input_columns if needed} == {"clip", "time", "image"}
-    served = answer.set_index(["clip", "time"])["marked_prob"]
+    served = answer.set_index(["clip", "time"])[labeller.output_columns[-1][0]]
     np.testing.assert_allclose(served.sort_index(), scored.sort_index(), atol=1e-6)
     assert {path.stem for path in (evaluation.path / "plots").iterdir()} >= {"key_frames", "by_step", "training"}
     metrics = evaluation.read_json("metrics.json")
