@@ -158,8 +158,8 @@ def _intervals(meant: Sequence[str], found: Sequence[str], pools: np.ndarray) ->
 
 def _confusion(pairs: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:
     """Count what was taken for what, of the most frequent words; the rest is not in the picture."""
-    said = Counter(left for left, _ in pairs if left is not None)
-    shown = {word for word, _ in sorted(said.items(), key=lambda each: (-each[1], each[0]))[:SHOWN_WORDS]}
+    words = Counter(word for pair in pairs for word in set(pair) if word is not None)
+    shown = {word for word, _ in sorted(words.items(), key=lambda each: (-each[1], each[0]))[:SHOWN_WORDS]}
     shown.add(NOTHING)
     counts = Counter((left or NOTHING, right or NOTHING) for left, right in pairs)
     return [
