@@ -212,7 +212,7 @@ def test_the_errors_that_models_are_compared_by_are_the_metric(
         errors = writer.test_errors(prepared, metric, ["kind=space", "kind=digit"])
         assert errors.score() == pytest.approx(measured["test"][metric], rel=1e-6)
         assert errors.slices == {"kind=space": pytest.approx(measured["slices"]["kind=space"][metric], rel=1e-6)}
-        assert len(errors.total) == measured["num_examples"]
+        assert len(errors.total) == measured["num_examples"] == prepared.facts["examples"]["test"]
     with pytest.raises(WorkloadError, match="compared by"):
         writer.test_errors(prepared, "perplexity")
 

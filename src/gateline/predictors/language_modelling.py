@@ -313,6 +313,11 @@ def by_passage(
     return ExampleErrors(metric, errors.total, errors.count, errors.position, errors.rows, by_slice)
 
 
+def passages_in(tokenizer: FittedTokenizer, tokens: np.ndarray) -> int:
+    """Count the passages of a stream."""
+    return int(passages(characters_of(tokenizer, tokens)).max(initial=-1)) + 1
+
+
 def passages(characters: np.ndarray) -> np.ndarray:
     """Say in which passage each token but the first begins, from the characters of all: int64 (N - 1,)."""
     begins = np.cumsum(characters)[:-1] - characters[:1].sum()  # characters scored before each token

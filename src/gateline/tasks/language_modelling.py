@@ -23,7 +23,7 @@ from gateline.errors import ArtifactError, DataError, WorkloadError, did_you_mea
 from gateline.losses import summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.language_model import LanguageModel, LanguageModelSettings
-from gateline.predictors.language_modelling import METRICS, STREAMS, TEXTS, Writer, stream_of
+from gateline.predictors.language_modelling import METRICS, STREAMS, TEXTS, Writer, passages_in, stream_of
 from gateline.table import TABLE, as_frame, clean, write_table
 from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
@@ -204,7 +204,13 @@ class LanguageModelling:
         )
         draft.facts |= {
             "task": self.name,
-            "examples": {part: len(StreamDataset(stream, piece=preprocess.piece)) for part, stream in streams.items()},
+            # What an epoch is made of, and what is scored.
+            "examples": {
+                part: len(StreamDataset(stream, piece=preprocess.piece))
+                if part == "train"
+                else passages_in(tokenizer, stream)
+                for part, stream in streams.items()
+            },
             "tokens": {part: len(stream) for part, stream in streams.items()},
             "characters": {part: sum(len(text) for text, _ in pieces) for part, pieces in parts.items()},
             "split": preprocess.split.model_dump(mode="json"),
