@@ -76,7 +76,7 @@ def draw_fans(plt: Any, predictions: pd.DataFrame, past: pd.DataFrame, encoding:
         past: the table in raw units.
         encoding: keys, time and target.
     """
-    keys, time = encoding.schema.keys, encoding.schema.time.column
+    keys, time = encoding.schema.keys, encoding.schema.grid.column
     table = predictions.assign(name=_names(predictions, keys))
     relative = (table["forecast"] - table["target"]).abs().groupby(table["name"]).mean()
     relative /= table["target"].abs().groupby(table["name"]).mean()
@@ -124,6 +124,7 @@ def draw_error_by_series(plt: Any, predictions: pd.DataFrame, encoding: Encoding
 
 
 def _names(table: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
-    first, *others = keys
-    text = table[first].astype("str")
-    return text.str.cat([table[key].astype("str") for key in others], sep="/") if others else text
+    names = table[keys[0]].astype("str")
+    for key in keys[1:]:
+        names = names.str.cat(table[key].astype("str"), sep="/")
+    return names
