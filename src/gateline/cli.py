@@ -38,7 +38,8 @@ app = typer.Typer(
     "  gateline new rides --from rides.csv    look at the data, write workloads/rides.yaml\n"
     "  gateline check rides                   say what it would do\n"
     "  gateline run rides                     do it: data, checks, training, evaluation, registry\n"
-    "  gateline tune rides --trials 30        look for better settings\n\n"
+    "  gateline tune rides --trials 30        look for better settings\n"
+    "  gateline compare rides                 train variants of its network beside each other\n\n"
     "\b\nExit codes: 0 done, 2 refused (one line says why), 75 run the same command again, 1 a bug.",
 )
 
@@ -333,6 +334,76 @@ def tune(
         )
     if outcome.unlogged is not None:
         raise outcome.unlogged
+
+
+@app.command(
+    short_help="Train variants of a workload's network beside each other.",
+    epilog="\b\nExamples:\n"
+    "  gateline compare flight_delays    all that apply, three seeds each\n"
+    "  gateline compare flight_delays --variants lstm gru attention --seeds 5\n"
+    "  gateline compare flight_delays --output docs/workloads/flight_delays.md    put the table there\n",
+)
+@_in_one_line
+def compare(
+    workload: Annotated[
+        str, typer.Argument(metavar="WORKLOAD", help="Name of a workload, or path of its file.", show_default=False)
+    ],
+    more: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", hidden=True)] = None,
+    variants: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME...",
+            help="lstm, gru, bidirectional, stacked, attention, present, or those of the "
+            "section `variants`.  [default: all that apply]",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Trainings of each, from the seed of params.yaml on.")
+    ] = 3,
+    budget: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Compare with the settings of this budget.  [default: none]")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Markdown document whose table between <!-- variants --> and <!-- /variants --> is replaced.",
+        ),
+    ] = None,
+) -> None:
+    """Train variants of the network over several seeds: mean and spread on the validation part and on the test part.
+
+    The standard variants are plain networks of one layer that differ in one thing, and `present` is the workload as it
+    is. A run that is finished is not trained again; each is a run in MLflow, nested in one of the comparison.
+    """
+    from rich.table import Table
+
+    from gateline.adapters.compare import Comparing
+    from gateline.adapters.compare.table import rows_of
+    from gateline.adapters.project import Project
+
+    comparing = Comparing(
+        Project.find(Path.cwd()),
+        workload,
+        variants=[*(variants or ()), *(more or ())],
+        seeds=seeds,
+        budget=budget,
+        output=output,
+    )
+    code, why = comparing.prepare(_say)
+    if code != EXIT_DONE:
+        raise typer.Exit(refuse(why, code))
+    comparison = comparing.run(_say)
+    head, rows = rows_of(comparison.monitor, comparison.metric, comparison.runs)
+    table = Table(title=f"{comparison.workload.name}: variants", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for place, name in enumerate(head):
+        table.add_column(name.replace(" ", "\n", 1), justify="left" if place == 0 else "right")
+    for row in rows:
+        table.add_row(*row, style="bold" if row[0] == "present" else "")
+    _console().print(table)
+    print(f"Written: {_shown(comparing.folder / 'comparison.md')}" + (f" and {output}" if output else ""))
+    if comparison.unlogged is not None:
+        raise comparison.unlogged
 
 
 def _console() -> Console:

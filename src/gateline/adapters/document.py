@@ -20,13 +20,13 @@ def marks(name: str) -> tuple[str, str]:
     return f"<!-- {name} -->", f"<!-- /{name} -->"
 
 
-def write_between_marks(document: Path, name: str, text: str) -> None:
+def write_between_marks(document: Path, name: str, text: str | None) -> None:
     """Replace what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``; the rest of the document stays.
 
     Args:
         document: a Markdown file.
         name: of the marks.
-        text: what to put there.
+        text: what to put there; None only sees that it could be put there.
 
     Raises:
         WorkloadError: there is no such document, or the marks are not in it.
@@ -42,4 +42,5 @@ def write_between_marks(document: Path, name: str, text: str) -> None:
             found="no such lines" if content else "no such file",
             do="Add them",
         )
-    replace_text(document, f"{before}{begin}\n{text.strip()}\n{end}{after}")
+    if text is not None:
+        replace_text(document, f"{before}{begin}\n{text.strip()}\n{end}{after}")
