@@ -21,6 +21,7 @@ from gateline.predictors.classification import class_errors
 from gateline.scoring import INK, MODEL, SOFT, series_classification
 from gateline.scoring.class_metrics import confusion, draw_confusion, measure, of_the_chosen
 from gateline.scoring.pictures import draw_all, draw_training
+from gateline.scoring.vocabulary import draw_vocabulary
 from gateline.table import TABLE, read_table
 from gateline.tasks.classification import LABEL, Classification, ClassificationEvaluation
 
@@ -108,6 +109,8 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
         ]
         draw = partial(_draw_attention, texts=texts, tokens=tokens, weights=weights)
         pictures["attention"] = (draw, "What the model looked at")
+    reports = {state["encoding"]["column"]: scores.details["vocabulary"]}
+    pictures["vocabulary"] = (partial(draw_vocabulary, reports=reports), "What the vocabulary knows")
     pictures["training"] = (partial(draw_training, model=model), "Training")
     return draw_all(pictures, folder)
 

@@ -30,6 +30,7 @@ from gateline.predictors.language_modelling import (
 )
 from gateline.scoring import INK, MODEL, SOFT
 from gateline.scoring.pictures import draw_all, draw_training
+from gateline.scoring.vocabulary import draw_vocabulary
 from gateline.tasks.language_modelling import TASK as LANGUAGE_MODELLING
 from gateline.tasks.language_modelling import LanguageModelling, LanguageModellingEvaluation, open_stream
 
@@ -182,7 +183,7 @@ def worst_passages(
 
 
 def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -> list[Figure]:
-    """Draw the plots into a folder: samples, a passage by surprise, surprise by place and by token, training."""
+    """Draw the plots into a folder: samples, a passage by surprise, surprise by place and by token, vocabulary, training."""
     tokenizer = LANGUAGE_MODELLING.load_predictor(model.path).tokenizer
     tokens = np.asarray(open_stream(prepared, "test"))
     return draw_all(
@@ -194,6 +195,10 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
             ),
             "by_place": (partial(_draw_by_place, scores=scores), "Surprise by how much was read"),
             "by_token": (partial(_draw_by_token, scores=scores), "The most surprising tokens"),
+            "vocabulary": (
+                partial(draw_vocabulary, reports={"text": scores.details["vocabulary"]}),
+                "What the vocabulary knows",
+            ),
             "training": (partial(draw_training, model=model), "Training"),
         },
         folder,

@@ -17,6 +17,7 @@ from gateline.manifest import Artifact
 from gateline.predictors.translation import LENGTH, SentenceTranslator, length_names, length_of
 from gateline.scoring import MODEL, SOFT
 from gateline.scoring.pictures import draw_all, draw_training
+from gateline.scoring.vocabulary import draw_vocabulary, plain
 from gateline.table import TABLE, read_table
 from gateline.tasks.translation import TASK as TRANSLATION
 from gateline.tasks.translation import Translation, TranslationEvaluation
@@ -108,7 +109,7 @@ def worst_sentences(
 
 
 def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -> list[Figure]:
-    """Draw the plots into a folder: attention, quality by length, edits, training."""
+    """Draw the plots into a folder: attention, quality by length, edits, vocabularies, training."""
     translator = TRANSLATION.load_predictor(model.path)
     del prepared
     return draw_all(
@@ -119,6 +120,10 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
             ),
             "by_length": (partial(_draw_by_length, scores=scores), "Quality by length of the source"),
             "edits": (partial(_draw_edits, scores=scores), "How many edits a translation needs"),
+            "vocabulary": (
+                partial(draw_vocabulary, reports=scores.details["vocabulary"]),
+                "What the vocabularies know",
+            ),
             "training": (partial(draw_training, model=model), "Training"),
         },
         folder,
@@ -143,17 +148,13 @@ def _draw_attention(plt: Any, scores: Scores, translator: SentenceTranslator) ->
     for axis, text, codes in zip(axes.flat, texts, found.codes, strict=False):
         read, written, weights = translator.attention(text, codes)
         axis.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        axis.set_xticks(range(len(read)), [_plain(token) for token in read], rotation=60, ha="right")
-        axis.set_yticks(range(len(written)), [_plain(token) for token in written])
+        axis.set_xticks(range(len(read)), [plain(token) for token in read], rotation=60, ha="right")
+        axis.set_yticks(range(len(written)), [plain(token) for token in written])
     figure.tight_layout()
     return figure, (
         "Each row is a token that was written, each column one that was read; the darker, the more it counted. A bar before a "
         "token stands for the space before it."
     )
-
-
-def _plain(token: str) -> str:
-    return token.replace("$", r"\$")
 
 
 def _draw_by_length(plt: Any, scores: Scores) -> tuple[Any, str]:
