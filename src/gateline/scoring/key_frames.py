@@ -65,10 +65,9 @@ def draw_key_frames(
         for first, after in _stretches(table["label"].to_numpy()[rows] == 1):
             axis.axvspan(first - 0.5, after - 0.5, color=INK, alpha=0.12)
         axis.plot(chosen, prob[chosen], "o", color=INK)
-        axis.set(title=str(film), ylabel="probability", xlabel="frame", xlim=(0, len(prob) - 1))
+        axis.set(title=str(film), xlim=(0, len(prob) - 1))
+        axis.set_ylabel("probability", color=MODEL)
         axis.set_ylim(bottom=0)
-        if place == 0:
-            axis.legend(loc="upper right", ncols=2)
         frames = read_film([raw[column].iloc[row] for row in rows[chosen]])[:, 0]
         for number, (frame, picture) in enumerate(zip(chosen.tolist(), frames, strict=True)):
             below = figure.add_subplot(grid[2 * place + 1, number])
@@ -77,7 +76,8 @@ def draw_key_frames(
             below.set_axis_off()
     real = "Films that nobody has marked" if unmarked.any() else "Films of the test part, with the marked frames shaded"
     return figure, (
-        f"{real}: the probability of each frame, and below it the frames of the {SHOWN_FRAMES} highest peaks (points)."
+        f"{real}: the probability of each frame, and below it the frames of the {SHOWN_FRAMES} highest peaks (points). Where all "
+        "probabilities are low, the scorer has seen nothing like the events it knows, and the peaks are its best guesses."
     )
 
 
