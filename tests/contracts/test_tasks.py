@@ -48,7 +48,7 @@ NAMES = [file.stem for file in sorted(FOLDER.glob("*.py")) if file.stem != "__in
 EXAMPLES: dict[str, TaskExample] = {
     name: importlib.import_module(f"tests.contracts.task_examples.{name}").EXAMPLE for name in NAMES
 }
-AHEAD = {"classification", "frame_prediction"}
+AHEAD = {"classification"}
 """Tasks whose example is still to be written; take a name out together with adding its file."""
 STATE = "state.json"  # all that is fitted, in every prepared folder
 

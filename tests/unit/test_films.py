@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gateline.data.clips import ClipDataset, FilmClips, make_clips, open_clips, parts_of_film
-from gateline.data.films import decode, describe
+from gateline.data.films import Colour, decode, describe
 from gateline.data.pictures import encode_png, read_pictures
 from gateline.errors import DataError
 
@@ -95,7 +95,7 @@ def test_a_film_cut_short_is_refused(grey_film: bytes) -> None:
 
 
 @pytest.mark.parametrize(("channels", "colour"), [(1, "grey"), (3, "rgb")])
-def test_png_is_without_loss(channels: int, colour: str, rng: np.random.Generator) -> None:
+def test_png_is_without_loss(channels: int, colour: Colour, rng: np.random.Generator) -> None:
     picture = rng.integers(0, 256, (channels, 9, 13)).astype(np.uint8)
     png = encode_png(picture)
     bare = picture.transpose(1, 2, 0).tobytes()
@@ -106,7 +106,7 @@ def test_png_is_without_loss(channels: int, colour: str, rng: np.random.Generato
 
 def test_a_picture_of_another_size_is_named() -> None:
     png = encode_png(np.zeros((1, 4, 5), dtype=np.uint8))
-    with pytest.raises(DataError, match=r"row 2: expected a picture of 4 rows and 4 columns; found one of 4 and 5"):
+    with pytest.raises(DataError, match=r"row 1: expected a picture of 4 rows and 4 columns; found one of 4 and 5"):
         read_pictures([bytes(16), png], height=4, width=4)
 
 

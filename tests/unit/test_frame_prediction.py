@@ -74,9 +74,8 @@ def workload(**changed: Any) -> Workload:
         section, name = key.split("__")
         content[section][name] = value
     header = ("name", "task", "description")
-    return Workload(
-        *(content[key] for key in header), "small.yaml", {k: v for k, v in content.items() if k not in header}
-    )
+    sections = {key: value for key, value in content.items() if key not in header}
+    return Workload(content["name"], content["task"], content["description"], "small.yaml", sections)
 
 
 def prepared_in(folder: Path, read: Workload | None = None) -> Artifact:
@@ -165,7 +164,10 @@ def test_served_pictures_are_those_that_were_scored(made: Made) -> None:
     assert answer["frame"].tolist() == [8, 9] * 9
     by_hand = np.square(served - truth).sum(axis=2)
     scored = scores.predictions.pivot(index="clip", columns="step", values="squared_error").to_numpy()
-    np.testing.assert_allclose(scored, by_hand, atol=0.5 * 144 / 255)  # a served pixel is rounded to a byte
+    np.testing.assert_allclose(scored, by_hand, rtol=1e-6)
+    kept = scores.predictions[["image", "target"]].map(lambda png: read_pictures([png], height=12, width=12)[0])
+    assert np.array_equal(np.stack(kept["target"].to_list()).reshape(9, 2, -1), (truth * 255).round())
+    assert np.array_equal(np.stack(kept["image"].to_list()).reshape(9, 2, -1), (served * 255).round())
     assert scores.metrics["squared_error"] == pytest.approx(scored.mean())
     errors = forecaster.test_errors(prepared, "squared_error", ["motion=fast"])
     assert errors.score() == pytest.approx(scores.metrics["squared_error"], rel=1e-6)
@@ -209,7 +211,7 @@ def test_a_request_may_ask_for_more_frames(made: Made) -> None:
             lambda r: r.assign(image=[encode_png(np.zeros((1, 3, 3), np.uint8)), *r["image"][1:]]),
             "12 rows and 12 columns",
         ),
-        (lambda r: r.assign(image=[b"no picture", *r["image"][1:]]), "row 1: expected a film that FFmpeg can read"),
+        (lambda r: r.assign(image=[b"no picture", *r["image"][1:]]), "row 0: expected a film that FFmpeg can read"),
     ],
 )
 def test_bad_rows_are_named(made: Made, change: Any, said: str) -> None:

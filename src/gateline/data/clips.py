@@ -282,7 +282,7 @@ def films_of(table: Mapping[str, Any], settings: FilmClips) -> Iterator[np.ndarr
     contents = table[settings.column]
     if settings.order is None:
         for row, content in enumerate(contents):
-            place = f"column {settings.column}, row {row + 1}"
+            place = f"column {settings.column}, row {row}"
             yield decode(content, frames_per_second=settings.frames_per_second, place=place, **size)
         return
     names = np.zeros(len(contents)) if settings.film is None else np.asarray(table[settings.film])

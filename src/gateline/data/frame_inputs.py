@@ -97,7 +97,7 @@ class FrameInputs(Section):
             )
         ordered = contents[steps.order]
         described = [
-            frame_features(read_film(ordered[first:end], place=f"column {self.column}, film {number + 1}")[:, 0])
+            frame_features(read_film(ordered[first:end], place=f"column {self.column}, film {number}")[:, 0])
             for number, (first, end) in enumerate(pairwise(steps.offsets.tolist()))
         ]
         features = np.concatenate(described) if described else np.zeros((0, len(FEATURES)), dtype=np.float32)

@@ -37,7 +37,13 @@ def encode_png(picture: np.ndarray) -> bytes:
 
 
 def read_pictures(
-    contents: Sequence[bytes], *, height: int, width: int, colour: Colour = "grey", place: str = "picture"
+    contents: Sequence[bytes],
+    *,
+    height: int,
+    width: int,
+    colour: Colour = "grey",
+    place: str = "picture",
+    rows: Sequence[int] | None = None,
 ) -> np.ndarray:
     """Read pictures of one size: uint8 (N, C, Y, X).
 
@@ -47,6 +53,7 @@ def read_pictures(
         width: that they must have, pixels.
         colour: grey, or red, green and blue.
         place: for errors.
+        rows: numbers of the pictures, for errors; from 0 without them.
 
     Raises:
         DataError: one cannot be read, or has another size.
@@ -62,7 +69,7 @@ def read_pictures(
         if plain is not None and plain.shape == (channels, height, width):
             found[row] = plain
             continue
-        where = f"{place}, row {row + 1}"
+        where = f"{place}, row {row if rows is None else rows[row]}"
         film = describe(content, where)
         if (film.height, film.width) != (height, width):
             raise DataError(
@@ -86,7 +93,7 @@ def read_film(contents: Sequence[bytes], *, colour: Colour = "grey", place: str 
     Raises:
         DataError: one cannot be read, or has another size.
     """
-    first = describe(contents[0], f"{place}, row 1")
+    first = describe(contents[0], f"{place}, row 0")
     return read_pictures(contents, height=first.height, width=first.width, colour=colour, place=place)
 
 

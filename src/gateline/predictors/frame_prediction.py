@@ -102,7 +102,12 @@ class FrameForecaster:
                 do="Send PNG",
             )
         pictures = read_pictures(
-            contents, height=self.shape[1], width=self.shape[2], colour=colour, place="request, column image"
+            contents,
+            height=self.shape[1],
+            width=self.shape[2],
+            colour=colour,
+            place="request, column image",
+            rows=rows.tolist(),
         )
         past = as_pixels(pictures).unflatten(0, (len(clips), self.past))
         foretold = as_bytes(self.foretell(past, count))  # (B, U, C, Y, X)
@@ -116,9 +121,10 @@ class FrameForecaster:
         }
 
     def foretell(self, past: torch.Tensor, num_frames: int) -> torch.Tensor:
-        """Foretell frames: float32 (B, U, C, Y, X) in [0, 1] for (B, T, C, Y, X)."""
+        """Foretell frames: float32 (B, U, C, Y, X) in [0, 1] for (B, T, C, Y, X); multiples of 1 / 255, as they are served."""
         with torch.inference_mode():
-            return torch.cat([self._network.predict(some, num_frames).float() for some in past.split(CLIPS_AT_A_TIME)])
+            foretold = [self._network.predict(some, num_frames).float() for some in past.split(CLIPS_AT_A_TIME)]
+        return as_pixels(as_bytes(torch.cat(foretold)))
 
     def example(self, table: pd.DataFrame) -> pd.DataFrame:
         """Take the clips that preprocess put aside as a request."""

@@ -15,18 +15,23 @@ import pandas as pd
 import torch
 
 from gateline.baselines.frame_prediction import BASELINES
+from gateline.data.clips import as_bytes
+from gateline.data.pictures import encode_png
 from gateline.data.prepared_clips import open_dataset, read_settings
 from gateline.evaluation import Figure, Scores
 from gateline.frame_metrics import FRAME_METRICS, frame_metrics
 from gateline.manifest import Artifact
 from gateline.predictors.frame_prediction import FrameForecaster, batches, motion_of, slices_of
-from gateline.scoring import INK, MODEL, SOFT
+from gateline.scoring import INK, MODEL
+from gateline.scoring.pictures import draw_all, draw_training
 from gateline.tasks.frame_prediction import TASK as FRAME_PREDICTION
 from gateline.tasks.frame_prediction import FramePrediction, FramePredictionEvaluation
 
 UNITS = {"squared_error": "per frame", "absolute_error": "per frame", "psnr": "dB"}
 WORST = 10  # clips in the table of the worst
 RESAMPLES, COVERAGE = 2000, 0.95
+PICTURED_CLIPS = 100
+"""Whose foretold and true frames stand in the table of predictions."""
 MOST_SHOWN_FRAMES = 10  # of the past and of what came, in a row of the pictures
 
 Measured = Mapping[str, np.ndarray]
@@ -45,11 +50,14 @@ def score(task: FramePrediction, settings: FramePredictionEvaluation, prepared: 
     forecaster = task.load_predictor(model.path)
     methods = {"model": forecaster.foretell} | {name: BASELINES[name] for name in settings.baselines}
     found: dict[str, dict[str, list[np.ndarray]]] = {name: {m: [] for m in FRAME_METRICS} for name in methods}
-    motion = []
+    motion, kept = [], _Pictures()
     for batch in batches(open_dataset(prepared, "test")):
         motion.append(motion_of(batch.past))
         for name, method in methods.items():
-            measured = frame_metrics(method(batch.past, forecaster.future), batch.future)
+            foretold = method(batch.past, forecaster.future)
+            measured = frame_metrics(foretold, batch.future)
+            if name == "model":
+                kept.keep(foretold, batch.future)
             for metric, values in measured.items():
                 found[name][metric].append(values.numpy())
     scored = {name: {m: np.concatenate(parts) for m, parts in of.items()} for name, of in found.items()}
@@ -72,7 +80,7 @@ def score(task: FramePrediction, settings: FramePredictionEvaluation, prepared: 
             "shown_clips": min(settings.shown_clips, num_clips),
         },
         num_examples=num_clips,
-        predictions=_as_table(mine, scored),
+        predictions=_as_table(mine, scored).assign(**kept.columns()),
         units={name: unit for name, unit in UNITS.items() if name in mine},
         intervals=_intervals(mine),
         worst=_worst(mine, scored),
@@ -81,11 +89,6 @@ def score(task: FramePrediction, settings: FramePredictionEvaluation, prepared: 
 
 def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -> list[Figure]:
     """Draw the plots into a folder: clips as they come, the worst ones, error by frame ahead, training."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
     forecaster = FRAME_PREDICTION.load_predictor(model.path)
     shown = scores.details["shown_clips"]
     errors = scores.predictions.groupby("clip")["squared_error"].mean()
@@ -94,17 +97,29 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
         "clips": (partial(strips, rows=np.arange(shown)), "What was foretold"),
         "worst_clips": (partial(strips, rows=_worst_first(errors)[:shown]), "The worst errors"),
         "error_by_step": (partial(_draw_by_step, scores=scores), "Error by frame ahead"),
-        "training": (partial(_draw_training, model=model), "Training"),
+        "training": (partial(draw_training, model=model), "Training"),
     }
-    look = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": SOFT}
-    drawn = []
-    with plt.rc_context(look | {"axes.titlelocation": "left", "figure.dpi": 110, "legend.frameon": False}):
-        for name, (function, title) in draw.items():
-            figure, caption = function(plt)
-            figure.savefig(folder / f"{name}.png", metadata={"Software": None}, bbox_inches="tight")
-            plt.close(figure)
-            drawn.append(Figure(name, title, caption))
-    return drawn
+    return draw_all(draw, folder)
+
+
+class _Pictures:
+    """Pictures of the first clips, for whoever reads the table of predictions; those of all would be far larger than it."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[bytes | None]] = {"image": [], "target": []}
+        self._clips = 0
+
+    def keep(self, foretold: torch.Tensor, truth: torch.Tensor) -> None:
+        """Take the next clips, both (B, U, C, Y, X)."""
+        for clip in range(len(foretold)):
+            wanted = self._clips < PICTURED_CLIPS
+            self._clips += 1
+            for name, frames in (("image", foretold[clip]), ("target", truth[clip])):
+                self._found[name] += [encode_png(frame) if wanted else None for frame in as_bytes(frames)]
+
+    def columns(self) -> dict[str, pd.Series]:
+        """PNG, or nothing, by row of the table."""
+        return {name: pd.Series(pictures, dtype=object) for name, pictures in self._found.items()}
 
 
 def _means(measured: Measured) -> dict[str, float]:
@@ -133,7 +148,10 @@ def _validation_error(forecaster: FrameForecaster, prepared: Artifact) -> float:
 
 
 def _as_table(mine: Measured, baselines: Mapping[str, Measured]) -> pd.DataFrame:
-    """One row per test clip and frame ahead (1..U): the metrics of the model, and the squared errors of the baselines."""
+    """One row per test clip and frame ahead (1..U): the metrics of the model, and the squared errors of the baselines.
+
+    Beside them, of the first clips, `image` and `target`: what was foretold, and what came, as PNG.
+    """
     clips, steps = mine["squared_error"].shape
     return pd.DataFrame(
         {
@@ -221,15 +239,3 @@ def _draw_by_step(plt: Any, scores: Scores) -> tuple[Any, str]:
         figure,
         "On the test part, for each frame ahead. Squared error: lower is better; similarity: 1 is the same picture.",
     )
-
-
-def _draw_training(plt: Any, model: Artifact) -> tuple[Any, str]:
-    history = pd.DataFrame(model.read_json("history.json"))
-    figure, axis = plt.subplots(figsize=(8, 3.4))
-    axis.plot(history["epoch"], history["train_loss"], color=SOFT, marker="o", label="training")
-    axis.plot(history["epoch"], history["validation_loss"], color=MODEL, marker="o", label="validation, on own frames")
-    axis.axvline(model.facts["best_epoch"], color=INK, linewidth=0.8, linestyle=":")
-    axis.set_xlabel("epoch")
-    axis.set_ylabel("loss per pixel")
-    axis.legend()
-    return figure, f"Loss per epoch. The weights of epoch {model.facts['best_epoch']} (dotted) were kept."
