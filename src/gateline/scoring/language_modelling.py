@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from gateline.baselines.language_modelling import BASELINES, Problem
-from gateline.comparison import ExampleErrors
 from gateline.data.splits import PARTS
 from gateline.data.tokenizers import FittedTokenizer
 from gateline.evaluation import Figure, Scores
@@ -20,6 +19,7 @@ from gateline.manifest import Artifact
 from gateline.models.decoding import SamplingSettings
 from gateline.predictors.language_modelling import (
     KIND,
+    METRICS,
     NATS_PER_BIT,
     PIECE,
     TEXTS,
@@ -27,6 +27,7 @@ from gateline.predictors.language_modelling import (
     characters_of,
     kinds_of,
     passages,
+    passages_in,
 )
 from gateline.scoring import INK, MODEL, SOFT
 from gateline.scoring.pictures import draw_all, draw_training
@@ -43,8 +44,6 @@ OFTEN = 30
 LINE = 64
 """Characters of a line in a picture."""
 SAMPLE_SEED = 7
-RESAMPLES = 1000
-"""Of the bootstrap that intervals are made with."""
 
 
 def score(
@@ -68,17 +67,21 @@ def score(
     guesses = {name: BASELINES[name](problem) for name in settings.baselines}
     characters = characters_of(tokenizer, tokens)[1:]
     kinds = kinds_of(tokenizer, tokens)[1:]
-    errors = by_passage(tokenizer, tokens, nats, "bits_per_character", texts)
+    sliced = KIND in settings.slices
+
+    def by_kind(values: np.ndarray, right: np.ndarray | None = None) -> dict[str, dict[str, float]]:
+        masks = {kind: kinds == kind for kind in sorted(set(kinds.tolist()))}
+        return {
+            f"{KIND}={kind}": measure(values[mask], characters[mask], None if right is None else right[mask])
+            for kind, mask in masks.items()
+        }
+
     best = min(guesses, key=lambda name: guesses[name].nats.sum())
     validation, _ = writer.surprise(streams["validation"])
     return Scores(
         metrics=measure(nats, characters, hits),
         baselines={name: measure(guess.nats, characters) for name, guess in guesses.items()},
-        slices={
-            f"{KIND}={kind}": measure(nats[kinds == kind], characters[kinds == kind], hits[kinds == kind])
-            for kind in sorted(set(kinds.tolist()))
-            if KIND in settings.slices
-        },
+        slices=by_kind(nats, hits) if sliced else {},
         details={
             "baseline_order": {name: guess.settings["order"] for name, guess in guesses.items()},
             "best_baseline": best,
@@ -99,7 +102,7 @@ def score(
             "vocabulary": prepared.facts["vocabulary"],
             "validation": {"nats_per_character": float(validation.sum() / characters_in(tokenizer, streams))},
         },
-        num_examples=len(errors.total),
+        num_examples=passages_in(tokenizer, tokens),
         predictions=pd.DataFrame(
             {
                 "place": np.arange(1, len(tokens)),
@@ -110,9 +113,9 @@ def score(
             }
         ),
         units={"nats_per_character": "nats", "bits_per_character": "bits"},
-        intervals=intervals(errors),
+        baseline_slices={name: by_kind(guess.nats) for name, guess in guesses.items()} if sliced else {},
+        errors=[by_passage(tokenizer, tokens, nats, metric, texts) for metric in METRICS],
         worst=worst_passages(tokenizer, tokens, nats, guesses[best].nats, best),
-        errors=[errors, by_passage(tokenizer, tokens, nats, "nats_per_character", texts)],
     )
 
 
@@ -136,14 +139,6 @@ def measure(nats: np.ndarray, characters: np.ndarray, hits: np.ndarray | None = 
         "perplexity": float(np.exp(nats.mean())),
     }
     return measured if hits is None else measured | {"accuracy": float(hits.mean())}
-
-
-def intervals(errors: ExampleErrors) -> dict[str, tuple[float, float]]:
-    """Put 95 % bootstrap intervals around bits and nats per character, resampling passages; the same every time."""
-    drawn = np.random.default_rng(0).integers(0, len(errors.total), size=(RESAMPLES, len(errors.total)))
-    bits = errors.total[drawn].sum(axis=1) / errors.count[drawn].sum(axis=1)
-    low, high = (float(end) for end in np.quantile(bits, [0.025, 0.975]))
-    return {"bits_per_character": (low, high), "nats_per_character": (low * NATS_PER_BIT, high * NATS_PER_BIT)}
 
 
 def surprising(tokenizer: FittedTokenizer, tokens: np.ndarray, nats: np.ndarray) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from gateline.baselines.translation import BASELINES, Problem
+from gateline.comparison import digest_of_rows, example_errors
 from gateline.data.examples import open_examples
 from gateline.evaluation import Figure, Scores
 from gateline.manifest import Artifact
@@ -54,19 +55,26 @@ def score(task: Translation, settings: TranslationEvaluation, prepared: Artifact
     counted = edits_and_words(found.texts, reference)
     edits, words = counted
     lengths = np.array([length_of(text) for text in source], dtype=object)
-    by_length = {}
-    for name in length_names():
-        rows = np.flatnonzero(lengths == name)
-        if len(rows):
-            by_length[f"{LENGTH}={name}"] = translation_metrics(
-                [found.texts[row] for row in rows], [reference[row] for row in rows], (edits[rows], words[rows])
+
+    def by_length(texts: list[str], counted: tuple[np.ndarray, np.ndarray]) -> dict[str, dict[str, float]]:
+        masks = {name: np.flatnonzero(lengths == name) for name in length_names()}
+        return {
+            f"{LENGTH}={name}": translation_metrics(
+                [texts[row] for row in rows], [reference[row] for row in rows], (counted[0][rows], counted[1][rows])
             )
+            for name, rows in masks.items()
+            if len(rows)
+        }
+
+    measured = by_length(found.texts, counted)
+    counted_of = {name: edits_and_words(guess, reference) for name, guess in guesses.items()}
+    sliced = LENGTH in settings.slices
     return Scores(
         metrics=translation_metrics(found.texts, reference, counted),
-        baselines={name: translation_metrics(guess, reference) for name, guess in guesses.items()},
-        slices=by_length if LENGTH in settings.slices else {},
+        baselines={name: translation_metrics(guess, reference, counted_of[name]) for name, guess in guesses.items()},
+        slices=measured if sliced else {},
         details={
-            "by_length": by_length,
+            "by_length": measured,
             "sentences_by_length": {name: int((lengths == name).sum()) for name in length_names()},
             "exact": int(sum(text == wanted for text, wanted in zip(found.texts, reference, strict=True))),
             "beam_width": translator.network.settings.beam_width,
@@ -87,6 +95,10 @@ def score(task: Translation, settings: TranslationEvaluation, prepared: Artifact
         ),
         units={GATE_METRIC: "edits per word"},
         intervals=translation_intervals(found.texts, reference),
+        baseline_slices=(
+            {name: by_length(guess, counted_of[name]) for name, guess in guesses.items()} if sliced else {}
+        ),
+        errors=[example_errors(GATE_METRIC, edits, words, rows=digest_of_rows(source, reference))],
         worst=worst_sentences(source, reference, found.texts, edits, words),
     )
 
