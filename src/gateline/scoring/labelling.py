@@ -125,7 +125,7 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
                 probabilities=probabilities,
                 group=group,
                 generator=np.random.default_rng(1),
-                what=label,
+                what=f"{label} = 1",
             ),
             "Who is told from whom",
         )
@@ -145,7 +145,7 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
             partial(
                 draw_courses,
                 courses=courses,
-                what=label,
+                what=f"{label} = 1",
                 threshold=scores.details["threshold"],
                 axis_name="hours" if width == timedelta(hours=1) else "steps",
             ),
@@ -321,7 +321,7 @@ def _courses(scores: Scores, fitted: Fitted, raw: pd.DataFrame) -> list[Course]:
     names = _sequence_of(raw, fitted.schema) if shown else None
     time = None if fitted.schema.time is None else fitted.schema.time.column
     found = []
-    for name, title in chosen(loss, has_yes, fitted.label.column):
+    for name, title in chosen(loss, has_yes, f"{fitted.label.column} = 1", f"{fitted.label.column} = 0"):
         rows = table[sequence == name]
         found.append(
             Course(

@@ -87,7 +87,7 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
     state, table, details = prepared.read_json(STATE), scores.predictions, scores.details
     pictures: dict[str, Any] = {}
     positive = details["positive"]
-    what = f"{details['label']} {positive}"
+    what = f"{details['label']} = {positive}"
     outcome = (table["target"] == positive).to_numpy().astype(np.float64)
     if len(details["classes"]) == 2:
         probabilities = {"model": table[f"probability_{positive}"].to_numpy()} | {
@@ -145,9 +145,11 @@ def _courses(
     probabilities = table[[f"probability_{name}" for name in number]].to_numpy()
     loss = class_errors("log_loss", probabilities, table["target"].map(number).to_numpy())
     raw = read_table(prepared.path / TABLE) if shown else pd.DataFrame()
+    rest = [name for name in number if name != scores.details["positive"]]
+    others = f"{scores.details['label']} = {' or '.join(rest[:2])}"
     keys, found = list(classifier.place_columns), []
     time = None if classifier.schema.time is None else classifier.schema.time.column
-    for row, title in chosen(pd.Series(loss), pd.Series(outcome == 1), what):
+    for row, title in chosen(pd.Series(loss), pd.Series(outcome == 1), what, others):
         over_time = prefixes(classifier, store, int(series[row]))[:, number[scores.details["positive"]]]
         rows = raw.merge(table.loc[[row], keys], on=keys) if shown else raw
         name = ", ".join(as_key(table[key].iloc[row]) for key in keys)

@@ -38,23 +38,24 @@ def measured_in(raw: pd.DataFrame, time: str, columns: Sequence[str]) -> dict[st
     return {name: (hours[there[name]], raw[name].to_numpy()[there[name]]) for name in columns}
 
 
-def chosen(loss: pd.Series, is_yes: pd.Series, what: str) -> list[tuple[Any, str]]:
+def chosen(loss: pd.Series, is_yes: pd.Series, yes: str, no: str) -> list[tuple[Any, str]]:
     """Choose by its loss one series that was told well and one that was told badly, of those with a yes and of the others.
 
     Args:
         loss: by series.
         is_yes: bool by series.
-        what: what a yes is called.
+        yes: what a yes is called.
+        no: what the others are called.
 
     Returns:
         Up to four series with a title each.
     """
     found: list[tuple[Any, str]] = []
-    for yes in (True, False):
-        ranked = loss[is_yes == yes].sort_values(kind="stable").index.tolist()
+    for kind, word in ((True, yes), (False, no)):
+        ranked = loss[is_yes == kind].sort_values(kind="stable").index.tolist()
         for place, how in ((len(ranked) // 10, "told well"), (len(ranked) - 1 - len(ranked) // 50, "told badly")):
             if 0 <= place < len(ranked) and ranked[place] not in [name for name, _ in found]:
-                found.append((ranked[place], f"{what} = {int(yes)}, {how}"))
+                found.append((ranked[place], f"{word}, {how}"))
     return found
 
 
