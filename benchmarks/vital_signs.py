@@ -2,8 +2,8 @@
 
 Each patient is tested once, by a model that has not seen the patient. Published figures are means of five folds (GRU-D 0.842, Che et
 al., 2018); which patients are in which fold is not published. Writes `benchmarks/results/vital_signs.json` and the table of
-`docs/workloads/vital_signs.md`. ``--set model.hidden_size=128`` measures something else and writes nothing; settings are chosen on the
-validation parts, whose figures it prints beside.
+`docs/workloads/vital_signs.md`, after every fold; a fold that was measured with these very settings is not measured again. ``--set
+model.hidden_size=128`` measures something else and writes nothing; settings are chosen on the validation parts, whose figures it prints.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import numpy as np
 import yaml
 
 from benchmarks.machine import ROOT, where
-from benchmarks.tables import markdown, write_json, write_table
+from benchmarks.tables import markdown, read_result, write_json, write_table
+from benchmarks.workload import settings_key
 from gateline.adapters.expectations import validate
 from gateline.adapters.ingestion import ingest
 from gateline.evaluation import evaluate
@@ -36,6 +37,7 @@ from gateline.workload.overrides import with_settings
 from gateline.workload.source import Source
 
 WORKLOAD = ROOT / "workloads" / "vital_signs.yaml"
+RESULT = "vital_signs"
 PAGE = ROOT / "docs" / "workloads" / "vital_signs.md"
 FOLDS = 5
 METRICS = ("auroc", "auprc", "log_loss", "brier", "calibration_error")
@@ -59,15 +61,17 @@ def measure(workload: Workload, raw: Path, report: Path, folder: Path, fold: int
         "best_epoch": model.facts["best_epoch"],
         "train_seconds": round(trained - began, 1),
         "passed": evaluation.facts["verdict"]["passed"],
-        "said": said[["probability_1", "target"]].to_numpy().tolist(),
+        "probability": said["probability_1"].round(6).tolist(),
+        "died": (said["target"] == "1").astype(int).tolist(),
+        "where": where(),
     }
 
 
 def over_all(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means over the folds, and the metrics of all patients together with 95 % intervals."""
-    said = np.array([row for run in runs for row in run["said"]], dtype=object)
-    judged = Judgements(said[:, 0].astype(np.float64), (said[:, 1] == "1").astype(np.float64))
-    around = intervals(judged, np.arange(len(said)), np.random.default_rng(0))
+    probability, died = (np.concatenate([run[name] for run in runs]) for name in ("probability", "died"))
+    judged = Judgements(probability, died)
+    around = intervals(judged, np.arange(len(died)), np.random.default_rng(0))
 
     def mean(part: str) -> dict[str, float]:
         return {name: statistics.fmean(run[part][name] for run in runs) for name in METRICS}
@@ -100,7 +104,7 @@ def table_of(runs: Sequence[Mapping[str, Any]], result: Mapping[str, Any], seed:
         for run in runs
     ]
     low, high = result["intervals"]["auroc"]
-    machine = where()
+    machine = runs[-1]["where"]
     said = (
         f"`python -m benchmarks.vital_signs` prints this: mean over {len(runs)} folds, seed {seed}, {result['train_seconds']:.0f} s of training in "
         f"all on {machine['cores']} cores of {machine['cpu']}, torch {machine['torch']}, commit {str(machine['commit'])[:10]}. All patients "
@@ -122,29 +126,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = flags.parse_args(argv)
     changes = {key: yaml.safe_load(value) for key, _, value in (each.partition("=") for each in given.set)}
     workload = with_settings(Workload.read(WORKLOAD), changes)
+    key, before = settings_key(workload, RunSettings(given.seed)), read_result(RESULT)
+    runs: dict[int, dict[str, Any]] = {}
+    if not given.set and (before.get("settings"), before.get("seed")) == (key, given.seed):
+        runs = {run["fold"]: run for run in before["folds"]}
+    missing = [fold for fold in given.folds if fold not in runs]
     with tempfile.TemporaryDirectory() as scratch:
         base = given.raw or Path(scratch)
-        if not (base / "report" / "manifest.json").is_file():
+        if missing and not (base / "report" / "manifest.json").is_file():
             mirror = os.environ.get("GATELINE_MIRROR")
             ingest(workload.section("source", Source), base / "raw", mirror=Path(mirror) if mirror else None)
             validate(workload, base / "raw", base / "report", as_of=datetime.now(UTC))
-        runs = []
-        for fold in given.folds:
+        for fold in missing:
             folder = Path(scratch) / f"fold-{fold}"
             folder.mkdir()
-            runs.append(measure(workload, base / "raw", base / "report", folder, fold, given.seed))
-            shown = {part: " ".join(f"{runs[-1][part][m]:.4f}" for m in METRICS) for part in ("validation", "test")}
-            print(f"fold {fold}: {shown}, epoch {runs[-1]['best_epoch']}, {runs[-1]['train_seconds']} s", flush=True)
-    result = over_all(runs)
-    print(
-        {part: {m: round(value, 4) for m, value in result[part].items()} for part in ("mean", "validation")}, flush=True
-    )
-    if given.set or given.folds != list(range(FOLDS)):
-        return
-    kept = [{name: value for name, value in run.items() if name != "said"} for run in runs]
-    write_json("vital_signs", {"where": where(), "seed": given.seed, **result, "folds": kept})
-    if PAGE.is_file():
-        write_table(PAGE, "five_folds", table_of(runs, result, given.seed))
+            run = runs[fold] = measure(workload, base / "raw", base / "report", folder, fold, given.seed)
+            shown = {part: " ".join(f"{run[part][m]:.4f}" for m in METRICS) for part in ("validation", "test")}
+            print(f"fold {fold}: {shown}, epoch {run['best_epoch']}, {run['train_seconds']} s", flush=True)
+            if not given.set:
+                write_json(RESULT, {"settings": key, "seed": given.seed, "folds": [runs[one] for one in sorted(runs)]})
+    measured = [runs[fold] for fold in given.folds]
+    result = over_all(measured)
+    rounded = {part: {m: round(value, 4) for m, value in result[part].items()} for part in ("mean", "validation")}
+    print(rounded, flush=True)
+    if not given.set and len(measured) == FOLDS:
+        write_json(RESULT, {"settings": key, "seed": given.seed, **result, "folds": measured})
+        if PAGE.is_file():
+            write_table(PAGE, "five_folds", table_of(measured, result, given.seed))
 
 
 if __name__ == "__main__":
