@@ -247,8 +247,8 @@ def _draw_posteriors(
     below.set_xlabel("seconds")
     return figure, (
         "Log-mel features of an utterance that was heard rightly, then of those with the most wrong words; below each, how "
-        "probable the model held every label at each moment (grey: the blank, nothing new). CTC is free to say a label when it is "
-        "sure, which is often late in the word."
+        "probable the model held every label at each moment (grey: the blank, nothing new). CTC is free to say a label once it is "
+        "sure of it: late in the word, or at its beginning where the network reads in both directions."
     )
 
 
