@@ -91,7 +91,7 @@ def summary_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def table_of(workload: Workload, runs: Sequence[Mapping[str, Any]], leading: str) -> str:
+def table_of(workload: Workload, runs: Sequence[Mapping[str, Any]], leading: str, command: str) -> str:
     """Write model and baselines, and the seeds, as Markdown."""
     summary = summary_of(runs)
     names = [leading, *(name for name in summary["mean"] if name != leading)][:MOST_METRICS]
@@ -121,7 +121,7 @@ def table_of(workload: Workload, runs: Sequence[Mapping[str, Any]], leading: str
     head = ["seed", f"test {leading} (95 %)", *measures, "best epoch", "trained in", "evaluated in", "gates"]
     machine = runs[-1]["where"]
     said = (
-        f"`python -m benchmarks.workload {workload.name}` prints this: {runs[0]['num_examples']:,} test "
+        f"`{command}` prints this: {runs[0]['num_examples']:,} test "
         f"{task_named(workload.task).examples_are}, "
         f"{runs[0]['parameters']:,} weights; {machine['cores']} cores of {machine['cpu']}, torch {machine['torch']}, commit "
         f"{str(machine['commit'])[:10]}. Mean ± standard deviation over the seeds."
@@ -186,13 +186,21 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             write_json(result, _as_result(workload, key, leading, list(runs.values())))
     shown = [runs[seed] for seed in given.seeds]
-    text, page = table_of(workload, shown, leading), PAGES / f"{workload.name}.md"
+    more = [word for name in ("budget", "device", "precision") for word in _given(flags, given, name)]
+    command = " ".join(["python -m benchmarks.workload", given.name, *more])
+    text, page = table_of(workload, shown, leading, command), PAGES / f"{workload.name}.md"
     if page.is_file():
         write_table(page, TABLE, text)
     else:
         print(
             f"{text}\n\n(docs/workloads/{page.name} is not there, or it would show this between {' and '.join(marks(TABLE))})"
         )
+
+
+def _given(flags: argparse.ArgumentParser, given: argparse.Namespace, name: str) -> list[str]:
+    """The words of a flag that was not left at its default."""
+    value = getattr(given, name)
+    return [] if value == flags.get_default(name) else [f"--{name}", str(value)]
 
 
 def _as_result(workload: Workload, key: str, leading: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

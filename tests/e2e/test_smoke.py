@@ -29,7 +29,9 @@ from gateline.manifest import open_artifact
 from gateline.table import TABLE, read_table
 from gateline.tasks import task_named, task_names
 from gateline.workload import Workload
+from gateline.workload.gates import Gates
 from gateline.workload.source import Source
+from tests.browser import BROWSER, PHONE, assert_reads_well
 
 pytestmark = pytest.mark.slow  # trains every workload for a moment
 
@@ -118,7 +120,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_smoke_run_registers_a_model_and_leaves_a_report(
-    name: str, clone: Clone, record_property: Callable[[str, object], None]
+    name: str, clone: Clone, record_property: Callable[[str, object], None], tmp_path: Path
 ) -> None:
     if reason := why_not(WORKLOADS[name]):
         pytest.skip(reason)
@@ -136,7 +138,13 @@ def test_a_smoke_run_registers_a_model_and_leaves_a_report(
     assert f"{name}_{BUDGET}" in page
     assert "Passed the gates" in page
     assert len(list((evaluation.path / "plots").glob("*.png"))) >= 2
-    assert evaluation.read_json("metrics.json")["baselines"], "a baseline is measured beside every model"
+    metrics = evaluation.read_json("metrics.json")
+    gate = Workload.read(WORKLOADS[name]).section("gates", Gates).metric
+    assert gate in metrics["intervals"], f"a report says how sure it is of {gate}: give `Scores.errors` or `intervals`"
+    assert metrics["baselines"], "a baseline is measured beside every model"
+    if BROWSER is not None:
+        shutil.copy(evaluation.path / "report.html", tmp_path / "report.html")
+        assert_reads_well(tmp_path, PHONE)
     status = subprocess.run(
         ["git", "status", "--porcelain"], cwd=clone.folder, check=True, capture_output=True, text=True
     )
