@@ -121,7 +121,8 @@ def draw_field(plt: Any, table: pd.DataFrame, name: str, unit: str, timezone: st
         axis.set_ylabel(f"{len(values)} series")
         figure.colorbar(shown, ax=axis, label=unit or "-", pad=0.01)
     axes[-1].xaxis_date()
-    axes[-1].xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%d %b %H:%M"))
+    axes[-1].xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%H:%M"))
+    axes[-1].set_xlabel(f"{moments[0]:%d %B %Y %H:%M} to {moments[-1]:%d %B %Y %H:%M}")
     return figure, (
         f"The last {SHOWN_HOURS} hours of the test part, in {timezone} time: a row per series, those with the lowest mean "
         "at the top. Red in the last panel: the forecast was too low; blue: too high."
