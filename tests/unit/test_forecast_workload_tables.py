@@ -132,6 +132,27 @@ def test_the_table_of_weather_europe_is_in_the_units_of_a_meteorologist(tmp_path
     there = raw[raw["DATE"] == 20050615].iloc[0]
     assert day.loc["BASEL", "temperature"] == there["BASEL_temp_mean"]
     assert day.loc["DE_BILT", "precipitation"] == pytest.approx(10 * there["DE_BILT_precipitation"])
-    assert day["t_oslo"].unique().tolist() == [there["OSLO_temp_mean"]]
-    assert day["p_tours"].unique().tolist() == [pytest.approx(1000 * there["TOURS_pressure"])]
-    assert np.isnan(day.loc["ROMA", "wind_speed"])  # not measured there
+    values = {city: table[table["city"] == city].set_index("day") for city in ("HEATHROW", "BASEL", "SONNBLICK")}
+    assert values["HEATHROW"]["west_temperature"].isna().all()  # nobody lies to its west
+    # Oslo lies to Malmo's north, a little to its west; Stockholm to its north-east. No other city lies further north.
+    malmo, oslo, stockholm = (day.loc[city, "temperature"] for city in ("MALMO", "OSLO", "STOCKHOLM"))
+    weights = []
+    for latitude, longitude in ((59.91, 10.75), (59.33, 18.05)):
+        north = (latitude - 55.60) * 111.2
+        east = (longitude - 13.00) * 111.2 * np.cos(np.radians((latitude + 55.60) / 2))
+        far = np.hypot(north, east)
+        weights.append((north / far) ** 2 * np.exp(-far / 600))
+    assert day.loc["MALMO", "north_temperature"] == pytest.approx(np.average([oslo, stockholm], weights=weights))
+    assert malmo == there["MALMO_temp_mean"]
+    basel = values["BASEL"]["temperature"]
+    basel.index = pd.to_datetime(basel.index)
+    for asked in (pd.Timestamp("2003-01-05"), pd.Timestamp("2009-07-14")):
+        means = []
+        for year in range(2000, 2007):
+            days = basel[(basel.index.year == year) & (basel.index < "2006-07-01")]
+            apart = abs(days.index.day_of_year - asked.day_of_year)
+            near = days[np.minimum(apart, 366 - apart) <= 15]
+            if year != asked.year and len(near):
+                means.append(near.mean())
+        found = table[(table["city"] == "BASEL") & (pd.to_datetime(table["day"]) == asked)]["usual_temperature"].item()
+        assert found == pytest.approx(np.mean(means))
