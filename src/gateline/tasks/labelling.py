@@ -86,7 +86,7 @@ class Labelling:
     name = "labelling"
     examples_are = "sequences"
     gate_metrics = GATE_METRICS
-    requirements = ()
+    requirements = ("av",)  # of those whose steps are frames
     Preprocess = LabellingPreprocess
     Model = LabellerSettings
     Evaluation = LabellingEvaluation
