@@ -144,7 +144,7 @@ def test_features_are_those_of_the_frames_in_order_whatever_the_order_of_rows(ta
     read = workload()
     schema, inputs = read.section("schema", Schema), read.section("preprocess", TASK.Preprocess).inputs
     shuffled = table.sample(frac=1, random_state=3)
-    layout = inputs.lay_out(shuffled, schema)
+    layout: Any = inputs.lay_out(shuffled, schema)
     first = layout.keys["clip"][0]
     frames = read_film(table[table["clip"] == first]["image"].tolist())[:, 0]
 

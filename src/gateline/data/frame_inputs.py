@@ -103,8 +103,8 @@ class FrameInputs(Section):
         features = np.concatenate(described) if described else np.zeros((0, len(FEATURES)), dtype=np.float32)
         return Frames(**{each.name: getattr(steps, each.name) for each in fields(Steps)}, features=features)
 
-    def fit(self, layout: Frames, train: np.ndarray, schema: Schema) -> FrameEncoding:  # noqa: ARG002
-        """Fit the scale of each feature on some sequences."""
+    def fit(self, layout: Any, train: np.ndarray, schema: Schema) -> FrameEncoding:  # noqa: ARG002
+        """Fit the scale of each feature on some sequences of `Frames`."""
         read = layout.features[np.isin(layout.series, train)].astype(np.float64)
         return FrameEncoding(read.mean(axis=0), np.maximum(read.std(axis=0), 1e-6))
 
@@ -121,8 +121,8 @@ class FrameEncoding:
     mean: np.ndarray
     deviation: np.ndarray
 
-    def encode(self, layout: Frames) -> SequenceStore:
-        """Make the numbers that the network reads: `values` float32 (N, F), and `motion`."""
+    def encode(self, layout: Any) -> SequenceStore:
+        """Make the numbers that the network reads of `Frames`: `values` float32 (N, F), and `motion`."""
         scaled = np.clip((layout.features - self.mean) / self.deviation, -MOST_DEVIATIONS, MOST_DEVIATIONS)
         arrays = {VALUES: scaled.astype(np.float32), MOTION_ARRAY: np.ascontiguousarray(layout.features[:, MOTION])}
         return SequenceStore(arrays, layout.offsets)

@@ -116,8 +116,8 @@ def _make(pictures: np.ndarray, num_frames: int, size: int, generator: np.random
         shown = gain * (level + contrast * np.roll(canvas[0, 0], slip, axis=(0, 1)).astype(np.float64))
         frames[frame] = np.clip(shown, 0, 255)
     marked = np.zeros(num_frames, dtype=bool)
-    for frame, kind in enumerate(happened):
-        if kind in EVENTS:
+    for frame, seen in enumerate(happened):
+        if seen in EVENTS:
             marked[max(0, frame - AROUND) : frame + AROUND + 1] = True
     return MarkedClip(frames, marked, happened, pool)
 

@@ -75,7 +75,7 @@ def request(
     table: pd.DataFrame, predictions: pd.DataFrame, scores: Mapping[str, Any]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     del scores
-    columns = {name: table[name].to_numpy() for name in table}
+    columns = {str(name): table[name].to_numpy() for name in table}
     clips = ClipsOfDigits.of_table(columns, DigitClips.model_validate(CLIPS), PAST + FUTURE)
     past = clips.frames("test", np.arange(ASKED))[:, :PAST]
     names = np.array(["first", "second"], dtype=object)
