@@ -112,7 +112,11 @@ def table_of(runs: Sequence[Mapping[str, Any]], result: Mapping[str, Any], seed:
     )
     head = [name.replace("_", " ") for name in METRICS]
     return "\n\n".join(
-        [said, markdown(["five folds", *head], rows), markdown(["fold", "patients", *head, "best epoch"], by_fold)]
+        [
+            said,
+            markdown([f"{len(runs)} folds of {FOLDS}", *head], rows),
+            markdown(["fold", "patients", *head, "best epoch"], by_fold),
+        ]
     )
 
 
@@ -144,15 +148,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             shown = {part: " ".join(f"{run[part][m]:.4f}" for m in METRICS) for part in ("validation", "test")}
             print(f"fold {fold}: {shown}, epoch {run['best_epoch']}, {run['train_seconds']} s", flush=True)
             if not given.set:
-                write_json(RESULT, {"settings": key, "seed": given.seed, "folds": [runs[one] for one in sorted(runs)]})
+                so_far = [runs[one] for one in sorted(runs)]
+                write_json(RESULT, {"settings": key, "seed": given.seed, **over_all(so_far), "folds": so_far})
     measured = [runs[fold] for fold in given.folds]
     result = over_all(measured)
     rounded = {part: {m: round(value, 4) for m, value in result[part].items()} for part in ("mean", "validation")}
     print(rounded, flush=True)
-    if not given.set and len(measured) == FOLDS:
-        write_json(RESULT, {"settings": key, "seed": given.seed, **result, "folds": measured})
-        if PAGE.is_file():
-            write_table(PAGE, "five_folds", table_of(measured, result, given.seed))
+    if not given.set and PAGE.is_file():
+        write_table(PAGE, "five_folds", table_of(measured, result, given.seed))
 
 
 if __name__ == "__main__":
