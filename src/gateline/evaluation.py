@@ -16,7 +16,7 @@ from gateline.device import configure_process
 from gateline.evaluation_report import Page, write_report
 from gateline.intervals import Interval, ratio_intervals
 from gateline.manifest import Artifact, check_made_from, open_artifact, write_artifact
-from gateline.promotion import judge
+from gateline.promotion import judge, with_slices
 from gateline.table import write_table
 from gateline.tasks import task_named
 from gateline.workload import Workload
@@ -73,13 +73,9 @@ class Scores:
         Returns:
             metrics of the model, and of each baseline.
         """
-
-        def with_slices(metrics: Mapping[str, float], slices: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-            flat = {f"{place}/{name}": value for place, values in slices.items() for name, value in values.items()}
-            return {**metrics, **{name: value for name, value in flat.items() if name in names}}
-
-        return with_slices(self.metrics, self.slices), {
-            name: with_slices(metrics, self.baseline_slices.get(name, {})) for name, metrics in self.baselines.items()
+        return with_slices(self.metrics, self.slices, names), {
+            name: with_slices(metrics, self.baseline_slices.get(name, {}), names)
+            for name, metrics in self.baselines.items()
         }
 
 

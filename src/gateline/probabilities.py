@@ -81,8 +81,12 @@ class Judgements:
         return [{"count": m, "probability": p, "happened": h} for m, p, h in rows]
 
     def _bins(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Cut into bins of equal numbers of judgements: their weight, mean probability and mean outcome; empty ones left out."""
-        edges = np.unique(np.linspace(0, len(w), BINS + 1).astype(np.int64))[:-1]
+        """Cut into bins of about equal numbers of judgements: their weight, mean probability and mean outcome.
+
+        Equal probabilities stay in one bin, so that the order of the judgements changes nothing. Empty bins are left out.
+        """
+        wanted = np.linspace(0, len(w), BINS + 1).astype(np.int64)[:-1]
+        edges = np.unique(self._begins[np.searchsorted(self._begins, wanted, side="right") - 1])
         mass = np.add.reduceat(w, edges)
         kept = mass > 0
         predicted = np.add.reduceat(w * self.probability, edges)[kept] / mass[kept]

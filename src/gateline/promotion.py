@@ -7,7 +7,8 @@ the same test examples (windows, sentences, recordings). A number that is not fi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,10 @@ from gateline.errors import WorkloadError, did_you_mean
 from gateline.intervals import block_length, resampled_sums
 from gateline.workload.gates import Baseline, Gates, Limit
 
+HIGHER_IS_BETTER = re.compile(r"accuracy|auroc|auprc|f1_macro|f_score|bleu|chrf|ssim|psnr|service_level|fill_rate")
+"""Metrics of which more is better; of all others that can be compared, less is."""
+NEITHER = re.compile(r"bias|(coverage|width)_.*|length_ratio")
+"""Metrics that have a right value, or say nothing alone: they can be bounded, and not compared."""
 MIN_BLOCKS = 8
 """Blocks of test time below which a bootstrap interval would be far too narrow, so nothing is decided by it."""
 
@@ -72,6 +77,20 @@ class Decision:
         return [check.reason for check in self.checks if self.promote or not check.passed]
 
 
+def with_slices(
+    metrics: Mapping[str, Any], slices: Mapping[str, Mapping[str, Any]], names: Collection[str]
+) -> dict[str, Any]:
+    """Lay the metrics of slices that gates name, ``KEY=VALUE/METRIC``, beside those of the whole.
+
+    Args:
+        metrics: of the whole test part.
+        slices: metrics by name of the slice.
+        names: those that gates name, see `Gates.named_metrics`.
+    """
+    flat = {f"{place}/{name}": value for place, values in slices.items() for name, value in values.items()}
+    return {**metrics, **{name: value for name, value in flat.items() if name in names}}
+
+
 def judge(
     metrics: Mapping[str, float | None],
     baselines: Mapping[str, Mapping[str, float | None]],
@@ -98,6 +117,13 @@ def judge(
             where = "gates.metric" if metric == gates.metric else f"gates.baselines.{name}.metrics"
             _known(where, metric, metrics, "metric")
             _known(where, metric, baselines[name], f"metric of the baseline {name}")
+            if NEITHER.fullmatch(metric.rpartition("/")[2]):
+                raise WorkloadError(
+                    where,
+                    expected="a metric of which more, or less, is better",
+                    found=repr(metric),
+                    do="Bound it in gates.limits",
+                )
     for name in gates.limits:
         _known(f"gates.limits.{name}", name, metrics, "metric")
     checks = [
@@ -241,11 +267,13 @@ def _check_slices(challenger: ExampleErrors, champion: ExampleErrors, gates: Gat
 def _against_baseline(metric: str, mine: float, name: str, theirs: float, baseline: Baseline) -> Check:
     share = f"{(mine - theirs) / abs(theirs):+.1%}" if theirs else f"{mine - theirs:+.3g}"
     said = f"{metric} {mine:.4g} against {theirs:.4g} of {name} ({share})"
+    more_is_better = HIGHER_IS_BETTER.fullmatch(metric.rpartition("/")[2]) is not None
+    better, worse = ("higher", "lower") if more_is_better else ("lower", "higher")
+    gain, room = (mine - theirs if more_is_better else theirs - mine), baseline.margin * abs(theirs)
     if baseline.rule == "superior":
-        needed = f"lower by more than {baseline.margin:.1%}" if baseline.margin else "lower"
-        return Check(f"baseline {name}", mine < theirs - baseline.margin * abs(theirs), f"{said}; must be {needed}")
-    passed = mine <= theirs + baseline.margin * abs(theirs)
-    return Check(f"baseline {name}", passed, f"{said}; must not be higher by more than {baseline.margin:.1%}")
+        needed = f"{better} by more than {baseline.margin:.1%}" if baseline.margin else better
+        return Check(f"baseline {name}", gain > room, f"{said}; must be {needed}")
+    return Check(f"baseline {name}", gain >= -room, f"{said}; must not be {worse} by more than {baseline.margin:.1%}")
 
 
 def _within(name: str, value: float, limit: Limit) -> Check:

@@ -134,3 +134,14 @@ def test_no_other_threshold_has_a_better_f_score(ties: bool, rng: np.random.Gene
     best = max(f1_score(outcome, probability >= each) for each in np.unique(probability))
     assert f1_score(outcome, probability >= threshold) == pytest.approx(best)
     assert best_threshold(probability, np.zeros_like(outcome)) == 0.5
+
+
+def test_ties_are_calibrated_alike_in_any_order(rng: np.random.Generator) -> None:
+    probability, outcome = np.full(1000, 0.14), (np.arange(1000) < 140).astype(float)
+    shuffled = rng.permutation(outcome)
+    errors = [binary_metrics(probability, each)["calibration_error"] for each in (outcome, outcome[::-1], shuffled)]
+    assert errors == pytest.approx([0.0, 0.0, 0.0], abs=1e-9)
+    some = np.repeat([0.2, 0.5, 0.9], [400, 350, 250])
+    order = rng.permutation(1000)
+    plain, moved = (binary_metrics(p, o)["calibration_error"] for p, o in ((some, outcome), (some[order], outcome[order])))
+    assert plain == pytest.approx(moved)

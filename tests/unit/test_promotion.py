@@ -16,6 +16,7 @@ from gateline.promotion import (
     bootstrap_differences,
     decide,
     judge,
+    with_slices,
 )
 from gateline.workload.gates import Gates
 
@@ -210,3 +211,26 @@ def test_errors_of_windows_count_only_what_was_observed() -> None:
     assert reduce_windows("rmse", forecasts, targets, np.array([0, 1]), rows="a").score() == pytest.approx(np.sqrt(2.5))
     with pytest.raises(WorkloadError, match="compared by"):
         reduce_windows("wape", forecasts, targets, np.array([0, 1]), rows="a")
+
+
+@pytest.mark.parametrize(
+    ("metric", "mine", "theirs", "passed"),
+    [("auroc", 0.6, 0.85, False), ("auroc", 0.9, 0.85, True), ("mae", 8.0, 9.0, True), ("city=B/mae", 9.5, 9.0, False)],
+)
+def test_more_of_a_score_and_less_of_an_error_is_better(metric: str, mine: float, theirs: float, passed: bool) -> None:
+    rule = {"rule": "superior", "metrics": [metric]}
+    values, others = {"log_loss": 0.1, metric: mine}, {"log_loss": 0.2, metric: theirs}
+    verdict = judge(values, {"b": others}, 50, gates(metric="log_loss", baselines={"b": rule}))
+    assert verdict.passed is passed
+
+
+def test_a_metric_with_a_right_value_is_bounded_and_not_compared() -> None:
+    rule = {"rule": "superior", "metrics": ["coverage_80"]}
+    metrics = {"mae": 1.0, "coverage_80": 0.8}
+    with pytest.raises(WorkloadError, match=r"gates\.limits"):
+        judge(metrics, {"b": metrics}, 50, gates(metric="mae", baselines={"b": rule}))
+
+
+def test_metrics_of_slices_are_laid_beside_those_of_the_whole_where_gates_name_them() -> None:
+    laid = with_slices({"mae": 1.0}, {"city=B": {"mae": 2.0, "rmse": 3.0}}, ["city=B/mae", "mae"])
+    assert laid == {"mae": 1.0, "city=B/mae": 2.0}

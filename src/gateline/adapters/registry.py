@@ -28,7 +28,7 @@ from gateline.adapters.provenance import dvc_md5, git_state
 from gateline.errors import ArtifactError, RegistryError
 from gateline.manifest import Artifact, check_made_from, open_artifact, write_artifact
 from gateline.passport import make_passport, versions
-from gateline.promotion import Check, Decision, Verdict, decide, judge
+from gateline.promotion import Check, Decision, Verdict, decide, judge, with_slices
 from gateline.table import TABLE, read_table
 from gateline.workload import Workload
 from gateline.workload.gates import Gates
@@ -206,7 +206,13 @@ def _accepted(inputs: Inputs, gates: Gates) -> Verdict:
                 do=f"Read {artifact.path / 'report.html'}; only what passes is registered",
             )
     metrics = inputs.evaluation.read_json("metrics.json")
-    verdict = judge(metrics["test"], metrics["baselines"], metrics["num_examples"], gates)
+    names, of_baselines = gates.named_metrics(), metrics["baseline_slices"]
+    verdict = judge(
+        with_slices(metrics["test"], metrics["slices"], names),
+        {name: with_slices(each, of_baselines.get(name, {}), names) for name, each in metrics["baselines"].items()},
+        metrics["num_examples"],
+        gates,
+    )
     if not verdict.passed:
         raise ArtifactError(
             inputs.evaluation.path,

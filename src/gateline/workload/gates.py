@@ -20,8 +20,8 @@ class Baseline(Section):
     margin: Share = 0.0
     """Relative to the baseline's metric, e.g. 0.02 is 2 %."""
     metrics: tuple[str, ...] = ()
-    """Compared as well, all of which must hold by the same rule and margin; lower is better. One of a slice is written
-    ``KEY=VALUE/METRIC``, e.g. ``city=BASEL/mae_at_7``."""
+    """Compared as well, all of which must hold by the same rule and margin; of accuracy, auroc, bleu and the like more is
+    better, of errors less. One of a slice is written ``KEY=VALUE/METRIC``, e.g. ``city=BASEL/mae_at_7``."""
 
 
 class Limit(Section):
