@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,7 @@ def write_report(page: Page, folder: Path) -> None:
     metric = page.gates.metric
     content = {
         **{name: getattr(page, name) for name in page.__dataclass_fields__},
-        "ranking": _ranking(page.scores, metric),
+        "ranking": _ranking(page.scores, metric, page.gates.baselines),
         "leading_first": sorted(page.scores.metrics.items(), key=lambda item: item[0] != metric),
         "slices": _slices(page.scores, metric),
         "worst": _worst(page.scores.worst),
@@ -64,10 +64,13 @@ def write_report(page: Page, folder: Path) -> None:
     _render("model_card.md.jinja", folder / "model_card.md", content)
 
 
-def _ranking(scores: Scores, metric: str) -> list[dict[str, Any]]:
+def _ranking(scores: Scores, metric: str, gated: Collection[str]) -> list[dict[str, Any]]:
     """Model and baselines from best to worst, with the share of the worst error as the length of a bar."""
     rows: list[dict[str, Any]] = [{"name": "this model", "model": True, **scores.metrics}]
-    rows += [{"name": name.replace("_", " "), "model": False, **metrics} for name, metrics in scores.baselines.items()]
+    rows += [
+        {"name": name.replace("_", " "), "model": False, "gated": name in gated, **metrics}
+        for name, metrics in scores.baselines.items()
+    ]
     worst = max((row[metric] for row in rows if math.isfinite(row[metric])), default=1.0) or 1.0
     mine = scores.metrics[metric]
     for row in rows:

@@ -143,5 +143,7 @@ def test_ties_are_calibrated_alike_in_any_order(rng: np.random.Generator) -> Non
     assert errors == pytest.approx([0.0, 0.0, 0.0], abs=1e-9)
     some = np.repeat([0.2, 0.5, 0.9], [400, 350, 250])
     order = rng.permutation(1000)
-    plain, moved = (binary_metrics(p, o)["calibration_error"] for p, o in ((some, outcome), (some[order], outcome[order])))
+    plain, moved = (
+        binary_metrics(p, o)["calibration_error"] for p, o in ((some, outcome), (some[order], outcome[order]))
+    )
     assert plain == pytest.approx(moved)
