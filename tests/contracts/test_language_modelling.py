@@ -14,11 +14,24 @@ import pytest
 import torch
 
 from gateline.data.text_parts import PlaceSplit
-from gateline.data.tokenizers import UNKNOWN, tokenizer_from_json
+from gateline.data.tokenizers import FIRST, UNKNOWN, Tokenizer, tokenizer_from_json
 from gateline.errors import DataError, WorkloadError
 from gateline.evaluation import evaluate
 from gateline.manifest import Artifact, open_artifact, write_artifact
-from gateline.predictors.language_modelling import PIECE, STREAMS, Writer, kind_of
+from gateline.models.language_model import LanguageModelSettings
+from gateline.predictors.language_modelling import (
+    PIECE,
+    STREAMS,
+    Writer,
+    by_character,
+    by_passage,
+    kind_of,
+    kinds_of,
+    letters_of,
+    passages_in,
+    stream_of,
+)
+from gateline.promotion import Check, Verdict, decide
 from gateline.table import read_table
 from gateline.tasks.language_modelling import TASK, LanguageModellingPreprocess, open_stream
 from gateline.training import RunSettings, train
@@ -47,7 +60,7 @@ TINY: Mapping[str, Any] = {
 
 def tiny_text(seed: int = 0, words: int = 2000) -> str:
     random = np.random.default_rng(seed)
-    lexicon = ["the", "old", "man", "sees", "a", "dog", "and", "runs", "home", "Anna"]
+    lexicon = ["the", "old", "„Müßiggang“", "sees", "a", "hört", "Москва", "runs", "Tōkyō", "Anna"]
     return " ".join(random.choice(lexicon, size=words)).replace("runs ", "runs.\n")
 
 
@@ -75,6 +88,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Artifact, 
     prepared = prepare(folder / "prepared", tiny_table(tiny_text()))
     whole = Workload("tiny", "language_modelling", "", "test", copy.deepcopy(dict(TINY)))
     model = train(whole, prepared, folder / "model", RunSettings(seed=1))
+    return prepared, model, evaluate(whole, prepared, model, folder / "evaluation")
+
+
+@pytest.fixture(scope="module")
+def made_of_byte_pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Artifact, Artifact]:
+    folder = tmp_path_factory.mktemp("byte_pairs")
+    byte_pairs = {"tokenizer": {"kind": "bpe", "size": 270}}  # too few to write each of the characters as one token
+    prepared = prepare(folder / "prepared", tiny_table(tiny_text()), **byte_pairs)
+    sections = copy.deepcopy(dict(TINY))
+    sections["preprocess"] |= byte_pairs
+    whole = Workload("tiny", "language_modelling", "", "test", sections)
+    model = train(whole, prepared, folder / "model", RunSettings(seed=2))
     return prepared, model, evaluate(whole, prepared, model, folder / "evaluation")
 
 
@@ -188,19 +213,98 @@ def test_training_learns_more_than_how_frequent_characters_are(made: tuple[Artif
     assert measured["test"]["nats_per_character"] < measured["baselines"]["unigram"]["nats_per_character"]
 
 
-def test_metrics_are_those_of_another_computation(made: tuple[Artifact, Artifact, Artifact]) -> None:
-    evaluation = made[2]
+def test_metrics_are_those_of_another_computation(made: tuple[Artifact, Artifact, Artifact], writer: Writer) -> None:
+    """From the text and the network alone: one step at a time, and characters as Python counts them."""
+    prepared, _, evaluation = made
     measured, rows = evaluation.read_json("metrics.json"), read_table(evaluation.path / "predictions.parquet")
+    text = prepared.read_json("texts.json")["test"][0][0]
+    bits = np.array(plain_surprise(writer, writer.tokenizer.encode([text]).tokens)) / math.log(2)
 
-    assert measured["test"]["bits_per_character"] == pytest.approx(rows["bits"].mean())
-    assert measured["test"]["perplexity"] == pytest.approx(2 ** rows["bits"].mean())
+    assert len(bits) == len(text) - 1
+    assert not text.isascii()
+    assert measured["test"]["bits_per_character"] == pytest.approx(bits.mean(), rel=1e-4)
+    assert measured["test"]["perplexity"] == pytest.approx(2 ** bits.mean(), rel=1e-4)
+    capital = np.array([letter.isupper() for letter in text[1:]])
+    found = measured["slices"]["kind=capital"]["bits_per_character"]
+    assert found == pytest.approx(bits[capital].mean(), rel=1e-4)
+    np.testing.assert_allclose(rows["bits"], bits, rtol=1e-4, atol=1e-5)
     assert measured["test"]["accuracy"] == pytest.approx(rows["likeliest"].mean())
-    capital = rows["token"].str[0].str.isupper()
-    assert measured["slices"]["kind=capital"]["bits_per_character"] == pytest.approx(rows["bits"][capital].mean())
     train_text = made[0].read_json("texts.json")["train"][0][0]
     share = {letter: (train_text.count(letter) + 1) / (len(train_text) + 0.0) for letter in "eA"}
     found = rows[rows["token"] == "e"]["baseline_unigram"].iloc[0]
     assert found == pytest.approx(-math.log2(share["e"]), rel=0.01)
+
+
+def test_bits_per_character_of_byte_pairs_are_those_of_another_computation(
+    made_of_byte_pairs: tuple[Artifact, Artifact, Artifact],
+) -> None:
+    """The surprise of all tokens over the characters of the text, however many bytes each has."""
+    prepared, model, evaluation = made_of_byte_pairs
+    writer = TASK.load_predictor(model.path)
+    text = prepared.read_json("texts.json")["test"][0][0]
+    tokens = writer.tokenizer.encode([text]).tokens
+    nats = plain_surprise(writer, tokens)
+    begun = len(writer.tokenizer.decode(tokens[:1]))  # characters in the first token; all but one cost an even guess
+    total = sum(nats) + (begun - 1) / begun * math.log(writer.tokenizer.size)
+
+    measured = evaluation.read_json("metrics.json")
+    assert measured["test"]["bits_per_character"] == pytest.approx(total / math.log(2) / (len(text) - 1), rel=1e-4)
+    assert measured["test"]["perplexity"] == pytest.approx(math.exp(np.mean(nats)), rel=1e-4)
+    for metric in TASK.gate_metrics:
+        errors = writer.test_errors(prepared, metric, ["kind=space"])
+        assert errors.score() == pytest.approx(measured["test"][metric], rel=1e-6)
+        assert errors.slices["kind=space"] == pytest.approx(measured["slices"]["kind=space"][metric], rel=1e-6)
+        assert errors.count.sum() == len(text) - 1
+    spaces = measured["slices"]["kind=space"]["bits_per_character"] * text[1:].count(" ")
+    assert 0 < spaces < total / math.log(2)
+
+
+def test_the_surprise_of_a_token_is_spread_over_the_characters_that_begin_in_it() -> None:
+    """By hand: the byte pair `ab`, then ö in two tokens, one for each byte; the first token costs an even guess."""
+    fitted = Tokenizer(kind="bpe", size=FIRST + 256 + 1).fit(["ab ab ab"])
+    tokens = fitted.encode(["abö東ab"]).tokens
+    nats = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
+
+    assert len(tokens) == 1 + 2 + 3 + 1
+    expected = [math.log(FIRST + 257) / 2, 1.0 + 2.0, 4.0 + 8.0 + 16.0, 16.0, 16.0]
+    assert by_character(fitted, tokens, nats).tolist() == pytest.approx(expected)
+
+
+def test_the_end_of_a_text_counts_as_a_character_in_every_vocabulary() -> None:
+    texts = [("Ähre\n", True), ("9 東", True)]
+    letters = ["Ä", "h", "r", "e", "\n", "", "9", " ", "東", ""]
+    for settings in ({"kind": "character"}, {"kind": "bpe", "size": 260}):
+        fitted = read_section("tokenizer", Tokenizer, settings).fit([text for text, _ in texts])
+        tokens = stream_of(fitted, texts)
+        assert letters_of(fitted, texts) == letters
+        errors = by_passage(
+            fitted, tokens, np.ones(len(tokens) - 1), "nats_per_character", texts, ["kind=end", "kind=digit"]
+        )
+        assert errors.count.tolist() == [len(letters) - 1]
+        assert errors.slices == {"kind=end": 1.0, "kind=digit": 1.0}
+    assert kinds_of(letters).tolist() == [
+        "capital",
+        "letter",
+        "letter",
+        "letter",
+        "line end",
+        "end",
+        "digit",
+        "space",
+        "letter",
+        "end",
+    ]
+
+
+@pytest.mark.parametrize(("last", "passages"), [(0, 1), (PIECE, 1), (PIECE + 1, 2), (3 * PIECE, 3)])
+def test_passages_end_at_the_same_characters_whatever_the_vocabulary(last: int, passages: int) -> None:
+    text = "ö" + "東" * (last or 1)
+    for settings in ({"kind": "character"}, {"kind": "bpe", "size": 260}, {"kind": "bpe", "size": 300}):
+        fitted = read_section("tokenizer", Tokenizer, settings).fit([text])
+        tokens = stream_of(fitted, [(text, False)])
+        errors = by_passage(fitted, tokens, np.ones(len(tokens) - 1), "nats_per_character", [(text, False)])
+        assert errors.count.tolist() == [len(text[1:][first : first + PIECE]) for first in range(0, last or 1, PIECE)]
+        assert passages_in(fitted, tokens) == len(errors.count) == passages
 
 
 def test_the_errors_that_models_are_compared_by_are_the_metric(
@@ -217,16 +321,44 @@ def test_the_errors_that_models_are_compared_by_are_the_metric(
         writer.test_errors(prepared, "perplexity")
 
 
-def test_a_model_with_another_vocabulary_is_measured_on_the_same_text(
-    made: tuple[Artifact, Artifact, Artifact], writer: Writer, tmp_path: Path
+def test_models_with_other_vocabularies_are_compared_on_the_same_passages(
+    made: tuple[Artifact, Artifact, Artifact],
+    made_of_byte_pairs: tuple[Artifact, Artifact, Artifact],
+    writer: Writer,
+    tmp_path: Path,
 ) -> None:
-    """Byte pairs join characters, so there are fewer tokens; bits per character can still be compared."""
+    """Characters, byte pairs that part a character, and more of them: equal rows, counts and slices."""
     other = prepare(tmp_path / "prepared", tiny_table(tiny_text()), tokenizer={"kind": "bpe", "size": 300})
-    theirs = writer.test_errors(other, "bits_per_character")
-    ours = writer.test_errors(made[0], "bits_per_character")
+    tokenizer = tokenizer_from_json(other.read_json("state.json")["tokenizer"])
+    network = TASK.build(LanguageModelSettings(**TINY["model"]), TASK.shapes(other))
+    writers = [
+        writer,
+        TASK.load_predictor(made_of_byte_pairs[1].path),
+        Writer(network, tokenizer, Schema.model_validate(TINY["schema"]), "text"),
+    ]
+    slices = ["kind=space", "kind=letter", "kind=capital"]
+    ours, *others = [each.test_errors(other, "bits_per_character", slices) for each in writers]
 
-    assert theirs.rows == ours.rows
-    assert theirs.score() == pytest.approx(ours.score())
+    assert ours.score() == pytest.approx(writer.test_errors(made[0], "bits_per_character").score())
+    gates = Gates.model_validate(TINY["gates"])
+    for theirs in others:
+        assert theirs.rows == ours.rows
+        assert theirs.count.tolist() == ours.count.tolist()
+        assert theirs.position.tolist() == ours.position.tolist()
+        assert set(theirs.slices) == set(ours.slices) == set(slices)
+        decision = decide(
+            Verdict((Check("x", True, ""),)), ours, theirs, gates, dependence=1, generator=np.random.default_rng(0)
+        )
+        assert {check.name: check.passed for check in decision.checks}["same_rows"]
+        assert decision.comparison["difference"] == pytest.approx(ours.score() - theirs.score())
+
+
+def test_a_text_in_lower_case_is_another_one(made: tuple[Artifact, Artifact, Artifact], writer: Writer) -> None:
+    state = {**writer.tokenizer.to_json(), "lowercase": True}
+    lower = Writer(writer.network, tokenizer_from_json(state), Schema.model_validate(TINY["schema"]), "text")
+
+    rows = [each.test_errors(made[0], "bits_per_character").rows for each in (writer, lower)]
+    assert rows[0] != rows[1]
 
 
 def test_the_same_request_gets_the_same_answer_and_each_row_its_own(writer: Writer) -> None:
@@ -273,6 +405,8 @@ def test_a_stop_text_ends_the_continuation_and_is_its_end(writer: Writer) -> Non
         (["ok"], {"top_k": -1}, "params.top_k"),
         (["ok"], {"max_length": 0}, "params.max_length"),
         (["ok"], {"seed": -1}, "params.seed"),
+        (["ok"] * 11, {"max_length": 10_000}, "at most 10 rows where max_length is 10,000"),
+        (["ok"] * 501, {}, "at most 500 rows"),
     ],
 )
 def test_a_request_that_cannot_be_answered_says_why(

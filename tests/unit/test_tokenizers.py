@@ -183,6 +183,23 @@ def test_byte_pairs_agree_with_a_plain_implementation(rng: np.random.Generator) 
         assert [fitted.tokens[code] for code in fitted.encode([word]).tokens] == plainly(word)
 
 
+@settings(max_examples=100, deadline=None)
+@given(text=st.text())
+def test_characters_that_begin_in_byte_pairs_add_up_to_those_of_any_text(text: str) -> None:
+    codes = FITTED_BPE.encode([text]).tokens
+
+    assert FITTED_BPE.characters()[codes].sum() == len(FITTED_BPE.normalise(text))
+
+
+def test_characters_that_begin_in_tokens_are_counted_whatever_their_bytes(kind: str) -> None:
+    text = "Die Katze hört „Müßiggang“ in Tōkyō 東京"
+    fitted = tokenizer(kind, [text], **({"size": 270} if kind == "bpe" else {}))
+    counted = fitted.characters()[fitted.encode([text]).tokens].sum()
+
+    assert counted == (len(text.replace(" ", "")) if kind == "word" else len(text))
+    assert fitted.characters()[: UNKNOWN + 1].tolist() == [0, 1]
+
+
 def test_words_part_from_punctuation_or_only_at_spaces() -> None:
     text = "A man, who's here ."
     fitted = {rule: tokenizer("word", [text], words=rule) for rule in ("punctuation", "spaces")}

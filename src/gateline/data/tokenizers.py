@@ -184,6 +184,14 @@ class FittedTokenizer(ABC):
         """Size of the vocabulary V."""
         return len(self.tokens)
 
+    def characters(self) -> np.ndarray:
+        """Count the characters that begin in each token: int64 (V,); 1 in UNKNOWN, none in the other special tokens.
+
+        Those of a text add up to its characters, but for the spaces between words, which no word holds.
+        """
+        special = [int(code == UNKNOWN) for code in range(FIRST)]
+        return np.array(special + [self._begun(token) for token in self.tokens[FIRST:]], dtype=np.int64)
+
     def normalise(self, text: str) -> str:
         """Bring a text into the form in which it is cut; what `decode` gives back of it."""
         return str(self._normaliser.normalize_str(readable(text)))
@@ -202,6 +210,9 @@ class FittedTokenizer(ABC):
         if code < FIRST:
             return SPECIAL_TOKENS[code]
         return self.join([self.tokens[code]]).replace(" ", SPACE_SHOWN).replace("\n", "\\n").replace("\t", "\\t")
+
+    def _begun(self, token: str) -> int:
+        return len(token)
 
     def to_json(self) -> dict[str, Any]:
         """Write as JSON values."""
@@ -294,6 +305,9 @@ class BytePairTokenizer(FittedTokenizer):
         self._engine = tokenizers.Tokenizer(models.BPE(vocab=self.codes, merges=merges))
         self._engine.pre_tokenizer = _byte_level()
         self._decoder = decoders.ByteLevel()
+        # These characters have two bytes each in UTF-8; their second ones are all that stand within a character.
+        written = self._engine.pre_tokenizer.pre_tokenize_str("".join(map(chr, range(0x80, 0xC0))))
+        self._inner_bytes = frozenset("".join(piece for piece, _ in written)[1::2])
 
     @classmethod
     def fit(cls, settings: Tokenizer, texts: Sequence[str]) -> BytePairTokenizer:
@@ -326,6 +340,9 @@ class BytePairTokenizer(FittedTokenizer):
     def join(self, tokens: Sequence[str]) -> str:
         """Turn pieces into bytes and these into a text; bytes that are no UTF-8 become REPLACEMENT."""
         return str(self._decoder.decode(list(tokens)))
+
+    def _begun(self, token: str) -> int:
+        return sum(letter not in self._inner_bytes for letter in token)
 
 
 KINDS: Mapping[str, type[FittedTokenizer]] = {

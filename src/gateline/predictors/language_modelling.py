@@ -24,6 +24,8 @@ from gateline.workload.schema import Schema
 
 TEXTS = "texts.json"
 """The parts of the text, in a prepared folder."""
+MOST_TOKENS = 100_000
+"""Tokens of all continuations that a request may ask for: they are written row by row."""
 STREAMS = 8
 """Streams that a text is read in side by side where it is scored; each starts without a past, which costs each its first
 characters and is 8 times as fast as one."""
@@ -116,7 +118,7 @@ class Writer:
             `Columns`: the beginnings and their continuations.
 
         Raises:
-            DataError: a row has no text, or a parameter cannot be used.
+            DataError: a row has no text, a parameter cannot be used, or the rows ask for too much together.
         """
         for name, value, fits in (
             ("temperature", temperature, temperature > 0 and np.isfinite(temperature)),
@@ -129,6 +131,13 @@ class Writer:
                 raise DataError(f"params.{name}", expected=wanted, found=str(value), do="Correct it, or leave it out")
         if len(frame) == 0:
             raise DataError("request", expected="beginnings of texts", found="no rows", do="Send one or more")
+        if len(frame) * max_length > MOST_TOKENS:
+            raise DataError(
+                "request",
+                expected=f"at most {MOST_TOKENS // max_length:,} rows where max_length is {max_length:,}",
+                found=f"{len(frame):,}",
+                do="Send fewer rows at once, or lower params.max_length",
+            )
         texts = read_texts(frame, self._asked, self.column)
         settings = SamplingSettings(temperature=temperature, top_k=top_k or None, max_length=max_length)
         written = [self.write(text, settings, stop, seed) for text in texts]
@@ -197,6 +206,8 @@ class Writer:
     def test_errors(self, prepared: Artifact, metric: str, slices: Sequence[str] = ()) -> ExampleErrors:
         """Foretell the test part of a prepared folder, also one with another vocabulary, and measure by passages.
 
+        A model that reads in lower case foretells another text than one that does not: these two are not compared.
+
         Args:
             prepared: holds the test part as text.
             metric: bits_per_character or nats_per_character.
@@ -248,17 +259,52 @@ def stream_of(tokenizer: FittedTokenizer, texts: Sequence[tuple[str, bool]]) -> 
 
 
 def characters_of(tokenizer: FittedTokenizer, tokens: np.ndarray) -> np.ndarray:
-    """Count the characters that each token stands for: float64 (N,); 1 for the end of a text."""
-    lengths = np.array(
-        [1.0 if code <= END else len(tokenizer.join([token])) for code, token in enumerate(tokenizer.tokens)]
-    )
-    return lengths[tokens]
+    """Count the characters that begin in each token: int64 (N,); 1 for the end of a text."""
+    counts = tokenizer.characters()
+    counts[END] = 1
+    return counts[tokens]
 
 
-def kinds_of(tokenizer: FittedTokenizer, tokens: np.ndarray) -> np.ndarray:
-    """Say what kind of character each token begins with: object (N,)."""
-    names = ["end" if code <= END else kind_of(tokenizer.join([token])) for code, token in enumerate(tokenizer.tokens)]
-    return np.array(names, dtype=object)[tokens]
+def letters_of(tokenizer: FittedTokenizer, texts: Sequence[tuple[str, bool]]) -> list[str]:
+    """List the characters of a stream, C of them, whatever the vocabulary; the end of a text is empty.
+
+    Args:
+        tokenizer: brings the texts into the form that is foretold.
+        texts: what the stream was made of.
+    """
+    return [letter for text, ends in texts for letter in (*tokenizer.normalise(text), *[""] * ends)]
+
+
+def by_character(tokenizer: FittedTokenizer, tokens: np.ndarray, nats: np.ndarray) -> np.ndarray:
+    """Spread the surprise of each token evenly over the characters that begin in it: float64 (C - 1,), all but the first.
+
+    A token without one, a few bytes in the middle of a character, adds to that character. Nobody foretells the first token;
+    where more than the first character begins in it, the rest costs its share of an even guess among the vocabulary.
+
+    Args:
+        tokenizer: made the tokens.
+        tokens: int32 (N,), the stream.
+        nats: float64 (N - 1,), surprise of each token but the first.
+    """
+    counts = characters_of(tokenizer, tokens)
+    shares = np.maximum(counts, 1)
+    token = np.repeat(np.arange(len(tokens)), shares)  # once for each character that it adds to
+    within = np.arange(len(token)) - (np.cumsum(shares) - shares)[token]
+    place = first_characters(tokenizer, tokens)[token] + within
+    cost = np.append(np.log(tokenizer.size), nats) / shares
+    return np.bincount(place, weights=cost[token], minlength=int(counts.sum()))[1:]
+
+
+def first_characters(tokenizer: FittedTokenizer, tokens: np.ndarray) -> np.ndarray:
+    """Say which character each token begins with, or stands in the middle of: int64 (N,)."""
+    counts = characters_of(tokenizer, tokens)
+    return np.cumsum(counts) - np.maximum(counts, 1)
+
+
+def kinds_of(letters: Sequence[str]) -> np.ndarray:
+    """Say of which kind each character is: object (C,)."""
+    names = {letter: kind_of(letter) if letter else "end" for letter in set(letters)}
+    return np.array([names[letter] for letter in letters], dtype=object)
 
 
 def kind_of(text: str) -> str:
@@ -284,7 +330,7 @@ def by_passage(
     texts: Sequence[tuple[str, bool]],
     slices: Sequence[str] = (),
 ) -> ExampleErrors:
-    """Add up the surprise of passages of PIECE characters.
+    """Add up the surprise of passages of PIECE characters, which are the same for every vocabulary.
 
     Args:
         tokenizer: made the tokens.
@@ -292,33 +338,28 @@ def by_passage(
         nats: float64 (N - 1,), surprise of each token but the first.
         metric: one of METRICS.
         texts: what the stream was made of.
-        slices: ``kind=KIND``.
+        slices: ``kind=KIND``, the kind of character.
     """
-    characters = characters_of(tokenizer, tokens)
-    passage = passages(characters)
-    surprise = nats / NATS_PER_BIT if metric == "bits_per_character" else nats
-    count = int(passage.max(initial=-1)) + 1
-    errors = example_errors(
-        metric,
-        np.bincount(passage, weights=surprise, minlength=count),
-        np.bincount(passage, weights=characters[1:], minlength=count),
-        rows=digest_of_rows([text for text, _ in texts]),
-    )
-    kinds = kinds_of(tokenizer, tokens)[1:]
-    by_slice = {}
-    for name in slices:
-        mask = kinds == name.removeprefix(f"{KIND}=")
-        if mask.any():
-            by_slice[name] = float(surprise[mask].sum() / characters[1:][mask].sum())
+    letters = letters_of(tokenizer, texts)
+    surprise = by_character(tokenizer, tokens, nats)
+    if metric == "bits_per_character":
+        surprise /= NATS_PER_BIT
+    passage = passages(len(letters))
+    total, count = np.bincount(passage, weights=surprise), np.bincount(passage)
+    # Another form of the text, in lower case say, is another text to foretell.
+    rows = digest_of_rows([tokenizer.normalise(text) for text, _ in texts])
+    errors = example_errors(metric, total, count, rows=rows)
+    kinds = kinds_of(letters)[1:]
+    masks = {name: kinds == name.removeprefix(f"{KIND}=") for name in slices}
+    by_slice = {name: float(surprise[mask].mean()) for name, mask in masks.items() if mask.any()}
     return ExampleErrors(metric, errors.total, errors.count, errors.position, errors.rows, by_slice)
 
 
 def passages_in(tokenizer: FittedTokenizer, tokens: np.ndarray) -> int:
     """Count the passages of a stream."""
-    return int(passages(characters_of(tokenizer, tokens)).max(initial=-1)) + 1
+    return int(passages(int(characters_of(tokenizer, tokens).sum())).max(initial=-1)) + 1
 
 
-def passages(characters: np.ndarray) -> np.ndarray:
-    """Say in which passage each token but the first begins, from the characters of all: int64 (N - 1,)."""
-    begins = np.cumsum(characters)[:-1] - characters[:1].sum()  # characters scored before each token
-    return (begins // PIECE).astype(np.int64)
+def passages(characters: int) -> np.ndarray:
+    """Say in which passage each character but the first stands, of so many: int64 (C - 1,)."""
+    return np.arange(max(characters - 1, 0)) // PIECE

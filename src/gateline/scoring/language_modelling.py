@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from gateline.predictors.language_modelling import (
     NATS_PER_BIT,
     PIECE,
     TEXTS,
+    by_character,
     by_passage,
-    characters_of,
+    first_characters,
     kinds_of,
+    letters_of,
     passages,
     passages_in,
 )
@@ -65,22 +67,27 @@ def score(
     problem = Problem(streams=streams, num_tokens=tokenizer.size, max_order=settings.max_order)
     nats, hits = writer.surprise(tokens)
     guesses = {name: BASELINES[name](problem) for name in settings.baselines}
-    characters = characters_of(tokenizer, tokens)[1:]
-    kinds = kinds_of(tokenizer, tokens)[1:]
+    letters = letters_of(tokenizer, texts)
+    kinds = kinds_of(letters)
+    first = kinds[first_characters(tokenizer, tokens)][1:]  # the kind that each token begins with
+    kinds = kinds[1:]
     sliced = KIND in settings.slices
+    spread = partial(by_character, tokenizer, tokens)
 
     def by_kind(values: np.ndarray, right: np.ndarray | None = None) -> dict[str, dict[str, float]]:
-        masks = {kind: kinds == kind for kind in sorted(set(kinds.tolist()))}
+        nats_of = spread(values)
         return {
-            f"{KIND}={kind}": measure(values[mask], characters[mask], None if right is None else right[mask])
-            for kind, mask in masks.items()
+            f"{KIND}={kind}": measure(
+                nats_of[kinds == kind], values[first == kind], None if right is None else right[first == kind]
+            )
+            for kind in sorted(set(kinds.tolist()))
         }
 
     best = min(guesses, key=lambda name: guesses[name].nats.sum())
     validation, _ = writer.surprise(streams["validation"])
     return Scores(
-        metrics=measure(nats, characters, hits),
-        baselines={name: measure(guess.nats, characters) for name, guess in guesses.items()},
+        metrics=measure(spread(nats), nats, hits),
+        baselines={name: measure(spread(guess.nats), guess.nats) for name, guess in guesses.items()},
         slices=by_kind(nats, hits) if sliced else {},
         details={
             "baseline_order": {name: guess.settings["order"] for name, guess in guesses.items()},
@@ -100,7 +107,9 @@ def score(
                 for temperature in settings.temperatures
             ],
             "vocabulary": prepared.facts["vocabulary"],
-            "validation": {"nats_per_character": float(validation.sum() / characters_in(tokenizer, streams))},
+            "validation": {
+                "nats_per_character": float(by_character(tokenizer, streams["validation"], validation).mean())
+            },
         },
         num_examples=passages_in(tokenizer, tokens),
         predictions=pd.DataFrame(
@@ -115,30 +124,25 @@ def score(
         units={"nats_per_character": "nats", "bits_per_character": "bits"},
         baseline_slices={name: by_kind(guess.nats) for name, guess in guesses.items()} if sliced else {},
         errors=[by_passage(tokenizer, tokens, nats, metric, texts) for metric in METRICS],
-        worst=worst_passages(tokenizer, tokens, nats, guesses[best].nats, best),
+        worst=worst_passages(letters, spread(nats), spread(guesses[best].nats), best),
     )
 
 
-def characters_in(tokenizer: FittedTokenizer, streams: Mapping[str, np.ndarray]) -> float:
-    """Count the characters of the validation stream that are foretold."""
-    return float(characters_of(tokenizer, streams["validation"])[1:].sum())
-
-
-def measure(nats: np.ndarray, characters: np.ndarray, hits: np.ndarray | None = None) -> dict[str, float]:
-    """All metrics of some tokens.
+def measure(by_letter: np.ndarray, by_token: np.ndarray, hits: np.ndarray | None = None) -> dict[str, float]:
+    """All metrics of some characters, and of the tokens that begin there.
 
     Args:
-        nats: float64 (N,), their surprise.
-        characters: float64 (N,), characters that each stands for.
+        by_letter: float64 (C,), surprise of the characters in nats.
+        by_token: float64 (N,), surprise of the tokens; where there are none, only characters are measured.
         hits: bool (N,), whether it was the likeliest; None leaves `accuracy` out.
     """
-    per_character = float(nats.sum() / characters.sum())
-    measured = {
-        "bits_per_character": per_character / NATS_PER_BIT,
-        "nats_per_character": per_character,
-        "perplexity": float(np.exp(nats.mean())),
-    }
-    return measured if hits is None else measured | {"accuracy": float(hits.mean())}
+    per_character = float(by_letter.mean())
+    measured = {"bits_per_character": per_character / NATS_PER_BIT, "nats_per_character": per_character}
+    if len(by_token):
+        measured["perplexity"] = float(np.exp(by_token.mean()))
+        if hits is not None:
+            measured["accuracy"] = float(hits.mean())
+    return measured
 
 
 def surprising(tokenizer: FittedTokenizer, tokens: np.ndarray, nats: np.ndarray) -> list[dict[str, Any]]:
@@ -153,39 +157,45 @@ def surprising(tokenizer: FittedTokenizer, tokens: np.ndarray, nats: np.ndarray)
     ]
 
 
-def worst_passages(
-    tokenizer: FittedTokenizer, tokens: np.ndarray, nats: np.ndarray, baseline: np.ndarray, name: str
-) -> pd.DataFrame:
-    """Show the passages that the model foretold worst, beside the best baseline."""
-    characters = characters_of(tokenizer, tokens)
-    passage = passages(characters)
-    count = int(passage[-1]) + 1
-    length = np.bincount(passage, weights=characters[1:], minlength=count)
-    bits, theirs = (
-        np.bincount(passage, weights=values / NATS_PER_BIT, minlength=count) / np.maximum(length, 1)
-        for values in (nats, baseline)
-    )
+def worst_passages(letters: Sequence[str], nats: np.ndarray, baseline: np.ndarray, name: str) -> pd.DataFrame:
+    """Show the passages that the model foretold worst, beside the best baseline.
+
+    Args:
+        letters: C characters of the stream.
+        nats: float64 (C - 1,), surprise of each but the first.
+        baseline: float64 (C - 1,), the same of the baseline.
+        name: of the baseline.
+    """
+    passage = passages(len(letters))
+    length = np.bincount(passage)
+    bits, theirs = (np.bincount(passage, weights=values / NATS_PER_BIT) / length for values in (nats, baseline))
     bits[length < PIECE / 2] = 0  # the rest at the end says little
     worst = np.argsort(-bits, kind="stable")[:WORST]
     return pd.DataFrame(
         {
             "passage": worst,
-            "text": [tokenizer.decode(tokens[1:][passage == number]) for number in worst],
+            "text": ["".join(passage_of(letters, number)) for number in worst],
             "bits_per_character": bits[worst],
             name: theirs[worst],
         }
     )
 
 
+def passage_of(letters: Sequence[str], number: int) -> Sequence[str]:
+    """Take the characters of one passage."""
+    return letters[1 + number * PIECE : 1 + (number + 1) * PIECE]
+
+
 def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -> list[Figure]:
     """Draw the plots into a folder: samples, a passage by surprise, surprise by place and by token, vocabulary, training."""
     tokenizer = LANGUAGE_MODELLING.load_predictor(model.path).tokenizer
-    tokens = np.asarray(open_stream(prepared, "test"))
+    tokens, texts = np.asarray(open_stream(prepared, "test")), prepared.read_json(TEXTS)["test"]
+    bits = by_character(tokenizer, tokens, scores.predictions["bits"].to_numpy() * NATS_PER_BIT) / NATS_PER_BIT
     return draw_all(
         {
             "samples": (partial(_draw_samples, scores=scores), "What it writes"),
             "passages": (
-                partial(_draw_passages, scores=scores, tokenizer=tokenizer, tokens=tokens),
+                partial(_draw_passages, worst=scores.worst, letters=letters_of(tokenizer, texts), bits=bits),
                 "Where it is surprised",
             ),
             "by_place": (partial(_draw_by_place, scores=scores), "Surprise by how much was read"),
@@ -229,29 +239,29 @@ def _draw_samples(plt: Any, scores: Scores) -> tuple[Any, str]:
     )
 
 
-def _draw_passages(plt: Any, scores: Scores, tokenizer: FittedTokenizer, tokens: np.ndarray) -> tuple[Any, str]:
+def _draw_passages(plt: Any, worst: pd.DataFrame, letters: Sequence[str], bits: np.ndarray) -> tuple[Any, str]:
     """The worst passage and one in the middle, each character coloured by its surprise."""
-    bits = scores.predictions["bits"].to_numpy()
-    passage = passages(characters_of(tokenizer, tokens))
+    passage = passages(len(letters))
     mean = np.bincount(passage, weights=bits)
     middle = int(np.argsort(mean, kind="stable")[len(mean) // 2])
-    shown = {"the worst passage": int(scores.worst["passage"].iloc[0]), "a passage in the middle": middle}
+    shown = {"the worst passage": int(worst["passage"].iloc[0]), "a passage in the middle": middle}
     figure, axes = plt.subplots(1, len(shown), figsize=(12, 3.2))
     for axis, (title, number) in zip(axes, shown.items(), strict=True):
-        axis.set_title(f"{title}: {bits[passage == number].mean():.2f} bits per token")
+        axis.set_title(f"{title}: {bits[passage == number].mean():.2f} bits per character")
         axis.set(xlim=(0, LINE), ylim=(14, 0))
         axis.axis("off")
         line = column = 0
-        for code, value in zip(tokens[1:][passage == number], bits[passage == number], strict=True):
-            for letter in tokenizer.decode([int(code)]) or " ":
-                if letter == "\n" or column >= LINE:
-                    line, column = line + 1, 0
-                    if letter == "\n":
-                        continue
-                strength = min(1.0, value / 8)
-                axis.add_patch(plt.Rectangle((column, line), 1, 1, color=MODEL, alpha=0.75 * strength, linewidth=0))
-                axis.text(column + 0.5, line + 0.75, _plain(letter), family="monospace", size=8, ha="center", color=INK)
-                column += 1
+        for letter, value in zip(passage_of(letters, number), bits[passage == number], strict=True):
+            if letter == "\n" or column >= LINE:
+                line, column = line + 1, 0
+                if letter == "\n":
+                    continue
+            strength = min(1.0, value / 8)
+            axis.add_patch(plt.Rectangle((column, line), 1, 1, color=MODEL, alpha=0.75 * strength, linewidth=0))
+            axis.text(
+                column + 0.5, line + 0.75, _plain(letter or " "), family="monospace", size=8, ha="center", color=INK
+            )
+            column += 1
     return figure, "The darker a character, the more it surprised the model (8 bits and more are darkest)."
 
 
