@@ -207,6 +207,38 @@ def test_a_static_column_that_changes_is_refused(rng: np.random.Generator) -> No
         lay_out(table, schema(), columns=COLUMNS, once=("age",))
 
 
+def test_a_static_value_that_comes_after_the_first_step_is_refused(rng: np.random.Generator) -> None:
+    """Read at every step, it would tell the first hours what was entered later."""
+    table = ward_table(rng, patients=9)
+    hours = (table["time"] - table.groupby("patient")["time"].transform("min")).dt.total_seconds() / 3600
+    table["age"] = 50.0
+    planted = table.copy()
+    one = int(table["patient"][hours > 2].iloc[-1])
+    planted.loc[(table["patient"] == one) & (hours <= 2), "age"] = np.nan
+
+    with pytest.raises(
+        DataError, match=rf"column age: expected a value in the first step .*; found later ones for {one}\."
+    ):
+        inputs().lay_out(planted, schema())
+
+    never = table.assign(age=table["age"].where(table["patient"] != one))
+    assert np.flatnonzero(np.isnan(inputs().lay_out(never, schema()).once["age"])).tolist() == [one - 100]
+    late = table.copy()  # entered within the first step, so known at its end
+    late.loc[hours == 0, "age"] = np.nan
+    inside = table["patient"].isin(table["patient"][(hours > 0) & (hours <= 2)])
+    assert inputs().lay_out(late[inside], schema()).once["age"].tolist() == [50.0] * table["patient"][inside].nunique()
+
+
+def test_what_is_static_is_the_same_before_the_rest_is_known(rng: np.random.Generator) -> None:
+    table = ward_table(rng, patients=20)
+    hours = (table["time"] - table.groupby("patient")["time"].transform("min")).dt.total_seconds() / 3600
+
+    whole, early = (inputs().lay_out(rows, schema()).once for rows in (table, table[hours <= 2]))
+
+    for name in ("age", "unit"):
+        np.testing.assert_array_equal(whole[name], early[name])
+
+
 @pytest.mark.parametrize(
     ("change", "found"),
     [

@@ -34,7 +34,7 @@ class Steps:
         end: float64 (N,), hours from the first row of the series to the end of the step.
         values: float64 (N, V), mean of the observations of a step in raw units, NaN where there is none.
         observed_at: float64 (N, V), hour of the last observation of a step, NaN where there is none.
-        once: what is the same for a whole series, by column: object or float64 (S,), its first value that is there.
+        once: what is the same for a whole series, by column: object or float64 (S,), its first value, known in the first step.
         keys: the key columns, (S,) each.
         began: int64 (S,), Unix seconds of the first row.
         rows: int64 (R,), the step that each row of the table belongs to.
@@ -126,12 +126,12 @@ def lay_out(
         frame: the table in raw units, in any order of rows.
         schema: columns, keys and time.
         columns: V columns of observations.
-        once: columns that are the same for a whole series.
+        once: columns that are the same for a whole series, and known by the end of its first step.
         width: of a step; None makes each row one.
 
     Raises:
         DataError: a time stamp or a key is missing, a time stamp stands twice in a series, or a column of `once` changes within
-            a series.
+            a series or comes later than in its first step.
     """
     table = clean(frame, schema)
     names, order = _in_order(table, schema)
@@ -164,7 +164,7 @@ def lay_out(
         end=end,
         values=values,
         observed_at=observed_at,
-        once={name: _first(table[name], order, number, bounds, name, names[order]) for name in once},
+        once={name: _first(table[name], order, number, place, name, names[order]) for name in once},
         keys={key: np.asarray(table[key])[order][bounds[:-1]] for key in schema.keys},
         began=seconds[bounds[:-1]],
         rows=rows,
@@ -205,9 +205,13 @@ def _refuse_twice(names: np.ndarray, number: np.ndarray, seconds: np.ndarray, sc
 
 
 def _first(
-    values: Any, order: np.ndarray, number: np.ndarray, bounds: np.ndarray, name: str, names: np.ndarray
+    values: Any, order: np.ndarray, number: np.ndarray, place: np.ndarray, name: str, names: np.ndarray
 ) -> np.ndarray:
-    """Take the first value that is there of each series, and refuse a second one: (S,)."""
+    """Take the first value that is there of each series, and refuse a second one, or one that comes after the first step: (S,).
+
+    What is the same for a whole series is read at every step, the first included; a value that comes later would be read
+    before it is known.
+    """
     ordered = pd.Series(np.asarray(values)[order])
     grouped = ordered.groupby(number)
     different = np.flatnonzero(grouped.nunique().to_numpy() > 1)
@@ -215,7 +219,18 @@ def _first(
         raise DataError(
             f"column {name}",
             expected="one value for each series",
-            found=f"several for {examples([str(names[bounds[series]]) for series in different])}",
+            found=f"several for {examples([str(names[number == series][0]) for series in different])}",
             do="Correct the rows, or list it among the columns that change",
+        )
+    there = ordered.notna().to_numpy()
+    known = np.zeros(grouped.ngroups, dtype=bool)
+    known[number[there & (place == 0)]] = True
+    late = np.unique(number[there & ~known[number]])
+    if len(late):
+        raise DataError(
+            f"column {name}",
+            expected="a value in the first step of a series, or none at all: it is read from there on",
+            found=f"later ones for {examples([str(names[number == series][0]) for series in late[:5]], len(late))}",
+            do="List it among the columns that change, or leave it out",
         )
     return grouped.first().to_numpy()
