@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gateline.baselines.sequence_aggregates import aggregates_so_far, best_of, lines, of_all_classes, trees
-from gateline.baselines.step_scores import motion_energy, uniform
+from gateline.baselines.step_scores import Method, motion_energy, uniform
 from gateline.data.store import SequenceStore
 
 MAX_ROWS = 20_000
@@ -64,32 +64,37 @@ class LabellingProblem:
         return aggregates_so_far(self.store, self.sequences[part])[rows], labels[rows].astype(np.int64)
 
 
-def prevalence(problem: LabellingProblem, part: str) -> np.ndarray:
-    """Say the frequency of each label in the training part: float64 (n, C)."""
+def prevalence(problem: LabellingProblem) -> Method:
+    """Say the frequency of each label in the training part."""
     labels = problem.labels_of("train")
     counts = np.bincount(labels[np.isfinite(labels)].astype(np.int64), minlength=problem.num_classes)
-    return np.tile(counts / counts.sum(), (len(problem.steps(part)), 1))
+    return lambda part: np.tile(counts / counts.sum(), (len(problem.steps(part)), 1))
 
 
-def logistic_regression(problem: LabellingProblem, part: str) -> np.ndarray:
-    """Fit a line through aggregates: float64 (n, C)."""
-    return _asked(problem, part, lines())
+def logistic_regression(problem: LabellingProblem) -> Method:
+    """Fit a line through aggregates."""
+    return _fitted(problem, lines())
 
 
-def gradient_boosting(problem: LabellingProblem, part: str) -> np.ndarray:
-    """Fit trees on aggregates: float64 (n, C)."""
-    return _asked(problem, part, trees())
+def gradient_boosting(problem: LabellingProblem) -> Method:
+    """Fit trees on aggregates."""
+    return _fitted(problem, trees())
 
 
-def _asked(problem: LabellingProblem, part: str, candidates: list[Any]) -> np.ndarray:
+def _fitted(problem: LabellingProblem, candidates: list[Any]) -> Method:
     best = best_of(candidates, problem.fitting, problem.choosing, problem.num_classes)
-    return of_all_classes(best, aggregates_so_far(problem.store, problem.sequences[part]), problem.num_classes)
+
+    def asked(part: str) -> np.ndarray:
+        return of_all_classes(best, aggregates_so_far(problem.store, problem.sequences[part]), problem.num_classes)
+
+    return asked
 
 
-BASELINES: Mapping[str, Callable[[LabellingProblem, str], np.ndarray]] = {
+BASELINES: Mapping[str, Callable[[LabellingProblem], Method]] = {
     "prevalence": prevalence,
     "logistic_regression": logistic_regression,
     "gradient_boosting": gradient_boosting,
     "uniform": uniform,
     "motion_energy": motion_energy,
 }
+"""Each is fitted once, and then asked of any part."""

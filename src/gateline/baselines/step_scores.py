@@ -1,10 +1,13 @@
 """Baselines of labelling that need no learning but how often a yes is right: every so many steps, and where most changes.
 
-n steps of a part, C = 2: no and yes.
+What happens in a step may be marked in its neighbours, too. So both say yes either at single steps or at those beside them as
+well, whichever is better on the validation part. n steps of a part, C = 2: no and yes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +15,11 @@ import numpy as np
 from gateline.data.frame_inputs import MOTION_ARRAY
 from gateline.data.store import VALUES, SequenceStore
 
+Method = Callable[[str], np.ndarray]
+"""Fitted: a part in, the probability of each label at each of its steps out, float64 (n, C)."""
+
+REACHES = (0, 1)
+"""Steps to each side that are marked with one, as many as are tried."""
 ROUNDS = 50
 """Of Newton's method, for two numbers; a handful would do."""
 PENALTY = 1e-3
@@ -32,40 +40,73 @@ class Problem(Protocol):
         """Labels of the steps of a part: float64 (n,)."""
 
 
-def uniform(problem: Problem, part: str) -> np.ndarray:
-    """Say yes at every k-th step of a sequence, as often as the training part does: float64 (n, 2).
+def uniform(problem: Problem) -> Method:
+    """Say yes at every k-th step of a sequence and those beside it, in all as often as the training part does.
 
     How sure it is follows from how often such steps of the training part are a yes, and how often the others are.
     """
-    labels = problem.labels_of("train")
-    known = np.isfinite(labels)
-    every = max(1, round(1 / max(float(labels[known].mean()), 1e-6)))
-    called = _every(problem, "train", every)[known]
-    right = [_share(labels[known][called == one]) for one in (False, True)]
-    return _both(np.where(_every(problem, part, every), right[1], right[0]))
+    return _better(problem, [_uniform(problem, reach) for reach in REACHES])
 
 
-def motion_energy(problem: Problem, part: str) -> np.ndarray:
-    """Say yes where most has changed since the step before: float64 (n, 2).
+def motion_energy(problem: Problem) -> Method:
+    """Say yes where most has changed since the step before, there or beside it.
 
     What has changed is what the store calls motion, else the mean change of all features; how sure it makes is a logistic
     function of its logarithm, fitted on the training part.
     """
+    return _better(problem, [_motion_energy(problem, reach) for reach in REACHES])
+
+
+def _better(problem: Problem, methods: list[Method]) -> Method:
+    """Choose by the mean log loss on the validation part; the first where it has no labels."""
+    labels = problem.labels_of("validation")
+    known = np.isfinite(labels)
+    if not known.any():
+        return methods[0]
+    right = labels[known].astype(np.int64)
+
+    def loss(method: Method) -> float:
+        said = method("validation")[known][np.arange(len(right)), right]
+        return float(-np.log(np.maximum(said, 1e-12)).mean())
+
+    return min(methods, key=loss)
+
+
+def _uniform(problem: Problem, reach: int) -> Method:
     labels = problem.labels_of("train")
     known = np.isfinite(labels)
-    energy = _energy(problem.store)
+    every = max(1, round((2 * reach + 1) / max(float(labels[known].mean()), 1e-6)))
+    called = _every(problem, "train", every, reach)[known]
+    right = [_share(labels[known][called == one]) for one in (False, True)]
+    return lambda part: _both(np.where(_every(problem, part, every, reach), right[1], right[0]))
+
+
+def _motion_energy(problem: Problem, reach: int) -> Method:
+    labels = problem.labels_of("train")
+    known = np.isfinite(labels)
+    energy = _greatest(_energy(problem.store), problem.store.offsets, reach)
     read = energy[problem.steps("train")][known]
     mean, deviation = float(read.mean()), max(float(read.std()), 1e-9)
     level, slope = _logistic((read - mean) / deviation, labels[known])
-    asked = (energy[problem.steps(part)] - mean) / deviation
-    return _both(1 / (1 + np.exp(-(level + slope * asked))))
+    return lambda part: _both(1 / (1 + np.exp(-(level + slope * (energy[problem.steps(part)] - mean) / deviation))))
 
 
-def _every(problem: Problem, part: str, every: int) -> np.ndarray:
-    """Mark every k-th step of each sequence, from the middle of the first stretch on: bool (n,)."""
+def _every(problem: Problem, part: str, every: int, reach: int) -> np.ndarray:
+    """Mark every k-th step of each sequence, from the middle of the first stretch on, and its neighbours: bool (n,)."""
     steps, offsets = problem.steps(part), problem.store.offsets
     place = steps - offsets[problem.store.series_of(steps)]
-    return place % every == every // 2
+    return np.abs(place % every - every // 2) <= reach
+
+
+def _greatest(values: np.ndarray, offsets: np.ndarray, reach: int) -> np.ndarray:
+    """Take the greatest of each value and its neighbours in the same sequence: float64 (N,)."""
+    greatest = values.copy()
+    for away in range(1, reach + 1):
+        for first, end in pairwise(offsets.tolist()):
+            own, mine = values[first:end], greatest[first:end]
+            mine[away:] = np.maximum(mine[away:], own[:-away])
+            mine[:-away] = np.maximum(mine[:-away], own[away:])
+    return greatest
 
 
 def _share(labels: np.ndarray) -> float:

@@ -68,8 +68,9 @@ def score(task: Labelling, settings: LabellingEvaluation, prepared: Artifact, mo
     mine = labeller.probabilities(store, test)
     # One thread: sums over threads differ in their last bits, and an oversubscribed OpenMP crawls.
     with threadpool_limits(1):
-        others = {name: _as_one(BASELINES[name](problem, "test"), fitted) for name in settings.baselines}
-        validated = {name: _as_one(BASELINES[name](problem, "validation"), fitted) for name in settings.baselines}
+        methods = {name: BASELINES[name](problem) for name in settings.baselines}
+        others = {name: _as_one(method("test"), fitted) for name, method in methods.items()}
+        validated = {name: _as_one(method("validation"), fitted) for name, method in methods.items()}
     of_validation = problem.labels_of("validation")
     thresholds = {name: _threshold(prob, of_validation) for name, prob in validated.items()}
 
