@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -119,6 +120,22 @@ def test_a_header_that_promises_more_than_follows_takes_no_memory() -> None:
     except DataError:
         return
     assert len(samples) == 4000  # libsndfile looked at the size of the file instead
+
+
+def test_silence_that_packs_into_nothing_is_refused_before_it_is_unpacked() -> None:
+    silence = written(np.zeros((30 * 192_000, 8), dtype=np.int16), 192_000, "FLAC", "PCM_16")
+    assert len(silence) < 200_000
+    tracemalloc.start()
+
+    with pytest.raises(
+        DataError, match=r"it: expected at most 33,554,432 samples .*; found 30.0 s x 8 channels x 192,000"
+    ):
+        decode(silence, "it", sampling_rate=16_000, longest_seconds=30)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 2**24
+    assert len(decode(written(np.zeros((4000, 8)), 8000), "it", sampling_rate=8000, longest_seconds=30)) == 4000
 
 
 def test_any_bytes_are_read_or_refused(rng: np.random.Generator) -> None:

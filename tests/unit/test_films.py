@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import pandas as pd
 import pytest
 
+from gateline.data import films, frame_inputs
 from gateline.data.clips import ClipDataset, FilmClips, make_clips, open_clips, parts_of_film
 from gateline.data.films import Colour, decode, describe
-from gateline.data.pictures import encode_png, read_pictures
+from gateline.data.pictures import SIGNATURE, encode_png, read_film, read_pictures
 from gateline.errors import DataError
+from gateline.workload.schema import Schema
 
 LEVELS = [20, 60, 100, 140, 180, 220]
 
@@ -108,6 +114,89 @@ def test_a_picture_of_another_size_is_named() -> None:
     png = encode_png(np.zeros((1, 4, 5), dtype=np.uint8))
     with pytest.raises(DataError, match=r"row 1: expected a picture of 4 rows and 4 columns; found one of 4 and 5"):
         read_pictures([bytes(16), png], height=4, width=4)
+
+
+def test_a_film_is_no_picture_and_is_not_decoded_for_its_first_frame(
+    grey_film: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = 0
+
+    class Counted:
+        def __init__(self, container: object) -> None:
+            self.container = container
+
+        def decode(self, stream: object) -> Iterator[object]:
+            nonlocal decoded
+            for frame in self.container.decode(stream):  # type: ignore[attr-defined]
+                decoded += 1
+                yield frame
+
+    opened = films._opened
+
+    @contextmanager
+    def counted(content: bytes, place: str) -> Iterator[tuple[object, object]]:
+        with opened(content, place) as (container, stream):
+            yield Counted(container), stream
+
+    monkeypatch.setattr(films, "_opened", counted)
+    with pytest.raises(DataError, match=r"column image, row 0: expected a picture: one frame; found a film of several"):
+        read_pictures([grey_film], height=48, width=64, place="column image")
+    assert decoded == 2  # of six
+
+    one = film_of(np.full((1, 48, 64, 3), 100, dtype=np.uint8))  # a film of a single frame is a picture
+    assert np.abs(read_pictures([one], height=48, width=64).astype(int) - 100).max() <= 2
+
+
+def png_of_size(height: int, width: int, rows: int) -> bytes:
+    """A black picture whose header promises more rows than may follow."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    packing = zlib.compressobj()
+    packed = b"".join(packing.compress(bytes(width + 1)) for _ in range(rows)) + packing.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("height", "width"), [(6000, 6000), (2**15, 2**15)])
+def test_a_picture_larger_than_any_is_refused_before_it_is_decoded(height: int, width: int) -> None:
+    bomb = png_of_size(height, width, rows=10)
+    for refused in (
+        lambda: read_film([bomb]),
+        lambda: read_pictures([bomb], height=8, width=8),
+        lambda: read_pictures([bomb], height=height, width=width),
+        lambda: decode(bomb, height=8, width=8),
+    ):
+        with pytest.raises(DataError, match=r"at most 33,554,432 pixels"):
+            refused()
+
+
+def test_many_small_promises_are_refused_together() -> None:
+    black = png_of_size(4000, 4000, rows=4000)
+    assert len(black) < 20_000
+
+    with pytest.raises(DataError, match=r"film 3: expected at most .* 268,435,456 bytes .*; found 17 of 4000 x 4000"):
+        read_film([black] * 17, place="film 3")
+
+
+def test_all_films_of_a_request_count_and_those_of_a_table_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_inputs, "MOST_BYTES", 5 * 16 * 16)
+    columns = {"clip": {"type": "text"}, "time": {"type": "time"}, "image": {"type": "bytes"}}
+    schema = Schema.model_validate({"time": {"column": "time"}, "keys": ["clip"], "columns": columns})
+    table = pd.DataFrame(
+        {
+            "clip": list("aabbcc"),
+            "time": pd.to_datetime([0, 1] * 3, unit="s", utc=True),
+            "image": [encode_png(np.full((1, 16, 16), level, dtype=np.uint8)) for level in range(6)],
+        }
+    )
+    inputs = frame_inputs.FrameInputs(kind="frames")
+
+    assert inputs.lay_out(table, schema).num_series == 3
+    assert inputs.lay_out(table[:4], schema, of_request=True).num_series == 2
+    with pytest.raises(DataError, match=r"request, column image: expected at most 1,280 pixels .*; found 1,536"):
+        inputs.lay_out(table, schema, of_request=True)
 
 
 def test_clips_of_films_stay_in_their_part(grey_film: bytes, rng: np.random.Generator, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 RATES = (1_000, 768_000)
 """Sampling rates that a recording may have, in Hz; what lies outside is a damaged header."""
 MAX_CHANNELS = 64
+MOST_VALUES = 2**25
+"""Sampling rate x channels x seconds of one recording, 128 MiB while it is read: silence of any length packs into nothing."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def decode(content: Any, place: object, *, sampling_rate: int, longest_seconds: 
         float32 (N,), full scale from -1 to 1.
 
     Raises:
-        DataError: no recording, empty, broken, too long, or a sample that is no number.
+        DataError: no recording, empty, broken, too long or of too many samples, or a sample that is no number.
     """
     with _opened(content, place) as (file, recording):
         if recording.duration_seconds > longest_seconds:
@@ -82,6 +84,13 @@ def decode(content: Any, place: object, *, sampling_rate: int, longest_seconds: 
                 expected=f"at most {longest_seconds:g} s of sound",
                 found=f"{recording.duration_seconds:.1f} s",
                 do="Cut it, or raise `longest_seconds`",
+            )
+        if recording.num_samples * recording.channels > MOST_VALUES:
+            raise DataError(
+                place,
+                expected=f"at most {MOST_VALUES:,} samples in all channels",
+                found=f"{recording.duration_seconds:.1f} s x {recording.channels} channels x {recording.sampling_rate:,} Hz",
+                do="Send one channel, or a lower sampling rate",
             )
         channels = file.read(dtype="float32", always_2d=True)  # (N, C)
     if len(channels) != recording.num_samples:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,8 @@ Colour = Literal["grey", "rgb"]
 CHANNELS: dict[str, int] = {"grey": 1, "rgb": 3}
 FORMATS = {"grey": "gray", "rgb": "rgb24"}
 """What FFmpeg calls them."""
+MOST_PIXELS = 2**25
+"""Of one frame, as somebody else's header says: a little more than 7680 x 4320. FFmpeg decodes none that is larger."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,52 @@ def decode(
     return film[:, None] if film.ndim == 3 else np.ascontiguousarray(film.transpose(0, 3, 1, 2))
 
 
+def decode_picture(
+    content: bytes, *, height: int, width: int, colour: Colour = "grey", place: str = "picture"
+) -> np.ndarray:
+    """Decode a single picture of a known size: uint8 (C, Y, X).
+
+    Args:
+        content: the file.
+        height: that it must have, pixels.
+        width: that it must have, pixels.
+        colour: grey, or red, green and blue.
+        place: for errors.
+
+    Raises:
+        DataError: it cannot be read, has another size, or is a film; of a film no more than two frames are decoded.
+    """
+    with _opened(content, place) as (container, stream):
+        if (stream.height, stream.width) != (height, width):
+            raise DataError(
+                place,
+                expected=f"a picture of {height} rows and {width} columns",
+                found=f"one of {stream.height} and {stream.width}",
+                do="Scale it",
+            )
+        frames = list(islice(container.decode(stream), 2))
+        if len(frames) != 1:
+            raise DataError(
+                place,
+                expected="a picture: one frame",
+                found="a film of several" if frames else "none",
+                do="Send each frame as PNG or JPEG",
+            )
+        picture = frames[0].reformat(width=width, height=height, format=FORMATS[colour], interpolation="AREA")
+        read: np.ndarray = picture.to_ndarray()
+    return read[None] if read.ndim == 2 else np.ascontiguousarray(read.transpose(2, 0, 1))
+
+
+def size_of_picture(content: bytes, place: str = "picture") -> tuple[int, int]:
+    """Say how many rows and columns the header of a picture promises, at most `MOST_PIXELS` in all.
+
+    Raises:
+        DataError: it cannot be read, or is larger.
+    """
+    with _opened(content, place) as (_, stream):
+        return stream.height, stream.width
+
+
 def _moments_before(seconds: float, rate: float) -> int:
     """Count the moments k / rate, k = 0, 1, ..., that lie before a time; a rounding of the time stamp is none."""
     return int(np.ceil(seconds * rate - 1e-6))
@@ -112,12 +161,17 @@ def _opened(content: bytes, place: str) -> Iterator[tuple[Any, Any]]:
     """Open a film and its first stream of pictures; turn what FFmpeg says of it into a refusal."""
     import av
 
+    limit = {"max_pixels": str(MOST_PIXELS)}  # already to open a picture, FFmpeg decodes it
     try:
         # From memory: a container that names other files or addresses cannot make FFmpeg open them.
-        with av.open(io.BytesIO(content), mode="r") as container:
+        with av.open(io.BytesIO(content), mode="r", options=limit) as container:
             if not container.streams.video:
                 raise DataError(place, expected="a film", found="no stream of pictures", do="Look at the file")
             stream = container.streams.video[0]
+            if not 0 < stream.height * stream.width <= MOST_PIXELS:  # FFmpeg leaves a size open that it refused
+                found = f"{stream.height} x {stream.width}" if stream.height * stream.width else "more, or no size"
+                raise DataError(place, expected=f"frames of at most {MOST_PIXELS:,} pixels", found=found, do="Scale it")
+            stream.codec_context.options = limit
             stream.thread_type = "NONE"  # frames come in the same order and number on any machine
             yield container, stream
     except av.FFmpegError as error:

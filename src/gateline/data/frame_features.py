@@ -32,6 +32,8 @@ FEATURES = (
     "best_match",
 )
 MOTION = FEATURES.index("motion")
+AT_A_TIME = 2**23
+"""Pixels that are numbers of eight bytes at a time, so that a long film takes no more memory than a short one."""
 
 
 def frame_features(frames: np.ndarray) -> np.ndarray:
@@ -60,7 +62,9 @@ def frame_features(frames: np.ndarray) -> np.ndarray:
 
 def shrunk(frames: np.ndarray) -> np.ndarray:
     """Bring frames to SIDE x SIDE by the mean of the pixels that fall into each: float64 (N, SIDE, SIDE)."""
-    return _means(_means(frames.astype(np.float64), 1), 2)
+    some = max(1, AT_A_TIME // (frames.shape[1] * frames.shape[2]))
+    parts = [frames[first : first + some] for first in range(0, max(len(frames), 1), some)]
+    return np.concatenate([_means(_means(part.astype(np.float64), 1), 2) for part in parts])
 
 
 def edge_shares(pictures: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from gateline.data.frame_features import FEATURES, MOTION, frame_features
 from gateline.data.irregular_steps import Steps, lay_out
-from gateline.data.pictures import read_film
+from gateline.data.pictures import MOST_BYTES, read_film
 from gateline.data.store import VALUES, SequenceStore
 from gateline.errors import DataError, WorkloadError, did_you_mean, examples
 from gateline.workload.schema import Schema
@@ -78,12 +78,12 @@ class FrameInputs(Section):
         """Say in words what is read."""
         yield f"read frames from {self.column}: {len(FEATURES)} numbers of each, of where and how it is lit and what has changed"
 
-    def lay_out(self, frame: pd.DataFrame, schema: Schema) -> Frames:
+    def lay_out(self, frame: pd.DataFrame, schema: Schema, *, of_request: bool = False) -> Frames:
         """Put frames in order, and describe them.
 
         Raises:
-            DataError: a frame is missing or cannot be read, or a film has frames of several sizes; or as
-                `gateline.data.irregular_steps.lay_out`.
+            DataError: a frame is missing or cannot be read, a film has frames of several sizes or too many, or a request has
+                too many of all films; or as `gateline.data.irregular_steps.lay_out`.
         """
         steps = lay_out(frame, schema, columns=())
         contents = frame[self.column].to_numpy(dtype=object)
@@ -96,10 +96,18 @@ class FrameInputs(Section):
                 do="Send PNG",
             )
         ordered = contents[steps.order]
-        described = [
-            frame_features(read_film(ordered[first:end], place=f"column {self.column}, film {number}")[:, 0])
-            for number, (first, end) in enumerate(pairwise(steps.offsets.tolist()))
-        ]
+        described, size = [], 0
+        for number, (first, end) in enumerate(pairwise(steps.offsets.tolist())):
+            film = read_film(ordered[first:end], place=f"column {self.column}, film {number}")
+            size += film.nbytes
+            if of_request and size > MOST_BYTES:
+                raise DataError(
+                    f"request, column {self.column}",
+                    expected=f"at most {MOST_BYTES:,} pixels in all frames",
+                    found=f"{size:,} in the first {number + 1:,} films",
+                    do="Send fewer films at a time, or scale them",
+                )
+            described.append(frame_features(film[:, 0]))
         features = np.concatenate(described) if described else np.zeros((0, len(FEATURES)), dtype=np.float32)
         return Frames(**{each.name: getattr(steps, each.name) for each in fields(Steps)}, features=features)
 

@@ -41,7 +41,7 @@ class SeriesInputs(Section):
     columns: Annotated[tuple[str, ...], Field(min_length=1)]
     """Numbers that are observed now and then."""
     static: tuple[str, ...] = ()
-    """Columns with one value for a whole series; numbers, or texts, each of which becomes a yes or no."""
+    """Columns with one value for a whole series, known in its first step; numbers, or texts, each of which becomes a yes or no."""
     step: Span | None = None
     """Rows within one step are averaged, e.g. ``1h``; null: each row is a step of its own."""
     transforms: dict[str, Transform] = {}
@@ -114,7 +114,7 @@ class SeriesInputs(Section):
         if self.static:
             yield f"and what is the same for a whole series: {', '.join(self.static)}"
 
-    def lay_out(self, frame: pd.DataFrame, schema: Schema) -> Steps:
+    def lay_out(self, frame: pd.DataFrame, schema: Schema, *, of_request: bool = False) -> Steps:  # noqa: ARG002
         """Lay rows out as steps, see `gateline.data.irregular_steps.lay_out`."""
         return lay_out(frame, schema, columns=self.columns, once=self.static, width=self.step)
 

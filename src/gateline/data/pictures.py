@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gateline.data.films import CHANNELS, Colour, decode, describe
+from gateline.data.films import CHANNELS, MOST_PIXELS, Colour, decode_picture, size_of_picture
 from gateline.errors import DataError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_BYTES = 2**28
-"""Of the pixels of one picture."""
+"""Of the pixels of all pictures that are read together: a request of a few kilobytes can promise any number of them."""
 COLOUR_TYPES = {1: 0, 3: 2}
 """What PNG calls grey and red-green-blue, by number of channels."""
 
@@ -56,29 +56,29 @@ def read_pictures(
         rows: numbers of the pictures, for errors; from 0 without them.
 
     Raises:
-        DataError: one cannot be read, or has another size.
+        DataError: one cannot be read, has another size or is a film, or all together have more than `MOST_BYTES` of pixels.
     """
     channels = CHANNELS[colour]
+    size = len(contents) * channels * height * width
+    if height * width > MOST_PIXELS or size > MOST_BYTES:
+        raise DataError(
+            place,
+            expected=f"at most {MOST_PIXELS:,} pixels in a picture and {MOST_BYTES:,} bytes of pixels in all of them",
+            found=f"{len(contents):,} of {height} x {width}, {size:,} bytes",
+            do="Scale them, or send fewer at a time",
+        )
     found = np.empty((len(contents), channels, height, width), dtype=np.uint8)
     for row, content in enumerate(contents):
         if len(content) == height * width * channels:
             bare = np.frombuffer(content, dtype=np.uint8).reshape(height, width, channels)
             found[row] = bare.transpose(2, 0, 1)
             continue
-        plain = _plain(content, channels)
-        if plain is not None and plain.shape == (channels, height, width):
+        plain = _plain(content, channels, height, width)
+        if plain is not None:
             found[row] = plain
             continue
         where = f"{place}, row {row if rows is None else rows[row]}"
-        film = describe(content, where)
-        if (film.height, film.width) != (height, width):
-            raise DataError(
-                where,
-                expected=f"a picture of {height} rows and {width} columns",
-                found=f"one of {film.height} and {film.width}",
-                do="Scale it",
-            )
-        found[row] = decode(content, height=height, width=width, colour=colour, place=where)[0]
+        found[row] = decode_picture(content, height=height, width=width, colour=colour, place=where)
     return found
 
 
@@ -91,22 +91,22 @@ def read_film(contents: Sequence[bytes], *, colour: Colour = "grey", place: str 
         place: for errors.
 
     Raises:
-        DataError: one cannot be read, or has another size.
+        DataError: as `read_pictures`.
     """
-    first = describe(contents[0], f"{place}, row 0")
-    return read_pictures(contents, height=first.height, width=first.width, colour=colour, place=place)
+    height, width = size_of_picture(contents[0], f"{place}, row 0")
+    return read_pictures(contents, height=height, width=width, colour=colour, place=place)
 
 
-def _plain(content: bytes, channels: int) -> np.ndarray | None:
+def _plain(content: bytes, channels: int, height: int, width: int) -> np.ndarray | None:
     """Read a PNG as `encode_png` writes it, many times faster than FFmpeg: uint8 (C, Y, X); None where it is another."""
     begin = len(SIGNATURE) + 25  # the header's chunk
     if len(content) < begin + 24 or not content.startswith(SIGNATURE) or content[begin + 4 : begin + 8] != b"IDAT":
         return None
-    width, height, *kind = struct.unpack_from(">IIBBBBB", content, len(SIGNATURE) + 8)
+    header = struct.unpack_from(">IIBBBBB", content, len(SIGNATURE) + 8)
     length = int.from_bytes(content[begin : begin + 4])
     after = begin + 12 + length
     size = height * (1 + width * channels)
-    if kind != [8, COLOUR_TYPES[channels], 0, 0, 0] or content[after + 4 : after + 8] != b"IEND" or size > MOST_BYTES:
+    if header != (width, height, 8, COLOUR_TYPES[channels], 0, 0, 0) or content[after + 4 : after + 8] != b"IEND":
         return None
     unpacking = zlib.decompressobj()
     try:

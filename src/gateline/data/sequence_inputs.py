@@ -94,8 +94,8 @@ class InputsSection(Protocol):
     def explain(self) -> Iterator[str]:
         """Say in words what is read."""
 
-    def lay_out(self, frame: pd.DataFrame, schema: Schema) -> Layout:
-        """Lay the rows of a table out as sequences."""
+    def lay_out(self, frame: pd.DataFrame, schema: Schema, *, of_request: bool = False) -> Layout:
+        """Lay the rows of a table out as sequences; those of a request may be refused for being too much at once."""
 
     def fit(self, layout: Any, train: np.ndarray, schema: Schema) -> SequenceEncoding:
         """Fit on some sequences, int64 numbers of them."""

@@ -179,7 +179,7 @@ class SequenceLabeller:
         """
         if len(frame) == 0:
             raise DataError("request", expected="rows of the table", found="none", do="Send the rows of each sequence")
-        layout = self.fitted.inputs.lay_out(self._complete(frame), self._asked)
+        layout = self.fitted.inputs.lay_out(self._complete(frame), self._asked, of_request=True)
         store = self.fitted.encoding.encode(layout)
         prob = self.probabilities(store, np.arange(layout.num_series))
         name = self.fitted.label.column
