@@ -6,9 +6,11 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+SHOWN_DIGITS = 10  # of a commit
 LIBRARIES = ("torch", "numpy", "scikit-learn")
 
 
@@ -23,6 +25,18 @@ def where() -> dict[str, object]:
         "commit": _git("rev-parse", "HEAD")
         + ("-dirty" if _git("status", "--porcelain", "--", "src", "workloads") else ""),
     }
+
+
+def shown_commits(places: Iterable[Mapping[str, object]]) -> str:
+    """Name the commits of what `where` described, shortened; ``-dirty`` stays, for such a figure is of no commit.
+
+    Example:
+        >>> shown_commits([{"commit": "2f0d285e14aa43f7-dirty"}])
+        'commit 2f0d285e14-dirty'
+    """
+    parted = [str(place["commit"]).partition("-") for place in places]
+    names = list(dict.fromkeys(f"{name[:SHOWN_DIGITS]}{dash}{suffix}" for name, dash, suffix in parted))
+    return f"commit{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def _cpuinfo() -> list[str]:

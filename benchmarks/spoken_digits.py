@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import ROOT
+from benchmarks.machine import ROOT, shown_commits
 from benchmarks.tables import markdown, read_result, write_json, write_table
 from benchmarks.workload import PAGES, measure, prepare, settings_key, short
 from gateline.training import RunSettings
@@ -60,7 +60,7 @@ def table_of(runs: Mapping[str, Mapping[str, Any]]) -> str:
     machine = next(iter(runs.values()))["where"]
     said = (
         f"`python -m benchmarks.spoken_digits` prints this: {machine['cores']} cores of {machine['cpu']}, torch {machine['torch']}, "
-        f"commit {str(machine['commit'])[:10]}, seed {next(iter(runs.values()))['seed']}."
+        f"{shown_commits(run['where'] for run in runs.values())}, seed {next(iter(runs.values()))['seed']}."
     )
     head = ["held out", "strings", "single digits", "all words", "characters", "all words, `segments`", "trained in"]
     return f"{said}\n\n{markdown(head, rows)}"

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.machine import ROOT, where
+from benchmarks.machine import ROOT, shown_commits, where
 from benchmarks.tables import markdown, read_result, write_json, write_table
 from benchmarks.workload import settings_key
 from gateline.adapters.expectations import validate
@@ -107,7 +107,7 @@ def table_of(runs: Sequence[Mapping[str, Any]], result: Mapping[str, Any], seed:
     machine = runs[-1]["where"]
     said = (
         f"`python -m benchmarks.vital_signs` prints this: mean over {len(runs)} folds, seed {seed}, {result['train_seconds']:.0f} s of training in "
-        f"all on {machine['cores']} cores of {machine['cpu']}, torch {machine['torch']}, commit {str(machine['commit'])[:10]}. All patients "
+        f"all on {machine['cores']} cores of {machine['cpu']}, torch {machine['torch']}, {shown_commits(run['where'] for run in runs)}. All patients "
         f"together: AUROC {result['pooled']['auroc']:.4f} (95 % interval {low:.4f} to {high:.4f})."
     )
     head = [name.replace("_", " ") for name in METRICS]

@@ -3,8 +3,9 @@
 Runs ingest to preprocess once, then train and evaluate for each seed, and writes `benchmarks/results/workload_NAME.json`
 (commit, machine, settings, wall-clock, metrics of the model and of the baselines with their intervals, mean and spread) and
 the table of `docs/workloads/NAME.md`, between ``<!-- measured -->`` and ``<!-- /measured -->``. A seed that was measured
-with these very settings is not measured again; ``--again`` does. The test part is read once per seed: choose settings on the
-validation part, with ``gateline tune`` or by hand, before.
+with these very settings is not measured again; ``--again`` does. ``--page`` measures nothing and writes the table of what
+stands in the result; where the workload has been changed since, it says so. The test part is read once per seed: choose
+settings on the validation part, with ``gateline tune`` or by hand, before.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import ROOT, where
+from benchmarks.machine import ROOT, shown_commits, where
 from benchmarks.tables import markdown, read_result, write_json, write_table
 from gateline.adapters.document import marks
 from gateline.adapters.expectations import validate
@@ -36,6 +37,11 @@ from gateline.workload.source import Source
 
 PAGES = ROOT / "docs" / "workloads"
 TABLE = "measured"
+DEVICES, PRECISIONS = ("cpu", "cuda", "auto"), ("float32", "auto", "bfloat16", "float16")
+EARLIER = (
+    "Measured with earlier settings of [workloads/{name}.yaml](../../workloads/{name}.yaml): the file has been changed since, and "
+    "what it says now has not been measured."
+)
 MOST_METRICS = 6  # columns that fit beside each other; the JSON file has all
 
 
@@ -81,6 +87,12 @@ def settings_key(workload: Workload, run: RunSettings) -> str:
     return digest_of({"sections": sections, "device": run.device, "precision": run.precision})
 
 
+def measured_with(workload: Workload, settings: str) -> RunSettings | None:
+    """Find the device and precision with which a result's digest is that of the workload; None: it has been changed since."""
+    tried = (RunSettings(0, device, precision) for device in DEVICES for precision in PRECISIONS)
+    return next((run for run in tried if settings_key(workload, run) == settings), None)
+
+
 def summary_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation of every metric over the seeds."""
     names = [name for name, value in runs[0]["test"].items() if isinstance(value, int | float)]
@@ -91,8 +103,18 @@ def summary_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def table_of(workload: Workload, runs: Sequence[Mapping[str, Any]], leading: str, command: str) -> str:
-    """Write model and baselines, and the seeds, as Markdown."""
+def table_of(
+    workload: Workload, runs: Sequence[Mapping[str, Any]], leading: str, command: str, earlier: bool = False
+) -> str:
+    """Write model and baselines, and the seeds, as Markdown.
+
+    Args:
+        workload: what was measured.
+        runs: one for each seed.
+        leading: the metric of the gates.
+        command: what prints this.
+        earlier: the settings were others than the file has now; the last sentence says so.
+    """
     summary = summary_of(runs)
     names = [leading, *(name for name in summary["mean"] if name != leading)][:MOST_METRICS]
     seeds = f"{len(runs)} seed" + ("s" if len(runs) > 1 else "")
@@ -123,10 +145,11 @@ def table_of(workload: Workload, runs: Sequence[Mapping[str, Any]], leading: str
     said = (
         f"`{command}` prints this: {runs[0]['num_examples']:,} test "
         f"{task_named(workload.task).examples_are}, "
-        f"{runs[0]['parameters']:,} weights; {machine['cores']} cores of {machine['cpu']}, torch {machine['torch']}, commit "
-        f"{str(machine['commit'])[:10]}. Mean ± standard deviation over the seeds."
+        f"{runs[0]['parameters']:,} weights; {machine['cores']} cores of {machine['cpu']}, torch {machine['torch']}, "
+        f"{shown_commits(run['where'] for run in runs)}. Mean ± standard deviation over the seeds."
     )
-    return "\n\n".join([said, markdown(["test part", *names], rows + baselines), markdown(head, by_seed)])
+    tables = [markdown(["test part", *names], rows + baselines), markdown(head, by_seed)]
+    return "\n\n".join([said, *tables, *([EARLIER.format(name=workload.name)] if earlier else [])])
 
 
 def short(value: float | None) -> str:
@@ -160,11 +183,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags.add_argument("--device", default="cpu")
     flags.add_argument("--precision", default="float32")
     flags.add_argument("--again", action="store_true", help="measure seeds again that stand in the result")
+    flags.add_argument("--page", action="store_true", help="measure nothing, write the table of what was measured")
     given = flags.parse_args(argv)
     workload = Workload.read(ROOT / "workloads" / f"{given.name}.yaml")
     if given.budget:
         workload = with_budget(workload, given.budget)
     leading, result = workload.section("gates", Gates).metric, f"workload_{workload.name}"
+    if given.page:
+        _write_recorded(workload, result)
+        return
     runs_wanted = [RunSettings(seed, given.device, given.precision) for seed in given.seeds]
     key = settings_key(workload, runs_wanted[0])
     before = read_result(result)
@@ -187,8 +214,33 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_json(result, _as_result(workload, key, leading, list(runs.values())))
     shown = [runs[seed] for seed in given.seeds]
     more = [word for name in ("budget", "device", "precision") for word in _given(flags, given, name)]
-    command = " ".join(["python -m benchmarks.workload", given.name, *more])
-    text, page = table_of(workload, shown, leading, command), PAGES / f"{workload.name}.md"
+    _write_page(workload, table_of(workload, shown, leading, _command(given.name, *more)))
+
+
+def _write_recorded(workload: Workload, result: str) -> None:
+    """Write the page of a workload from its result."""
+    found = read_result(result)
+    if not found:
+        raise SystemExit(f"benchmarks/results/{result}.json is not there: measure first, without --page")
+    run = measured_with(workload, found["settings"])
+    more = ["--page"] if run is None else [part for part in (_unless("device", run), _unless("precision", run)) if part]
+    text = table_of(workload, found["runs"], found["gate_metric"], _command(workload.name, *more), earlier=run is None)
+    _write_page(workload, text)
+
+
+def _command(name: str, *more: str) -> str:
+    return " ".join(["python -m benchmarks.workload", name, *more])
+
+
+def _unless(name: str, run: RunSettings) -> str:
+    """The flag by which a setting differs from the default; nothing where it does not."""
+    value, default = getattr(run, name), getattr(RunSettings(0), name)
+    return "" if value == default else f"--{name} {value}"
+
+
+def _write_page(workload: Workload, text: str) -> None:
+    """Write a table into the workload's page, or print it where there is none."""
+    page = PAGES / f"{workload.name}.md"
     if page.is_file():
         write_table(page, TABLE, text)
     else:

@@ -88,6 +88,22 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"Did you mean {close[0]!r}?" if close else f"Known are: {', '.join(words)}"
 
 
+def require_known(where: str, name: str, known: Iterable[str]) -> None:
+    """Refuse a name in the workload file that is not among those that are there.
+
+    Args:
+        where: dotted key of the name.
+        name: as the file has it.
+        known: what it may be.
+
+    Raises:
+        WorkloadError: it is none of them.
+    """
+    names = list(known)
+    if name not in names:
+        raise WorkloadError(where, expected="a name that is there", found=repr(name), do=did_you_mean(name, names))
+
+
 def examples(values: Sequence[object], total: int | None = None) -> str:
     """Show at most five values and say how many more there are.
 

@@ -10,7 +10,7 @@ import scipy.signal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateline.data.log_mel import LogMel, Normaliser, filter_bank, hann_window, hertz_of, log_mel, mel, num_frames
+from gateline.data.log_mel import LogMel, Normaliser, filter_bank, hann_window, hertz_of, log_mel, mel
 from gateline.errors import WorkloadError
 from gateline.workload.section import read_section
 
@@ -113,9 +113,9 @@ def test_twice_as_loud_is_four_times_the_power(rng: np.random.Generator) -> None
 
 @given(num_samples=st.integers(1, 3000))
 def test_every_sample_stands_in_a_frame_and_no_frame_is_empty(num_samples: int) -> None:
-    frames = num_frames(num_samples, SETTINGS)
+    frames, bands = log_mel(np.ones(num_samples), SETTINGS).shape
 
-    assert log_mel(np.ones(num_samples), SETTINGS).shape == (frames, 20)
+    assert bands == 20
     assert (frames - 1) * SETTINGS.step + SETTINGS.window >= num_samples
     assert (frames - 1) * SETTINGS.step < num_samples
 

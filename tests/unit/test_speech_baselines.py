@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from gateline.baselines.transcription import SHORTEST, SpeechProblem, most_frequent, pieces_of, segments
+from gateline.intervals import ratio_intervals
 from gateline.predictors.transcription import transcript_errors
-from gateline.scoring.transcription import NOTHING, _confusion, _intervals, measure, rate
+from gateline.scoring.transcription import NOTHING, _confusion, errors_by_pool, measure, rate
 
 BANDS = 12
 
@@ -71,11 +72,14 @@ def test_what_was_taken_for_what_is_counted() -> None:
     }
 
 
-def test_intervals_resample_what_belongs_together() -> None:
-    meant, wrong_in_one_pool = ["a"] * 40, ["b"] * 10 + ["a"] * 30
+def test_intervals_resample_what_belongs_together(rng: np.random.Generator) -> None:
+    pools = rng.permutation(40)  # of ten utterances each; all of every fourth pool are wrong
+    meant, found = ["a"] * 400, ["b"] * 100 + ["a"] * 300
 
-    together = _intervals(meant, wrong_in_one_pool, np.repeat(np.arange(4), 10))["word_error_rate"]
-    apart = _intervals(meant, wrong_in_one_pool, np.arange(40))["word_error_rate"]
+    def interval(position: np.ndarray) -> tuple[float, float]:
+        return ratio_intervals(errors_by_pool(meant, found, position))["word_error_rate"]
 
-    assert together[0] <= apart[0] <= 0.25 <= apart[1] <= together[1]  # four pools say less than forty utterances
+    together, apart = interval(np.repeat(pools, 10)), interval(rng.permutation(400))
+
+    assert together[0] < apart[0] < 0.25 < apart[1] < together[1]  # forty pools say less than four hundred utterances
     assert together[1] - together[0] > 1.5 * (apart[1] - apart[0])

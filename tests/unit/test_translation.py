@@ -13,10 +13,11 @@ from gateline.baselines.translation import BASELINES, Problem
 from gateline.data.pairs import PairDataset, padded
 from gateline.data.tokenizers import BEGIN, END, Encoded, Tokenizer
 from gateline.errors import DataError, WorkloadError
+from gateline.intervals import bootstrap_intervals
 from gateline.models.encoder_decoder import Translator, TranslatorSettings
 from gateline.predictors.translation import SentenceTranslator, length_names, length_of
 from gateline.tasks.translation import TASK
-from gateline.text_metrics import edits_and_words, translation_intervals, translation_metrics
+from gateline.text_metrics import edits_and_words, scores_by_rows, translation_metrics
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema
 
@@ -87,17 +88,31 @@ def test_perfect_translations_have_the_best_scores_and_certain_ones() -> None:
         "chrf": pytest.approx(100),
         "length_ratio": 1.0,
     }
-    assert translation_intervals(ENGLISH, ENGLISH)["bleu"] == pytest.approx((100, 100))
+    certain = bootstrap_intervals(scores_by_rows(ENGLISH, ENGLISH), np.arange(len(ENGLISH)))
+    assert certain["bleu"] == pytest.approx((100, 100))
 
 
-def test_intervals_hold_the_score_and_are_the_same_every_time() -> None:
-    found = [*ENGLISH[:2], "The cat sleeps.", "Something else entirely."] * 10
-    wanted = ENGLISH * 10
-    scores, intervals = translation_metrics(found, wanted), translation_intervals(found, wanted)
+def test_intervals_hold_the_score_and_are_the_same_every_time(rng: np.random.Generator) -> None:
+    order = rng.permutation(40)  # blocks as long as a period would all be alike
+    found = [([*ENGLISH[:2], "The cat sleeps.", "Something else entirely."] * 10)[place] for place in order]
+    wanted = [(ENGLISH * 10)[place] for place in order]
+    scores, measure = translation_metrics(found, wanted), scores_by_rows(found, wanted)
+    intervals = bootstrap_intervals(measure, np.arange(40))
 
+    assert intervals.keys() == {"bleu", "chrf"}
     for name, (low, high) in intervals.items():
         assert low < scores[name] < high
-    assert intervals == translation_intervals(found, wanted)
+    assert intervals == bootstrap_intervals(measure, np.arange(40))
+
+
+def test_scores_of_some_sentences_are_those_of_their_texts() -> None:
+    found = ["The cat sleeps.", *ENGLISH[1:]]
+    rows = np.array([0, 2, 0, 1])
+
+    measured = scores_by_rows(found, ENGLISH)(rows)
+
+    expected = translation_metrics([found[row] for row in rows], [ENGLISH[row] for row in rows])
+    assert measured == pytest.approx({name: expected[name] for name in ("bleu", "chrf")})
 
 
 def test_baselines_translate_what_they_have_seen() -> None:

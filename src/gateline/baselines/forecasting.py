@@ -207,16 +207,21 @@ def climatology(problem: Problem, part: str) -> np.ndarray:
         np.bincount(place[usable], weights=weights, minlength=int(np.prod(shape))).reshape(shape)
         for weights in (value[usable], np.ones(int(usable.sum())))
     )
-    near_total, near_count = (
-        sum(np.roll(sums, shift, axis=1) for shift in range(-CLIMATOLOGY_DAYS, CLIMATOLOGY_DAYS + 1))
-        for sums in (total, count)
-    )
+    near_total, near_count = _sum_of_near_days(total), _sum_of_near_days(count)
     with np.errstate(divide="ignore", invalid="ignore"):
         normal = (near_total / near_count).ravel()
         of_series = total.sum(axis=(1, 2)) / count.sum(axis=(1, 2))
         of_series = np.where(np.isfinite(of_series), of_series, total.sum() / count.sum())
     asked = problem.steps(part)
     return np.where(np.isfinite(normal[place[asked]]), normal[place[asked]], of_series[series[asked]])
+
+
+def _sum_of_near_days(sums: np.ndarray) -> np.ndarray:
+    """Add to each day of the year those around it: (series, days, steps of a day) -> the same."""
+    near = np.zeros_like(sums)
+    for shift in range(-CLIMATOLOGY_DAYS, CLIMATOLOGY_DAYS + 1):
+        near += np.roll(sums, shift, axis=1)
+    return near
 
 
 def ridge(problem: Problem, part: str) -> np.ndarray:

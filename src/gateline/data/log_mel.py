@@ -103,11 +103,6 @@ def log_mel(samples: np.ndarray, settings: LogMel) -> np.ndarray:
     return bands.astype(np.float32)
 
 
-def num_frames(num_samples: int, settings: LogMel) -> int:
-    """Count the frames of a recording."""
-    return 1 + -(-max(num_samples - settings.window, 0) // settings.step)
-
-
 def hann_window(size: int) -> np.ndarray:
     """Make a Hann window for spectra (periodic): float64 (size,)."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)

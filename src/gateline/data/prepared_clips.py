@@ -7,11 +7,10 @@ from typing import Annotated
 from pydantic import Field
 
 from gateline.data.clips import ClipDataset, ClipSettings, open_clips
+from gateline.data.prepared_windows import STATE
 from gateline.data.splits import PARTS
 from gateline.manifest import Artifact
 from gateline.workload.section import Section
-
-STATE = "state.json"
 
 
 class ClipsOfWorkload(Section):

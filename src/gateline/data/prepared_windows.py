@@ -10,6 +10,7 @@ from gateline.data.store import SequenceStore
 from gateline.manifest import Artifact
 
 STATE = "state.json"
+"""What was fitted on the training part, and the settings that it was fitted by; every task has it."""
 WINDOWS = "windows"
 
 

@@ -17,12 +17,11 @@ from gateline.data.text_encoding import TextEncoding
 from gateline.errors import DataError, examples
 from gateline.manifest import Artifact
 from gateline.models.classifier import Classifier
+from gateline.probabilities import SMALLEST
 from gateline.table import TABLE, as_frame, clean, read_table
 from gateline.workload.schema import Schema
 
 EXAMPLE_TEXTS = 3  # in the example request
-SMALLEST = 1e-12
-"""A probability is taken as at least so large, so that one certain mistake costs 28 nats and no infinity."""
 
 
 class TextClassifier:

@@ -37,7 +37,7 @@ from gateline.metrics import (
 )
 from gateline.models.forecaster.settings import MEDIAN
 from gateline.predictors.forecasting import Forecaster, WindowForecasts
-from gateline.scoring import INK, MODEL, SOFT
+from gateline.scoring import INK, MODEL
 from gateline.scoring.calibration import draw_quantile_calibration, share_below
 from gateline.scoring.cell_gates import draw_cell_gates, look_inside
 from gateline.scoring.competition import (
@@ -48,6 +48,7 @@ from gateline.scoring.competition import (
     seasonal_scale,
 )
 from gateline.scoring.inventory import Policy, compare_policies, draw_stock, policy_of
+from gateline.scoring.pictures import draw_all, draw_training
 from gateline.scoring.series_maps import FEW, MANY, draw_error_map, draw_field
 from gateline.scoring.window_errors import positions_of, window_errors, worst_windows
 from gateline.table import TABLE, read_table
@@ -179,23 +180,6 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
 
 def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -> list[Figure]:
     """Draw the plots into a folder: forecasts, error by step ahead, error by hour or day, gates of the cell, training."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams.update(
-        {
-            "font.size": 10,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.edgecolor": SOFT,
-            "axes.titlelocation": "left",
-            "axes.titleweight": "bold",
-            "figure.dpi": 110,
-            "legend.frameon": False,
-        }
-    )
     encoding = Encoding.from_json(prepared.read_json(STATE)["encoding"])
     forecaster = FORECASTING.load_predictor(model.path)
     inside = look_inside(forecaster, open_store(prepared), read_windows(prepared, "test"), scores.predictions)
@@ -204,7 +188,7 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
         "error_by_step": (partial(_draw_error_by_step, scores=scores), "Error by how far ahead"),
         "error_by_position": (partial(_draw_error_by_position, scores=scores, encoding=encoding), "Error over the day"),
         "cell_gates": (partial(draw_cell_gates, inside=inside, unit=scores.details["unit"]), "Inside the cell"),
-        "training": (partial(_draw_training, model=model), "Training"),
+        "training": (partial(draw_training, model=model), "Training"),
     }
     if one_window_each(scores.predictions, encoding):
         past = read_table(prepared.path / TABLE)
@@ -226,13 +210,7 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
     if scores.details["coverage_by_step"]:
         draw["coverage_by_step"] = (partial(_draw_coverage, scores=scores), "How often the intervals held")
     draw |= _maps(scores, encoding)
-    drawn = []
-    for name, (function, title) in draw.items():
-        figure, caption = function(plt)
-        figure.savefig(folder / f"{name}.png", metadata={"Software": None}, bbox_inches="tight")
-        plt.close(figure)
-        drawn.append(Figure(name, title, caption))
-    return drawn
+    return draw_all(draw, folder)
 
 
 def _maps(scores: Scores, encoding: Encoding) -> dict[str, tuple[Any, str]]:
@@ -487,16 +465,3 @@ def _draw_error_by_position(plt: Any, scores: Scores, encoding: Encoding) -> tup
     else:
         axis.set_xticks(range(7), [months.day_abbr[day] for day in range(7)])
     return figure, "Mean absolute error of the model on the test part by the time that was forecast."
-
-
-def _draw_training(plt: Any, model: Artifact) -> tuple[Any, str]:
-    history = pd.DataFrame(model.read_json("history.json"))
-    figure, axis = plt.subplots(figsize=(8, 3.4))
-    axis.plot(history["epoch"], history["train_loss"], color=SOFT, marker="o", label="training (with dropout)")
-    axis.plot(history["epoch"], history["validation_loss"], color=MODEL, marker="o", label="validation")
-    axis.axvline(model.facts["best_epoch"], color=INK, linewidth=0.8, linestyle=":")
-    axis.set_xlabel("epoch")
-    axis.set_ylabel("loss [scaled]")
-    axis.set_xticks(history["epoch"])
-    axis.legend()
-    return figure, f"Loss per epoch. The weights of epoch {model.facts['best_epoch']} (dotted) were kept."

@@ -20,6 +20,7 @@ from gateline.data.pictures import encode_png
 from gateline.data.prepared_clips import open_dataset, read_settings
 from gateline.evaluation import Figure, Scores
 from gateline.frame_metrics import FRAME_METRICS, frame_metrics
+from gateline.intervals import Interval, bootstrap_intervals
 from gateline.manifest import Artifact
 from gateline.predictors.frame_prediction import FrameForecaster, batches, motion_of, slices_of
 from gateline.scoring import INK, MODEL
@@ -29,7 +30,6 @@ from gateline.tasks.frame_prediction import FramePrediction, FramePredictionEval
 
 UNITS = {"squared_error": "per frame", "absolute_error": "per frame", "psnr": "dB"}
 WORST = 10  # clips in the table of the worst
-RESAMPLES, COVERAGE = 2000, 0.95
 PICTURED_CLIPS = 100
 """Whose foretold and true frames stand in the table of predictions."""
 MOST_SHOWN_FRAMES = 10  # of the past and of what came, in a row of the pictures
@@ -82,7 +82,7 @@ def score(task: FramePrediction, settings: FramePredictionEvaluation, prepared: 
         num_examples=num_clips,
         predictions=_as_table(mine, scored).assign(**kept.columns()),
         units={name: unit for name, unit in UNITS.items() if name in mine},
-        intervals=_intervals(mine),
+        intervals=clip_intervals(mine),
         worst=_worst(mine, scored),
     )
 
@@ -130,13 +130,13 @@ def _by_step(values: np.ndarray) -> list[float]:
     return [float(value) for value in values.mean(axis=0)]
 
 
-def _intervals(measured: Measured) -> dict[str, tuple[float, float]]:
+def clip_intervals(measured: Measured) -> dict[str, Interval]:
     """Bootstrap an interval of 95 % of each metric; the frames of a clip stay together."""
-    clips = np.column_stack([values.mean(axis=1) for values in measured.values()])  # (E, metrics)
-    generator = np.random.default_rng(0)
-    counts = generator.multinomial(len(clips), np.full(len(clips), 1 / len(clips)), size=RESAMPLES)
-    ends = np.quantile(counts @ clips / len(clips), [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
-    return {name: (float(low), float(high)) for name, low, high in zip(measured, *ends, strict=True)}
+    clips = {name: values.mean(axis=1) for name, values in measured.items()}  # (E,) each
+    return bootstrap_intervals(
+        lambda drawn: {name: float(values[drawn].mean()) for name, values in clips.items()},
+        np.arange(len(clips["squared_error"])),
+    )
 
 
 def _validation_error(forecaster: FrameForecaster, prepared: Artifact) -> float:

@@ -15,7 +15,7 @@ from gateline.scoring import INK, MODEL, SOFT
 Draw = Callable[[Any], tuple[Any, str]]
 """Takes `matplotlib.pyplot`, gives a figure and its caption."""
 
-LOOK = {
+LOOK: Mapping[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -13,6 +13,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from gateline.baselines.transcription import BASELINES, SpeechProblem
+from gateline.comparison import ExampleErrors, digest_of_rows, example_errors
 from gateline.data.examples import open_examples, slice_masks, slice_names
 from gateline.data.prepared_windows import STATE
 from gateline.data.splits import PARTS
@@ -30,7 +31,6 @@ from gateline.tasks.transcription import GATE_METRICS, KIND, Transcription, Tran
 
 WORST = 20  # utterances in the report
 SHOWN_WORDS = 20  # in the picture of what was taken for what
-RESAMPLES = 1000
 NOTHING = "–"
 """What stands beside a word that was left out, or that was not said."""
 
@@ -84,7 +84,7 @@ def score(task: Transcription, settings: TranscriptionEvaluation, prepared: Arti
         },
         num_examples=len(table),
         predictions=_as_table(table, transcriber, meant, heard.texts, heard.log_probs, greedy, guesses),
-        intervals=_intervals(meant, heard.texts, columns["pool"]),
+        errors=errors_by_pool(meant, heard.texts, columns["pool"]),
         worst=_worst(meant, heard.texts, table, settings.slices),
     )
 
@@ -143,17 +143,13 @@ def _where(texts: Sequence[str], mask: np.ndarray) -> list[str]:
     return [text for text, there in zip(texts, mask.tolist(), strict=True) if there]
 
 
-def _intervals(meant: Sequence[str], found: Sequence[str], pools: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Resample pools, whose utterances share recordings: the middle 95 % of each metric."""
-    _, index = np.unique(pools, return_inverse=True)
-    size = int(index.max()) + 1
-    drawn = np.random.default_rng(0).integers(0, size, size=(RESAMPLES, size))
-    ends = {}
-    for metric in GATE_METRICS:
-        total, count = (np.bincount(index, weights=each) for each in transcript_errors(metric, meant, found))
-        low, high = np.quantile(total[drawn].sum(axis=1) / count[drawn].sum(axis=1), [0.025, 0.975])
-        ends[metric] = (float(low), float(high))
-    return ends
+def errors_by_pool(meant: Sequence[str], found: Sequence[str], pools: np.ndarray) -> list[ExampleErrors]:
+    """Measure each transcript by each metric; a pool's utterances share recordings, so they are resampled together."""
+    rows = digest_of_rows(meant)
+    return [
+        example_errors(metric, *transcript_errors(metric, meant, found), position=pools, rows=rows)
+        for metric in GATE_METRICS
+    ]
 
 
 def _confusion(pairs: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:

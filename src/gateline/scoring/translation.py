@@ -14,6 +14,7 @@ from gateline.baselines.translation import BASELINES, Problem
 from gateline.comparison import digest_of_rows, example_errors
 from gateline.data.examples import open_examples
 from gateline.evaluation import Figure, Scores
+from gateline.intervals import bootstrap_intervals
 from gateline.manifest import Artifact
 from gateline.predictors.translation import LENGTH, SentenceTranslator, length_names, length_of
 from gateline.scoring import MODEL, SOFT
@@ -22,7 +23,7 @@ from gateline.scoring.vocabulary import draw_vocabulary, plain
 from gateline.table import TABLE, read_table
 from gateline.tasks.translation import TASK as TRANSLATION
 from gateline.tasks.translation import Translation, TranslationEvaluation
-from gateline.text_metrics import GATE_METRIC, edits_and_words, translation_intervals, translation_metrics
+from gateline.text_metrics import GATE_METRIC, edits_and_words, scores_by_rows, translation_metrics
 
 WORST = 12
 """Sentences shown where the model did worst."""
@@ -94,7 +95,7 @@ def score(task: Translation, settings: TranslationEvaluation, prepared: Artifact
             }
         ),
         units={GATE_METRIC: "edits per word"},
-        intervals=translation_intervals(found.texts, reference),
+        intervals=bootstrap_intervals(scores_by_rows(found.texts, reference), np.arange(len(source))),
         baseline_slices=(
             {name: by_length(guess, counted_of[name]) for name, guess in guesses.items()} if sliced else {}
         ),

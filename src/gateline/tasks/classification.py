@@ -28,7 +28,7 @@ from gateline.data.order import BucketedOrder, Order, SequentialOrder, ShuffledO
 from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.sequences import LabelledSequences
 from gateline.data.store import SequenceStore
-from gateline.errors import ArtifactError, DataError, WorkloadError, did_you_mean, examples
+from gateline.errors import ArtifactError, DataError, WorkloadError, examples, require_known
 from gateline.losses import summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.classifier import Classifier, ClassifierSettings
@@ -108,7 +108,7 @@ class Classification:
         """
         preprocess.inputs.check(schema)
         name, types = preprocess.label, ("text", "integer", "boolean")
-        _known_name("preprocess.label", name, schema.columns)
+        require_known("preprocess.label", name, schema.columns)
         if (found := schema.columns[name].type) not in types:
             raise WorkloadError(
                 "preprocess.label",
@@ -126,17 +126,17 @@ class Classification:
         check_split(preprocess.split, schema)
         if evaluation is not None:
             for name in evaluation.slices:
-                _known_name("evaluation.slices", name, schema.columns)
+                require_known("evaluation.slices", name, schema.columns)
             for name in evaluation.shown:
-                _known_name("evaluation.shown", name, schema.columns)
+                require_known("evaluation.shown", name, schema.columns)
             for name in evaluation.baselines:
-                _known_name("evaluation.baselines", name, BASELINES_OF[preprocess.inputs.kind])
+                require_known("evaluation.baselines", name, BASELINES_OF[preprocess.inputs.kind])
         if evaluation is not None and gates is not None:
             for name in gates.baselines:
-                _known_name("gates.baselines", name, evaluation.baselines)
+                require_known("gates.baselines", name, evaluation.baselines)
             for name in gates.limits:
-                _known_name("gates.limits", name, METRICS)
-            _known_name("gates.metric", gates.metric, GATE_METRICS)
+                require_known("gates.limits", name, METRICS)
+            require_known("gates.metric", gates.metric, GATE_METRICS)
 
     def check_training(self, model: ClassifierSettings, training: Training) -> None:  # noqa: ARG002
         """Refuse a loss that does not train classes.
@@ -173,11 +173,11 @@ class Classification:
         state = prepared.read_json(STATE)
         classes = state["classes"]
         for name in evaluation.slices:
-            _known_name("evaluation.slices", name, state["schema"]["columns"])
+            require_known("evaluation.slices", name, state["schema"]["columns"])
         for name in evaluation.baselines:
-            _known_name("evaluation.baselines", name, BASELINES_OF[state["kind"]])
+            require_known("evaluation.baselines", name, BASELINES_OF[state["kind"]])
         if evaluation.positive is not None:
-            _known_name("evaluation.positive", evaluation.positive, classes)
+            require_known("evaluation.positive", evaluation.positive, classes)
         for name in gates.limits:
             if name in ("auroc", "auprc") and len(classes) != 2:
                 raise WorkloadError(
@@ -390,10 +390,3 @@ def class_names(columns: Mapping[str, Any], label: str, first: np.ndarray, keys:
                 do="Correct the rows, or use the task `labelling`, which judges each step",
             )
     return cast(list[str], names[first].tolist())
-
-
-def _known_name(where: str, name: str, known: Any) -> None:
-    if name not in known:
-        raise WorkloadError(
-            where, expected="a name that is there", found=repr(name), do=did_you_mean(name, list(known))
-        )

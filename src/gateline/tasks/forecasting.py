@@ -25,7 +25,7 @@ from gateline.data.series_encoding import Encoding, Scaling, regular_table, unix
 from gateline.data.splits import TimeSplit, window_runs
 from gateline.data.store import SERIES, VALUES
 from gateline.data.windows import WindowDataset
-from gateline.errors import ArtifactError, WorkloadError, did_you_mean, examples
+from gateline.errors import ArtifactError, WorkloadError, examples, require_known
 from gateline.inventory import SafetyStock
 from gateline.losses import summed_loss, summed_pinball
 from gateline.manifest import Artifact, Draft
@@ -224,7 +224,7 @@ class Forecasting:
             *(("static", c) for c in preprocess.static),
         ]
         for role, name in roles:
-            _known_name(f"preprocess.{role}", name, schema.columns)
+            require_known(f"preprocess.{role}", name, schema.columns)
             usable = ("float", "integer", "boolean") if role == "target" else ("float", "integer", "boolean", "text")
             if schema.columns[name].type not in usable:
                 raise WorkloadError(
@@ -243,7 +243,7 @@ class Forecasting:
                 do="The past target is read anyway; a column is one of `past`, `known` and `static`",
             )
         for name in preprocess.transforms:
-            _known_name("preprocess.transforms", name, [n for n in names if schema.columns[n].type != "text"])
+            require_known("preprocess.transforms", name, [n for n in names if schema.columns[n].type != "text"])
         if evaluation is not None:
             _check_evaluation(preprocess, evaluation)
         if evaluation is not None and gates is not None:
@@ -533,7 +533,7 @@ def _check_evaluation(preprocess: ForecastingPreprocess, evaluation: Forecasting
     if evaluation.volatility is not None:
         read = (preprocess.target, *preprocess.past, *preprocess.known)
         for name in (evaluation.volatility.ewma, *evaluation.volatility.har):
-            _known_name("evaluation.volatility", name, read)
+            require_known("evaluation.volatility", name, read)
     horizon, inventory = preprocess.windows.horizon, evaluation.inventory
     if inventory.steps(horizon) > horizon or inventory.review_period >= horizon:
         raise WorkloadError(
@@ -546,9 +546,9 @@ def _check_evaluation(preprocess: ForecastingPreprocess, evaluation: Forecasting
 
 def _check_gates(schema: Schema, evaluation: ForecastingEvaluation, gates: Gates) -> None:
     for name in evaluation.slices:
-        _known_name("evaluation.slices", name, schema.keys)
+        require_known("evaluation.slices", name, schema.keys)
     for name in gates.baselines:
-        _known_name("gates.baselines", name, evaluation.baselines)
+        require_known("gates.baselines", name, evaluation.baselines)
     asked = [("gates.limits", name) for name in gates.limits]
     asked += [
         (f"gates.baselines.{name}.metrics", each) for name, rule in gates.baselines.items() for each in rule.metrics
@@ -556,12 +556,12 @@ def _check_gates(schema: Schema, evaluation: ForecastingEvaluation, gates: Gates
     for where, name in asked:
         place, _, metric = name.rpartition("/")
         if place:
-            _known_name(where, place.partition("=")[0], evaluation.slices)
+            require_known(where, place.partition("=")[0], evaluation.slices)
         # Evaluate says whether the model has these quantiles and intervals.
         if not PROBABILISTIC_METRIC.fullmatch(metric) and metric not in INVENTORY_METRICS:
-            _known_name(where, metric, (*FORECAST_METRICS, *evaluation.metrics, *evaluation.step_metrics))
+            require_known(where, metric, (*FORECAST_METRICS, *evaluation.metrics, *evaluation.step_metrics))
     # The champion is compared by resampling windows, which needs a mean over windows.
-    _known_name("gates.metric", gates.metric, TASK.gate_metrics)
+    require_known("gates.metric", gates.metric, TASK.gate_metrics)
 
 
 def _check_comparable(target: Column, gates: Gates) -> None:
@@ -576,10 +576,3 @@ def _check_comparable(target: Column, gates: Gates) -> None:
 
 def _columns_in_words(names: Sequence[str], what: str) -> str:
     return f"{len(names)} columns {what} ({examples(list(names))})" if names else f"nothing {what}"
-
-
-def _known_name(where: str, name: str, known: Any) -> None:
-    if name not in known:
-        raise WorkloadError(
-            where, expected="a name that is there", found=repr(name), do=did_you_mean(name, list(known))
-        )

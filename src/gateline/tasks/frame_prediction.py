@@ -15,9 +15,10 @@ from torch import nn
 from gateline.batch import ClipBatch
 from gateline.data.clips import ClipDataset, DigitClips, make_clips
 from gateline.data.order import Order, SequentialOrder, ShuffledOrder
-from gateline.data.prepared_clips import STATE, ClipsOfWorkload, open_dataset, read_settings
+from gateline.data.prepared_clips import ClipsOfWorkload, open_dataset, read_settings
+from gateline.data.prepared_windows import STATE
 from gateline.data.splits import PARTS
-from gateline.errors import ArtifactError, WorkloadError, did_you_mean
+from gateline.errors import ArtifactError, WorkloadError, require_known
 from gateline.frame_metrics import FRAME_METRICS, SUMMED
 from gateline.losses import summed_frame_loss
 from gateline.manifest import Artifact, Draft
@@ -84,7 +85,7 @@ class FramePrediction:
             if name is None:
                 continue
             where = f"preprocess.clips.{role}"
-            _known_name(where, name, schema.columns)
+            require_known(where, name, schema.columns)
             if schema.columns[name].type != kind:
                 raise WorkloadError(
                     where,
@@ -270,14 +271,7 @@ TASK = FramePrediction()
 
 def _check_gates(evaluation: FramePredictionEvaluation, gates: Gates) -> None:
     for name in gates.baselines:
-        _known_name("gates.baselines", name, evaluation.baselines)
+        require_known("gates.baselines", name, evaluation.baselines)
     for name in gates.limits:
-        _known_name("gates.limits", name, FRAME_METRICS)
-    _known_name("gates.metric", gates.metric, SUMMED)
-
-
-def _known_name(where: str, name: str, known: Any) -> None:
-    if name not in known:
-        raise WorkloadError(
-            where, expected="a name that is there", found=repr(name), do=did_you_mean(name, list(known))
-        )
+        require_known("gates.limits", name, FRAME_METRICS)
+    require_known("gates.metric", gates.metric, SUMMED)

@@ -28,7 +28,7 @@ from gateline.data.order import BucketedOrder, Order, SequentialOrder, ShuffledO
 from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.sequence_inputs import LABEL, LabelledStepSequences
 from gateline.data.store import SequenceStore
-from gateline.errors import ArtifactError, DataError, WorkloadError, did_you_mean
+from gateline.errors import ArtifactError, DataError, WorkloadError, require_known
 from gateline.losses import summed_binary_cross_entropy, summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.labeller import Labeller, LabellerSettings
@@ -107,7 +107,7 @@ class Labelling:
         """
         preprocess.inputs.check(schema)
         label = preprocess.label
-        _known_name("preprocess.label.column", label.column, schema.columns)
+        require_known("preprocess.label.column", label.column, schema.columns)
         kind = schema.columns[label.column].type
         if kind not in ("integer", "boolean", "text"):
             raise WorkloadError(
@@ -360,14 +360,7 @@ def _summed(kind: str, logits: torch.Tensor, batch: LabelledStepsBatch) -> Pair:
 
 def _check_gates(schema: Schema, evaluation: LabellingEvaluation, gates: Gates) -> None:
     for name in (*evaluation.slices, *evaluation.shown):
-        _known_name("evaluation.slices" if name in evaluation.slices else "evaluation.shown", name, schema.columns)
+        require_known("evaluation.slices" if name in evaluation.slices else "evaluation.shown", name, schema.columns)
     for name in gates.baselines:
-        _known_name("gates.baselines", name, evaluation.baselines)
-    _known_name("gates.metric", gates.metric, GATE_METRICS)
-
-
-def _known_name(where: str, name: str, known: Any) -> None:
-    if name not in known:
-        raise WorkloadError(
-            where, expected="a name that is there", found=repr(name), do=did_you_mean(name, list(known))
-        )
+        require_known("gates.baselines", name, evaluation.baselines)
+    require_known("gates.metric", gates.metric, GATE_METRICS)

@@ -14,12 +14,13 @@ from torch import nn
 
 from gateline.batch import StreamBatch
 from gateline.data.order import Order, StreamOrder
+from gateline.data.prepared_windows import STATE
 from gateline.data.splits import PARTS
 from gateline.data.store import save_array
 from gateline.data.streams import StreamDataset
 from gateline.data.text_parts import PlaceSplit
 from gateline.data.tokenizers import Encoded, Tokenizer, tokenizer_from_json, vocabulary_report
-from gateline.errors import ArtifactError, DataError, WorkloadError, did_you_mean
+from gateline.errors import ArtifactError, DataError, WorkloadError, require_known
 from gateline.losses import summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.language_model import LanguageModel, LanguageModelSettings
@@ -33,7 +34,6 @@ from gateline.workload.section import Section
 if TYPE_CHECKING:
     from gateline.workload.training import Training
 
-STATE = "state.json"
 TOKENS = "tokens"
 
 BASELINES = ("unigram", "bigram", "n_gram")
@@ -94,7 +94,7 @@ class LanguageModelling:
         Raises:
             WorkloadError: the column is no text, the tokenizer loses characters, or a gate names what is not computed.
         """
-        _known_name("preprocess.text", preprocess.text, [n for n, c in schema.columns.items() if c.type == "text"])
+        require_known("preprocess.text", preprocess.text, [n for n, c in schema.columns.items() if c.type == "text"])
         if preprocess.tokenizer.kind == "word" or preprocess.tokenizer.max_length is not None:
             raise WorkloadError(
                 "preprocess.tokenizer",
@@ -310,14 +310,7 @@ def open_stream(prepared: Artifact, part: str) -> np.ndarray:
 
 def _check_gates(evaluation: LanguageModellingEvaluation, gates: Gates) -> None:
     for name in gates.baselines:
-        _known_name("gates.baselines", name, evaluation.baselines)
+        require_known("gates.baselines", name, evaluation.baselines)
     for name in gates.limits:
-        _known_name("gates.limits", name, ALL_METRICS)
-    _known_name("gates.metric", gates.metric, METRICS)
-
-
-def _known_name(where: str, name: str, known: Any) -> None:
-    if name not in known:
-        raise WorkloadError(
-            where, expected="a name that is there", found=repr(name), do=did_you_mean(name, list(known))
-        )
+        require_known("gates.limits", name, ALL_METRICS)
+    require_known("gates.metric", gates.metric, METRICS)

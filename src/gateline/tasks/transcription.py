@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import nn
 
 from gateline.data.audio import encode
+from gateline.data.example_kinds import complete
 from gateline.data.examples import (
     ExampleSplit,
     as_key,
@@ -44,7 +45,7 @@ from gateline.data.utterances import (
     utterances_of,
 )
 from gateline.edit_distance import edit_distance
-from gateline.errors import ArtifactError, DataError, WorkloadError, did_you_mean, examples
+from gateline.errors import ArtifactError, DataError, WorkloadError, examples, require_known
 from gateline.losses import summed_ctc
 from gateline.manifest import Artifact, Draft
 from gateline.models.ctc_decoding import ctc_greedy
@@ -120,7 +121,7 @@ class Transcription:
             WorkloadError: a column is not in the schema or of another type, or a gate names what is not computed.
         """
         for where, name, kind in (("audio", preprocess.audio, "bytes"), ("text", preprocess.text, "text")):
-            _known_name(f"preprocess.{where}", name, schema.columns)
+            require_known(f"preprocess.{where}", name, schema.columns)
             if (found := schema.columns[name].type) != kind:
                 raise WorkloadError(
                     f"preprocess.{where}",
@@ -136,7 +137,7 @@ class Transcription:
                 do="Leave it out",
             )
         if preprocess.strings is not None:
-            _known_name("preprocess.strings.by", preprocess.strings.by, schema.columns)
+            require_known("preprocess.strings.by", preprocess.strings.by, schema.columns)
         if taken := [name for name in (KIND, POOL, COUNT) if name in schema.columns]:
             raise WorkloadError(
                 "schema.columns",
@@ -147,13 +148,13 @@ class Transcription:
         check_split(preprocess.split, schema)
         if evaluation is not None:
             for name in evaluation.slices:
-                _known_name("evaluation.slices", name, _sliced_by(schema, preprocess))
+                require_known("evaluation.slices", name, _sliced_by(schema, preprocess))
         if evaluation is not None and gates is not None:
             for name in gates.baselines:
-                _known_name("gates.baselines", name, evaluation.baselines)
+                require_known("gates.baselines", name, evaluation.baselines)
             for name in gates.limits:
-                _known_name("gates.limits", name, METRICS if preprocess.strings else METRICS[: -len(OF_A_KIND)])
-            _known_name("gates.metric", gates.metric, GATE_METRICS)
+                require_known("gates.limits", name, METRICS if preprocess.strings else METRICS[: -len(OF_A_KIND)])
+            require_known("gates.metric", gates.metric, GATE_METRICS)
 
     def check_training(self, model: TranscriberSettings, training: Training) -> None:  # noqa: ARG002
         """Refuse a loss that does not train transcripts.
@@ -192,7 +193,7 @@ class Transcription:
         """
         state = prepared.read_json(STATE)
         for name in evaluation.slices:
-            _known_name("evaluation.slices", name, state["sliced_by"])
+            require_known("evaluation.slices", name, state["sliced_by"])
         if "segments" in evaluation.baselines and state["single_words"] < 2:
             raise WorkloadError(
                 "evaluation.baselines",
@@ -202,7 +203,7 @@ class Transcription:
             )
         if not state["strings"]:
             for name in set(gates.limits) & set(OF_A_KIND):
-                _known_name("gates.limits", name, METRICS[: -len(OF_A_KIND)])
+                require_known("gates.limits", name, METRICS[: -len(OF_A_KIND)])
 
     def explain(
         self,
@@ -245,7 +246,7 @@ class Transcription:
             DataError: a recording cannot be used, has no transcript, or a part is empty.
         """
         columns = clean(raw, schema)
-        texts = [" ".join(text.split()) for text in _complete(columns, preprocess.text)]
+        texts = [" ".join(text.split()) for text in complete(columns, preprocess.text)]
         if silent := [row for row, text in enumerate(texts) if not text]:
             raise DataError(
                 f"column {preprocess.text}",
@@ -255,10 +256,10 @@ class Transcription:
             )
         rows = split_examples(columns, preprocess.split, schema.keys)
         names = _names(columns, schema.keys, len(texts))
-        sounds = Sounds(_complete(columns, preprocess.audio), names, preprocess.features)
+        sounds = Sounds(complete(columns, preprocess.audio), names, preprocess.features)
         sounds.check()
         strings = preprocess.strings
-        groups = [] if strings is None else [as_key(value) for value in _complete(columns, strings.by)]
+        groups = [] if strings is None else [as_key(value) for value in complete(columns, strings.by)]
         spoken = utterances_of(rows, names, groups, strings, preprocess.speeds)
         said = [" ".join(texts[row] for row in each.utterance.rows) for each in spoken]
         of_part = {part: np.array([n for n, each in enumerate(spoken) if each.part == part]) for part in PARTS}
@@ -463,28 +464,4 @@ def _refuse_empty(of_part: Mapping[str, np.ndarray]) -> None:
     if empty := [part for part, numbers in of_part.items() if not len(numbers)]:
         raise DataError(
             "preprocess.split", expected="recordings in every part", found=f"none in {examples(empty)}", do="Change it"
-        )
-
-
-def _complete(columns: Mapping[str, Any], name: str) -> list[Any]:
-    """Take a column that must have a value in every row.
-
-    Raises:
-        DataError: a row has none.
-    """
-    missing = np.flatnonzero(pd.isna(columns[name]))
-    if len(missing):
-        raise DataError(
-            f"column {name}",
-            expected="a value in every row",
-            found=f"none in row {examples(missing.tolist())}",
-            do="Leave these rows out in the query, or say `missing_share: 0` so that validate refuses them",
-        )
-    return list(columns[name])
-
-
-def _known_name(where: str, name: str, known: Any) -> None:
-    if name not in known:
-        raise WorkloadError(
-            where, expected="a name that is there", found=repr(name), do=did_you_mean(name, list(known))
         )

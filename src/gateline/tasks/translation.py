@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field
 from torch import nn
 
 from gateline.batch import SCORING_BATCH, TranslationBatch
+from gateline.data.example_kinds import complete
 from gateline.data.examples import (
     ExampleSplit,
     check_split,
@@ -23,9 +23,10 @@ from gateline.data.examples import (
 )
 from gateline.data.order import BucketedOrder, Order, SequentialOrder, ShuffledOrder
 from gateline.data.pairs import PairDataset
+from gateline.data.prepared_windows import STATE
 from gateline.data.store import SequenceStore
 from gateline.data.tokenizers import Encoded, Tokenizer, tokenizer_from_json, vocabulary_report
-from gateline.errors import ArtifactError, DataError, WorkloadError, did_you_mean, examples
+from gateline.errors import ArtifactError, WorkloadError, require_known
 from gateline.losses import summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.encoder_decoder import Translator, TranslatorSettings
@@ -41,7 +42,6 @@ from gateline.workload.section import Section
 if TYPE_CHECKING:
     from gateline.workload.training import Training
 
-STATE = "state.json"
 SOURCE, TARGET = "source", "target"
 TOKENS = "tokens"
 LOSS = "cross_entropy"
@@ -95,8 +95,8 @@ class Translation:
             WorkloadError: a column is no text, or both sides are the same, or a gate names what is not computed.
         """
         texts = [name for name, column in schema.columns.items() if column.type == "text"]
-        _known_name("preprocess.source", preprocess.source, texts)
-        _known_name("preprocess.target", preprocess.target, texts)
+        require_known("preprocess.source", preprocess.source, texts)
+        require_known("preprocess.target", preprocess.target, texts)
         if preprocess.source == preprocess.target:
             raise WorkloadError(
                 "preprocess.target",
@@ -170,7 +170,7 @@ class Translation:
             DataError: a sentence is missing, or a part is empty.
         """
         columns = clean(raw, schema)
-        texts = {SOURCE: _complete(columns, preprocess.source), TARGET: _complete(columns, preprocess.target)}
+        texts = {SOURCE: complete(columns, preprocess.source), TARGET: complete(columns, preprocess.target)}
         parts = split_examples(columns, preprocess.split, schema.keys)
         training = {side: [texts[side][row] for row in parts["train"]] for side in texts}
         if preprocess.shared:
@@ -295,28 +295,9 @@ def _open_side(prepared: Artifact, side: str) -> Encoded:
     return Encoded(store.arrays[TOKENS], store.offsets)
 
 
-def _complete(columns: Mapping[str, Any], name: str) -> list[str]:
-    missing = np.flatnonzero(pd.isna(columns[name]))
-    if len(missing):
-        raise DataError(
-            f"column {name}",
-            expected="a sentence in every row",
-            found=f"none in row {examples(missing.tolist())}",
-            do="Leave these rows out in the query",
-        )
-    return list(columns[name])
-
-
 def _check_gates(evaluation: TranslationEvaluation, gates: Gates) -> None:
     for name in gates.baselines:
-        _known_name("gates.baselines", name, evaluation.baselines)
+        require_known("gates.baselines", name, evaluation.baselines)
     for name in gates.limits:
-        _known_name("gates.limits", name, METRICS)
-    _known_name("gates.metric", gates.metric, (GATE_METRIC,))
-
-
-def _known_name(where: str, name: str, known: Any) -> None:
-    if name not in known:
-        raise WorkloadError(
-            where, expected="a name that is there", found=repr(name), do=did_you_mean(name, list(known))
-        )
+        require_known("gates.limits", name, METRICS)
+    require_known("gates.metric", gates.metric, (GATE_METRIC,))
