@@ -251,6 +251,11 @@ def test_texts_are_cut_and_the_loss_is_counted() -> None:
 
     assert [row.tolist() for row in cut.rows()] == [[5, 6], [], [8], [9, 10]]
     assert (cut.texts_cut, cut.tokens_cut) == (2, 4)
+    assert cut.lost is not None
+    assert cut.lost.tolist() == [1, 0, 0, 3]
+    taken = cut.take(np.array([3, 1]))
+    assert [row.tolist() for row in taken.rows()] == [[9, 10], []]
+    assert (taken.texts_cut, taken.tokens_cut) == (1, 3)
     assert encoded.cut(5) is encoded
     framed = cut.framed(end=True)
     assert [row.tolist() for row in framed.rows()] == [[5, 6, END], [END], [8, END], [9, 10, END]]

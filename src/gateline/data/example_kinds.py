@@ -56,13 +56,16 @@ class ExampleKind(Protocol):
     def fit(self, inputs: Any, layout: Any, train: np.ndarray, schema: Schema) -> Any:
         """Fit an encoding on some sequences, int64 numbers of them."""
 
-    def encode(self, encoding: Any, layout: Any) -> SequenceStore:
-        """Make the numbers that are read of all sequences."""
+    def encode(
+        self, encoding: Any, layout: Any, parts: Mapping[str, np.ndarray]
+    ) -> tuple[SequenceStore, dict[str, Any]]:
+        """Make the numbers that are read of all sequences, and say what the manifest should hold of them.
 
-    def facts(
-        self, encoding: Any, layout: Any, store: SequenceStore, parts: Mapping[str, np.ndarray]
-    ) -> dict[str, Any]:
-        """Say what the manifest should hold of it."""
+        Args:
+            encoding: fitted.
+            layout: all sequences.
+            parts: int64 numbers of each part's sequences.
+        """
 
     def read(self, value: Mapping[str, Any]) -> Any:
         """Read an encoding from JSON values, as its `to_json` wrote them."""
@@ -95,20 +98,13 @@ class Texts:
         """Make the vocabulary of the training texts."""
         return TextEncoding.fit([layout[row] for row in train], inputs.tokenizer, inputs.column)
 
-    def encode(self, encoding: TextEncoding, layout: Sequence[str]) -> SequenceStore:
-        """Turn texts into tokens."""
+    def encode(
+        self, encoding: TextEncoding, layout: Sequence[str], parts: Mapping[str, np.ndarray]
+    ) -> tuple[SequenceStore, dict[str, Any]]:
+        """Turn texts into tokens, and describe the vocabulary and how well it covers each part."""
         encoded = encoding.encode(layout)
-        return SequenceStore({TOKENS: encoded.tokens}, encoded.offsets)
-
-    def facts(
-        self,
-        encoding: TextEncoding,
-        layout: Sequence[str],
-        store: SequenceStore,  # noqa: ARG002
-        parts: Mapping[str, np.ndarray],
-    ) -> dict[str, Any]:
-        """Describe the vocabulary and how well it covers each part."""
-        return {"vocabulary": encoding.report(encoding.encode(layout), parts, layout)}
+        store = SequenceStore({TOKENS: encoded.tokens}, encoded.offsets)
+        return store, {"vocabulary": encoding.report(encoded, parts, layout)}
 
     def read(self, value: Mapping[str, Any]) -> TextEncoding:
         """Read what `TextEncoding.to_json` wrote."""
@@ -144,20 +140,13 @@ class Series:
         """Fit scales and vocabularies on the training series."""
         return inputs.fit(layout, train, schema)
 
-    def encode(self, encoding: IrregularEncoding, layout: Steps) -> SequenceStore:
-        """Turn steps into numbers."""
-        return encoding.encode(layout)
-
-    def facts(
-        self,
-        encoding: IrregularEncoding,
-        layout: Steps,  # noqa: ARG002
-        store: SequenceStore,
-        parts: Mapping[str, np.ndarray],
-    ) -> dict[str, Any]:
-        """Name the features, and count the steps of each part."""
+    def encode(
+        self, encoding: IrregularEncoding, layout: Steps, parts: Mapping[str, np.ndarray]
+    ) -> tuple[SequenceStore, dict[str, Any]]:
+        """Turn steps into numbers, name the features, and count the steps of each part."""
+        store = encoding.encode(layout)
         lengths = np.diff(store.offsets)
-        return {
+        return store, {
             "features": encoding.feature_names(),
             "steps": {part: int(lengths[rows].sum()) for part, rows in parts.items()},
         }

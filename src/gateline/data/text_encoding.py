@@ -99,34 +99,23 @@ class TextEncoding:
         if len(encoded) and not encoded.lengths.all():
             rows = [row if len(row) else np.array([UNKNOWN], dtype=np.int32) for row in encoded.rows()]
             filled = Encoded.of(rows)
-            encoded = Encoded(filled.tokens, filled.offsets, encoded.texts_cut, encoded.tokens_cut)
+            encoded = Encoded(filled.tokens, filled.offsets, encoded.lost)
         return encoded
 
     def report(self, encoded: Encoded, parts: Mapping[str, np.ndarray], texts: Sequence[str]) -> dict[str, Any]:
         """Say what the vocabulary holds and how well it covers each part, see `vocabulary_report`.
 
         Args:
-            encoded: all texts.
+            encoded: all texts, as `encode` made them.
             parts: int64 numbers of each part's texts.
             texts: all of them; those of a part that stand in the training part, too, are counted.
         """
         seen = {texts[row] for row in parts["train"]}
-        rows = encoded.rows()
-        report = vocabulary_report(
-            self.tokenizer, {part: self.of_part(rows, texts, some) for part, some in parts.items()}
-        )
+        report = vocabulary_report(self.tokenizer, {part: encoded.take(some) for part, some in parts.items()})
         for part, some in parts.items():
             if part != "train":
                 report["parts"][part]["also_in_training"] = int(sum(texts[row] in seen for row in some))
         return report
-
-    def of_part(self, rows: Sequence[np.ndarray], texts: Sequence[str], some: np.ndarray) -> Encoded:
-        """Take the texts of one part, with what was cut of them."""
-        taken = Encoded.of(rows[row] for row in some)
-        if self.max_length is None:
-            return taken
-        whole = self.tokenizer.encode([texts[row] for row in some]).cut(self.max_length)
-        return Encoded(taken.tokens, taken.offsets, whole.texts_cut, whole.tokens_cut)
 
     def to_json(self) -> dict[str, Any]:
         """Write as JSON values."""

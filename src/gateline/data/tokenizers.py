@@ -93,14 +93,12 @@ class Encoded:
     Args:
         tokens: int32 (N,).
         offsets: int64 (S + 1,), text s stands in tokens[offsets[s]:offsets[s + 1]].
-        texts_cut: how many of them were longer than allowed.
-        tokens_cut: how many tokens these lost.
+        lost: int64 (S,), tokens that each text was longer than allowed, and lost; None: none.
     """
 
     tokens: np.ndarray
     offsets: np.ndarray
-    texts_cut: int = 0
-    tokens_cut: int = 0
+    lost: np.ndarray | None = None
 
     @classmethod
     def of(cls, rows: Iterable[Sequence[int] | np.ndarray]) -> Encoded:
@@ -117,6 +115,16 @@ class Encoded:
         """Tokens of each text: int64 (S,)."""
         return np.diff(self.offsets)
 
+    @property
+    def texts_cut(self) -> int:
+        """How many texts were longer than allowed."""
+        return 0 if self.lost is None else int((self.lost > 0).sum())
+
+    @property
+    def tokens_cut(self) -> int:
+        """How many tokens these lost."""
+        return 0 if self.lost is None else int(self.lost.sum())
+
     def row(self, number: int) -> np.ndarray:
         """Take one text: int32 (T,)."""
         return self.tokens[self.offsets[number] : self.offsets[number + 1]]
@@ -125,21 +133,24 @@ class Encoded:
         """Take every text: int32 (T,) each."""
         return np.split(self.tokens, self.offsets[1:-1]) if len(self) else []
 
+    def take(self, numbers: np.ndarray) -> Encoded:
+        """Take some texts, with what was cut of them."""
+        taken = Encoded.of(self.row(number) for number in numbers)
+        return taken if self.lost is None else Encoded(taken.tokens, taken.offsets, self.lost[numbers])
+
     def cut(self, max_length: int | None) -> Encoded:
         """Keep the first tokens of each text, and count what is lost."""
         if max_length is None or not (self.lengths > max_length).any():
             return self
         cut = Encoded.of(row[:max_length] for row in self.rows())
         lost = np.maximum(self.lengths - max_length, 0)
-        return Encoded(
-            cut.tokens, cut.offsets, self.texts_cut + int((lost > 0).sum()), self.tokens_cut + int(lost.sum())
-        )
+        return Encoded(cut.tokens, cut.offsets, lost if self.lost is None else self.lost + lost)
 
     def framed(self, *, begin: bool = False, end: bool = False) -> Encoded:
         """Put BEGIN before each text and END behind it."""
         before, behind = [BEGIN] * begin, [END] * end
         framed = Encoded.of(np.concatenate([before, row, behind]) for row in self.rows())
-        return Encoded(framed.tokens, framed.offsets, self.texts_cut, self.tokens_cut)
+        return Encoded(framed.tokens, framed.offsets, self.lost)
 
 
 class FittedTokenizer(ABC):

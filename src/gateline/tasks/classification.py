@@ -230,7 +230,7 @@ class Classification:
                 do="Choose another split, or leave these rows out in the query",
             )
         encoding = kind.fit(preprocess.inputs, layout, parts["train"], schema)
-        encoded = kind.encode(encoding, layout)
+        encoded, facts = kind.encode(encoding, layout, parts)
         number = {name: place for place, name in enumerate(classes)}
         numbers = np.array([number[label] for label in labels], np.int64)
         store = SequenceStore(encoded.arrays, encoded.offsets, {**encoded.statics, LABEL: numbers})
@@ -258,7 +258,7 @@ class Classification:
                 part: {name: sum(labels[row] == name for row in rows) for name in classes}
                 for part, rows in parts.items()
             },
-            **kind.facts(encoding, layout, store, parts),
+            **facts,
             "split": split,
         }
 
