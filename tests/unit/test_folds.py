@@ -28,7 +28,7 @@ def test_every_row_is_tested_in_exactly_one_fold(rng: np.random.Generator) -> No
 def test_groups_stay_together(rng: np.random.Generator) -> None:
     groups = np.array([f"p{number}" for number in rng.integers(0, 300, 1000)])
 
-    parts = folds(2).parts(groups)
+    parts = folds(2).parts(groups.tolist())
 
     names = {part: set(groups[rows]) for part, rows in parts.items()}
     assert not names["train"] & names["test"]
