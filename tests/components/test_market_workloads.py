@@ -58,7 +58,7 @@ def test_the_table_of_volatility_holds_what_its_columns_say(root: Path, tmp_path
     prices = walk(seed, 120)
     table = table_of(root, "stocks", tmp_path, {"prices": prices})
     date = pd.to_datetime(prices["date"])
-    log = np.log(prices[["open", "high", "low", "close"]])
+    log = prices[["open", "high", "low", "close"]].apply(np.log)
     gain = log["close"].diff()
     night = log["open"] - log["close"].shift()
     ranged = 0.5 * (log["high"] - log["low"]) ** 2 - (2 * np.log(2) - 1) * (log["close"] - log["open"]) ** 2 + night**2
@@ -66,7 +66,7 @@ def test_the_table_of_volatility_holds_what_its_columns_say(root: Path, tmp_path
 
     assert set(table["weekday"]) == {"Mon", "Tue", "Wed", "Thu", "Fri"}
     for row in table.sample(40, random_state=seed % 1000).itertuples():
-        day = pd.Timestamp(row.day)
+        day = pd.Timestamp(str(row.day))
         assert day.day_name()[:3] == row.weekday
         week = (date > day - pd.Timedelta(days=7)) & (date <= day) & gain.notna()
         newest = int(np.flatnonzero(week)[-1])

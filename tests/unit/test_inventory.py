@@ -46,7 +46,9 @@ def test_normal_demand_costs_what_its_closed_form_says(rng: np.random.Generator)
     assert measured["service_level"] == pytest.approx(ratio, abs=0.005)
 
 
-def test_the_calibrated_reserve_of_normal_errors_is_z_times_the_deviation_of_their_sum(rng: np.random.Generator) -> None:
+def test_the_calibrated_reserve_of_normal_errors_is_z_times_the_deviation_of_their_sum(
+    rng: np.random.Generator,
+) -> None:
     """Errors of one step are independent here, so that of k steps together has a deviation of sqrt(k)."""
     windows, steps, level = 60_000, 9, 0.9
     forecast = np.full((windows, steps), 10.0)

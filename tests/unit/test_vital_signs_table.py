@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from gateline.adapters.ingestion import make_table
+from gateline.data.irregular_encoding import SeriesInputs
 from gateline.data.irregular_steps import lay_out
 from gateline.tasks.classification import ClassificationPreprocess
 from gateline.tasks.labelling import LabellingPreprocess
@@ -72,6 +73,7 @@ def test_the_table_is_what_the_schema_says_and_what_the_steps_are_made_of(table:
     workload = Workload.read(root / "workloads" / "vital_signs.yaml")
     schema = workload.section("schema", Schema)
     inputs = workload.section("preprocess", ClassificationPreprocess).inputs
+    assert isinstance(inputs, SeriesInputs)
     assert list(table.columns) == list(schema.columns)
 
     steps = lay_out(table, schema, columns=("heart_rate", "weight"), width=inputs.step)

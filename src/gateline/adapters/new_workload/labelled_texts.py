@@ -129,7 +129,7 @@ def new_labelled_texts(
     if lost := len(frame) - len(table):
         left_out[f"{lost:,} rows"] = "without a text or a label"
     spaced = table[text].str.len().sum() / max(table[text].str.count(r"\s").sum(), 1) < SPACED
-    lengths = table[text].str.split().str.len() * 1.3 if spaced else table[text].str.len()
+    lengths = table[text].map(_num_words) * 1.3 if spaced else table[text].str.len()
     found = LabelledTexts(
         path=path,
         text=text,
@@ -181,7 +181,7 @@ def _text_column(frame: pd.DataFrame, label: str | None) -> str | None:
         there = values.dropna().astype(str)
         if not len(there) or there.nunique() < 0.5 * len(there):
             continue
-        words = float(there.str.split().str.len().mean())
+        words = float(there.map(_num_words).mean())
         length = float(there.str.len().mean())
         if words >= MEAN_WORDS or length >= SPACED:
             ranked.append((not _hints(str(name), TEXT_HINTS), -length, place, str(name)))
@@ -338,3 +338,7 @@ budgets:
     training.epochs: 1
     gates.baselines: {{majority: {{rule: non_inferior, margin: 0.9}}}}
 """
+
+
+def _num_words(text: str) -> int:
+    return len(text.split())
