@@ -19,6 +19,7 @@ from gateline.errors import DataError, examples
 from gateline.workload.schema import Column, Schema
 
 TABLE = "table.parquet"
+LONGEST_SHOWN = 80  # characters of a text in an error
 TEXT = pd.StringDtype(na_value=np.nan)
 """What pandas calls `str`."""
 
@@ -133,7 +134,7 @@ def _clean_column(values: pd.Series, column: Column, schema: Schema) -> Any:
             raise DataError(
                 f"column {values.name}",
                 expected=f"values {_range_in_words(column)}",
-                found=f"{examples(sorted(set(cleaned[wrong])))} in {int(wrong.sum())} rows",
+                found=f"{examples(sorted({_short(value) for value in cleaned[wrong]}))} in {int(wrong.sum())} rows",
                 do="Correct the rows, or say `violation: missing` in the schema",
             )
         cleaned = np.where(wrong, np.nan, cleaned)
@@ -197,6 +198,13 @@ def _as_numbers(values: pd.Series) -> np.ndarray:
             do="Leave them empty, or correct them",
         )
     return numbers
+
+
+def _short(value: Any) -> Any:
+    """Cut a long text: an error is no place for a megabyte."""
+    if isinstance(value, str) and len(value) > LONGEST_SHOWN:
+        return f"{value[:LONGEST_SHOWN]}... ({len(value):,} characters)"
+    return value
 
 
 def _range_in_words(column: Column) -> str:

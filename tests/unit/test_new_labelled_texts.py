@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -46,8 +47,8 @@ def test_columns_are_found_and_the_workload_is_one(
     assert "good" in dict(in_words(found))["label"]
     workload = Workload.read(found.path)
     task = task_named(workload.task)
-    sections = [workload.section(n, kind) for n, kind in (("schema", Schema), ("preprocess", task.Preprocess))]
-    task.check(*sections, workload.section("evaluation", task.Evaluation), workload.section("gates", Gates))
+    schema, preprocess = workload.section("schema", Schema), workload.section("preprocess", task.Preprocess)
+    task.check(schema, preprocess, workload.section("evaluation", task.Evaluation), workload.section("gates", Gates))
     read_settings(workload)
     monkeypatch.chdir(project.root)
     raw = ingest(workload.section("source", Source), project.root / "raw")
@@ -81,6 +82,20 @@ def test_a_language_without_spaces_is_read_by_characters(project: Project) -> No
     assert new_labelled_texts(project, "films", write(project, frame)).tokens == "character"
 
 
+def test_times_in_any_form_with_numbers_beside_them_are_series(project: Project) -> None:
+    days = pd.date_range("2024-01-01", periods=300, freq="h").strftime("%d/%m/%Y %H:%M")
+    frame = pd.DataFrame({"when": days, "load": range(300), "note": ["all is well", "something broke"] * 150})
+    assert not is_labelled_text(write(project, frame))
+
+
+def test_a_column_called_line_keeps_its_name(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = reviews()[["review", "verdict"]].rename(columns={"review": "line"})
+    found = new_labelled_texts(project, "lines", write(project, frame))
+    monkeypatch.chdir(project.root)
+    raw = ingest(Workload.read(found.path).section("source", Source), project.root / "raw")
+    assert list(read_table(raw.path / "table.parquet").columns) == ["row_number", "line", "verdict"]
+
+
 def test_a_table_of_series_is_none(project: Project) -> None:
     hours = pd.date_range("2024-01-01", periods=200, freq="h")
     assert not is_labelled_text(write(project, pd.DataFrame({"time": hours, "load": range(200)})))
@@ -96,7 +111,7 @@ def test_a_table_of_series_is_none(project: Project) -> None:
     ],
 )
 def test_what_cannot_be_one_is_refused_and_nothing_is_written(
-    frame: object, options: dict[str, str], words: str, project: Project
+    frame: object, options: dict[str, Any], words: str, project: Project
 ) -> None:
     file = write(project, frame())  # type: ignore[operator]
     with pytest.raises(DataError, match=words):

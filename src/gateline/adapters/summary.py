@@ -21,7 +21,7 @@ KINDS = ("raw", "report", "prepared", "model", "evaluation", "release")
 STEP_OF = dict(zip(KINDS, ("ingest", "validate", "preprocess", "train", "evaluate", "register"), strict=True))
 READING = (
     ("report", "report.html", "the data"),
-    ("evaluation", "report.html", "the forecasts"),
+    ("evaluation", "report.html", "the evaluation"),
     ("evaluation", "model_card.md", "the model card"),
     ("release", "decision.json", "the decision"),
     ("release", "passport.json", "the passport"),

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 
 from gateline.adapters.ingestion import make_table
 from gateline.adapters.new_workload.pinned_file import make_whole, pin, workload_path
 from gateline.adapters.new_workload.text import flow, scalar
-from gateline.adapters.new_workload.time_columns import quoted
+from gateline.adapters.new_workload.time_columns import find_time, quoted
 from gateline.adapters.project import Project
-from gateline.errors import DataError, did_you_mean, examples
+from gateline.errors import DataError, GatelineError, did_you_mean, examples
 from gateline.table import read_table
 from gateline.workload.source import File, Source
 
@@ -58,6 +59,7 @@ class LabelledTexts:
         max_length: tokens of a text that are read.
         longest: characters of the longest text.
         rows: texts that have a label.
+        number: column that numbers them.
         left_out: what is not read, and why.
     """
 
@@ -69,18 +71,19 @@ class LabelledTexts:
     max_length: int
     longest: int
     rows: int
+    number: str
     left_out: dict[str, str] = field(default_factory=dict)
 
 
 def is_labelled_text(file: Path) -> bool:
-    """Say whether a table reads as texts with labels: a column of texts, one of few values, and none of times."""
+    """Say whether a table reads as texts with labels: a column of texts, one of few values, and no series of numbers in time."""
     pinned = pin(None, file)
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "whole.parquet"
         make_whole(file, Source(licence="unknown", files=(pinned,)), whole)
         frame = read_table(whole)
-    if any(pd.api.types.is_datetime64_any_dtype(values) for _, values in frame.items()):
-        return False
+        if _has_series(whole, frame):
+            return False
     text = _text_column(frame, None)
     return text is not None and _label_column(frame, text, None) is not None
 
@@ -116,7 +119,8 @@ def new_labelled_texts(
                 )  # fmt: skip
         text = text or _required(_text_column(frame, label), file, "a column of texts", "--text COLUMN")
         label = label or _required(_label_column(frame, text, None), file, "a column of classes", "--label COLUMN")
-        query = _query(pinned.name, text, label)
+        number = "line" if "line" not in (text.lower(), label.lower()) else "row_number"
+        query = _query(pinned.name, text, label, number)
         make_table(
             Source(licence="unknown", files=(pinned,), query=query),
             {pinned.name: file},
@@ -139,6 +143,7 @@ def new_labelled_texts(
         max_length=int(min(LONGEST, max(10, np.ceil(np.quantile(lengths, 0.99) / 10) * 10))),
         longest=int(table[text].str.len().max()),
         rows=len(table),
+        number=number,
         left_out=left_out,
     )
     project.add_workload(name, _workload_text(name, pinned, query, found))
@@ -160,6 +165,17 @@ def in_words(written: LabelledTexts) -> Iterator[tuple[str, str]]:
         "split",
         "10 % validation, 10 % test, drawn by a digest of the text, so that no copy of a text is in two parts",
     )
+
+
+def _has_series(whole: Path, frame: pd.DataFrame) -> bool:
+    """Say whether there are times, in whatever form, and numbers beside them."""
+    with duckdb.connect(":memory:", config={"threads": 1}) as database:
+        database.execute("CREATE TABLE raw AS SELECT * FROM read_parquet(?)", [str(whole)])
+        try:
+            time = find_time(database, None)
+        except GatelineError:
+            return False
+    return any(pd.api.types.is_numeric_dtype(values) for name, values in frame.items() if name not in time.made_from)
 
 
 def _by_count(pair: tuple[object, int]) -> tuple[int, str]:
@@ -227,9 +243,9 @@ def _check(file: Path, label: str, counts: dict[str, int], rows: int) -> None:
         )
 
 
-def _query(name: str, text: str, label: str) -> str:
+def _query(name: str, text: str, label: str, number: str) -> str:
     return (
-        f"SELECT\n  row_number() OVER () AS line,\n  {quoted(text)},\n  CAST({quoted(label)} AS VARCHAR) AS {quoted(label)}\n"
+        f"SELECT\n  row_number() OVER () AS {number},\n  {quoted(text)},\n  CAST({quoted(label)} AS VARCHAR) AS {quoted(label)}\n"
         f"FROM \"{name}\"\nWHERE trim({quoted(text)}) <> '' AND {quoted(label)} IS NOT NULL\n"
     )
 
@@ -269,10 +285,10 @@ source:
 {indented}
 # What the table must look like; another run with other data is refused where it does not.
 schema:
-  keys: [line] # each text once
+  keys: [{found.number}] # each text once
   rows: {{min: {max(FEWEST_TEXTS, found.rows // 2)}}}
   columns:
-    line: {{type: integer, min: 1}}
+    {found.number}: {{type: integer, min: 1}}
     {text}: {{type: text, min_length: 1, max_length: {2 * found.longest}}} # the longest had {found.longest:,} characters
     {label}: {{type: text, values: {classes}}}
 
