@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from gateline.errors import DataError, WorkloadError
 from gateline.evaluation import evaluate
 from gateline.manifest import Artifact
 from gateline.predictors.classification import TextClassifier, class_errors
-from gateline.scoring.classification import measure
+from gateline.scoring.class_metrics import measure
 from gateline.table import TABLE, read_table
 from gateline.tasks.classification import TASK
 from gateline.training.run import RunSettings, train
@@ -30,7 +31,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[TextClassifier, A
     workload, prepared = prepare_reviews(folder)
     model = train(workload, prepared, folder / "model", RunSettings(seed=1))
     evaluation = evaluate(workload, prepared, model, folder / "evaluation")
-    return TASK.load_predictor(model.path), prepared, model, evaluation
+    classifier = TASK.load_predictor(model.path)
+    assert isinstance(classifier, TextClassifier)
+    return classifier, prepared, model, evaluation
 
 
 def test_it_learns_and_is_measured_beside_its_baselines(
@@ -170,7 +173,7 @@ def test_words_that_nobody_knows_are_still_answered(
         ),
     ],
 )
-def test_sections_that_do_not_fit_are_refused(changes: dict[str, object], words: str, tmp_path: Path) -> None:
+def test_sections_that_do_not_fit_are_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(WorkloadError, match=words):
         prepare_reviews(tmp_path / "a", **changes)
 

@@ -172,7 +172,7 @@ def test_what_happens_after_the_origin_changes_no_forecast(name: str, problem: P
     other = replace(problem, store=replace(problem.store, arrays=arrays))
     place, baseline = (
         int(np.flatnonzero(problem.origins["test"] == last)[0]),
-        (BASELINES | VOLATILITY_BASELINES | QUANTILE_BASELINES)[name],
+        {**BASELINES, **VOLATILITY_BASELINES, **QUANTILE_BASELINES}[name],
     )
 
     np.testing.assert_array_equal(baseline(problem, "test")[place], baseline(other, "test")[place])

@@ -140,7 +140,7 @@ def test_what_cannot_be_measured_is_refused_by_check(changes: dict[str, Any], wo
 
 
 def test_the_error_map_is_that_of_a_loop_with_the_worst_series_first(rng: np.random.Generator) -> None:
-    table = pd.DataFrame(
+    table: Any = pd.DataFrame(
         {
             "series": np.repeat(["a", "b", "c"], 40),
             "hour": np.tile(np.arange(4), 30),
@@ -150,7 +150,7 @@ def test_the_error_map_is_that_of_a_loop_with_the_worst_series_first(rng: np.ran
     )
     table.loc[(table["series"] == "a") & (table["hour"] == 3), "target"] = np.nan
 
-    found = error_map(table, table["hour"])
+    found: Any = error_map(table, table["hour"])
 
     assert next(iter(found.index)) == "b"
     assert np.isnan(found.loc["a", 3])
