@@ -289,7 +289,7 @@ def test_a_budget_runs_beside_the_workload_and_an_unlisted_one_leaves_what_git_a
     (clone / "params.yaml").write_text(PARAMS)
     path = clone / "workloads" / "load.yaml"
     path.write_text(path.read_text() + "budgets: {tiny: {training.epochs: 1, training.warm_up: 0.0}}\n")
-    (clone / ".gitignore").write_text("/artifacts/\n__pycache__/\n/mlflow.db\n")
+    (clone / ".gitignore").write_text("/artifacts/\n__pycache__/\n/mlflow.db\n/mlruns/\n")
     (clone / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
     (clone / ".dvc" / ".gitignore").write_text("/cache\n/tmp\n")
     git("init", "-q")
