@@ -118,6 +118,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     return Clone(folder)
 
 
+REFUSED = ("stocks_price",)
+"""Workloads that are there to show that the gates refuse them."""
+
+
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_smoke_run_registers_a_model_and_leaves_a_report(
     name: str, clone: Clone, record_property: Callable[[str, object], None], tmp_path: Path
@@ -128,6 +132,12 @@ def test_a_smoke_run_registers_a_model_and_leaves_a_report(
     done, seconds = clone.run(name)
 
     record_property("seconds", round(seconds, 1))
+    if name in REFUSED:
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "must be lower" in done.stderr
+        assert "Did not pass the gates" in (clone.artifacts(name) / "evaluation" / "report.html").read_text("utf-8")
+        assert not (clone.artifacts(name) / "release").exists()
+        return
     assert done.returncode == 0, done.stdout + done.stderr
     release = open_artifact(clone.artifacts(name) / "release", "release")
     assert release.facts["name"] == f"{name}_{BUDGET}"
