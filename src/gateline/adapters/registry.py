@@ -356,8 +356,18 @@ def _as_request(frame: pd.DataFrame) -> str:
     }
     rows = pd.DataFrame(columns).astype(object)
     rows = rows.where(rows.notna(), None)
-    rows = rows.map(lambda value: b64encode(value).decode("ascii") if isinstance(value, bytes) else value)
-    return json.dumps({"dataframe_split": {"columns": list(rows.columns), "data": rows.to_numpy().tolist()}})
+    return json.dumps(
+        {
+            "dataframe_split": {
+                "columns": list(rows.columns),
+                "data": [list(map(_in_json, row)) for row in rows.to_numpy()],
+            }
+        }
+    )
+
+
+def _in_json(value: Any) -> Any:
+    return b64encode(value).decode("ascii") if isinstance(value, bytes) else value
 
 
 def _frame(request: str, predictor: Predictor) -> pd.DataFrame:
