@@ -371,14 +371,17 @@ def _in_json(value: Any) -> Any:
 
 
 def _frame(request: str, predictor: Predictor) -> pd.DataFrame:
-    """Read a request back as MLflow does, with numbers as float64 where a column is empty."""
+    """Read a request back as MLflow does: numbers as float64, also whole ones and those of an empty column; files as bytes."""
     content = json.loads(request)["dataframe_split"]
     frame = pd.DataFrame(content["data"], columns=content["columns"])
     for name, kind, _ in predictor.input_columns:
-        if kind == "bytes" and name in frame:
+        if name not in frame:
+            continue
+        if kind == "bytes":
             frame[name] = frame[name].map(b64decode, na_action="ignore")
-    empty = [name for name in frame if frame[name].isna().all()]
-    return frame.astype(dict.fromkeys(empty, "float64"))
+        elif SERVED_TYPES[kind] == "double":
+            frame[name] = frame[name].astype("float64")
+    return frame
 
 
 # --- the check of what was registered
