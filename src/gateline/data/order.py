@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from gateline.errors import WorkloadError
+
+if TYPE_CHECKING:
+    from gateline.workload.training import Training
 
 ROUNDS = 8
 FEW_ROWS = 1024  # up to here a permutation is sorted out whole
@@ -136,7 +139,7 @@ class BucketedOrder:
         longest = int(np.max(lengths))
         if longest > token_budget:
             raise WorkloadError(
-                "token_budget",
+                "training.batch_tokens",
                 expected=f"at least {longest}, the longest sequence, so that each fits into a batch",
                 found=str(token_budget),
                 do="Raise it, or cut the sequences",
@@ -163,6 +166,19 @@ class BucketedOrder:
         places = np.arange(begin, min(begin + rows_per_batch, after - first))
         rows = self._sorted[first + Permutation(int(after - first))(places, self._seed, epoch, bucket)]
         return rows[np.argsort(-self._lengths[rows], kind="stable")]
+
+
+def shuffled(lengths: np.ndarray, training: Training, seed: int) -> Order:
+    """Draw sequences in a fresh random order every epoch; with `training.batch_tokens`, those of similar length together.
+
+    Args:
+        lengths: int64 (W,), steps of each sequence.
+        training: batch_size or batch_tokens, and the share of an epoch.
+        seed: 0 or more.
+    """
+    if training.batch_tokens is not None:
+        return BucketedOrder(lengths, training.batch_tokens, seed)
+    return ShuffledOrder(len(lengths), training.batch_size, seed, training.examples_per_epoch)
 
 
 class StreamOrder:

@@ -107,11 +107,7 @@ class TextClassifier:
                 found=f"none in row {examples(missing.tolist())}",
                 do="Add it",
             )
-        probabilities = self.probabilities(list(texts))
-        chosen = np.array(self.classes, dtype=object)[probabilities.argmax(axis=1)]
-        return {self.label: chosen} | {
-            f"probability_{name}": probabilities[:, place].astype(np.float64) for place, name in enumerate(self.classes)
-        }
+        return answer_columns(self.label, self.classes, self.probabilities(list(texts)))
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """Compute the probability of each class: float32 (S, C) for S texts."""
@@ -157,15 +153,7 @@ class TextClassifier:
         rows = open_examples(prepared, "test")
         texts = table[self.encoding.column].to_numpy(dtype=object)[rows].tolist()
         labels = [as_key(label) for label in table[self.label].to_numpy()[rows].tolist()]
-        strange = sorted(set(labels) - set(self.classes))
-        if strange:
-            raise DataError(
-                prepared.path,
-                expected=f"the classes of this model ({examples(self.classes)})",
-                found=f"{examples(strange)} besides",
-                do="Models of different classes cannot be compared; register under another name",
-            )
-        target = np.array([self.classes.index(label) for label in labels])
+        target = class_numbers(labels, self.classes, prepared)
         return example_errors(
             metric,
             class_errors(metric, self.probabilities(texts), target),
@@ -173,6 +161,32 @@ class TextClassifier:
             rows=digest_of_rows(texts, labels),
             slices=slice_masks({name: table[name].to_numpy() for name in table.columns}, slices, rows),
         )
+
+
+def answer_columns(label: str, classes: Sequence[str], probabilities: np.ndarray) -> dict[str, Any]:
+    """Name the most probable class and all probabilities (S, C) as columns of an answer."""
+    chosen = np.array(classes, dtype=object)[probabilities.argmax(axis=1)]
+    return {label: chosen} | {
+        f"probability_{name}": probabilities[:, place].astype(np.float64) for place, name in enumerate(classes)
+    }
+
+
+def class_numbers(labels: Sequence[str], classes: Sequence[str], prepared: Artifact) -> np.ndarray:
+    """Number the classes of the examples of a prepared folder as a model does: int64 (S,).
+
+    Raises:
+        DataError: the model does not know one of them.
+    """
+    strange = sorted(set(labels) - set(classes))
+    if strange:
+        raise DataError(
+            prepared.path,
+            expected=f"the classes of this model ({examples(classes)})",
+            found=f"{examples(strange)} besides",
+            do="Models of different classes cannot be compared; register under another name",
+        )
+    number = {name: place for place, name in enumerate(classes)}
+    return np.array([number[label] for label in labels], dtype=np.int64)
 
 
 def judged(network: Classifier, dataset: LabelledSequences) -> tuple[np.ndarray, list[np.ndarray] | None]:

@@ -15,10 +15,10 @@ from gateline.data.irregular_steps import Steps
 from gateline.data.sequence_inputs import features, with_absent
 from gateline.data.sequences import LabelledSequences
 from gateline.data.store import SequenceStore
-from gateline.errors import DataError, examples
+from gateline.errors import DataError
 from gateline.manifest import Artifact
 from gateline.models.classifier import Classifier
-from gateline.predictors.classification import as_shares, class_errors, judged
+from gateline.predictors.classification import answer_columns, as_shares, class_errors, class_numbers, judged
 from gateline.table import TABLE, as_frame, read_table
 from gateline.workload.schema import Schema
 
@@ -100,10 +100,7 @@ class SeriesClassifier:
             raise DataError("request", expected="rows of the table", found="none", do="Send the rows of each series")
         steps = self.lay_out(frame)
         probabilities = self.probabilities(self.encoding.encode(steps), np.arange(steps.num_series))
-        chosen = np.array(self.classes, dtype=object)[probabilities.argmax(axis=1)]
-        return {**steps.keys, self.label: chosen} | {
-            f"probability_{name}": probabilities[:, place].astype(np.float64) for place, name in enumerate(self.classes)
-        }
+        return {**steps.keys, **answer_columns(self.label, self.classes, probabilities)}
 
     def lay_out(self, frame: pd.DataFrame) -> Steps:
         """Lay rows out as steps; a column that a request leaves out is missing in every row."""
@@ -147,15 +144,7 @@ class SeriesClassifier:
         steps = self.lay_out(table)
         rows = steps.first_rows[series]
         labels = [as_key(label) for label in table[self.label].to_numpy()[rows].tolist()]
-        strange = sorted(set(labels) - set(self.classes))
-        if strange:
-            raise DataError(
-                prepared.path,
-                expected=f"the classes of this model ({examples(self.classes)})",
-                found=f"{examples(strange)} besides",
-                do="Models of different classes cannot be compared; register under another name",
-            )
-        target = np.array([self.classes.index(label) for label in labels])
+        target = class_numbers(labels, self.classes, prepared)
         probabilities = self.probabilities(self.encoding.encode(steps), series)
         return example_errors(
             metric,

@@ -24,7 +24,7 @@ from gateline.data.examples import (
     split_examples,
     split_in_words,
 )
-from gateline.data.order import BucketedOrder, Order, SequentialOrder, ShuffledOrder
+from gateline.data.order import Order, SequentialOrder, shuffled
 from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.sequences import LabelledSequences
 from gateline.data.store import SequenceStore
@@ -285,9 +285,7 @@ class Classification:
 
     def order(self, prepared: Artifact, dataset: LabelledSequences, training: Training, seed: int) -> Order:  # noqa: ARG002
         """Draw texts in a fresh random order every epoch, or texts of similar length with a budget of tokens."""
-        if training.batch_tokens is not None:
-            return BucketedOrder(dataset.lengths, training.batch_tokens, seed)
-        return ShuffledOrder(len(dataset), training.batch_size, seed, training.examples_per_epoch)
+        return shuffled(dataset.lengths, training, seed)
 
     def validation_order(self, prepared: Artifact, dataset: LabelledSequences, training: Training) -> Order:  # noqa: ARG002
         """Take the validation texts as they stand."""

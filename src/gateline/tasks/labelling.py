@@ -24,7 +24,7 @@ from gateline.data.examples import (
 )
 from gateline.data.frame_inputs import FrameInputs
 from gateline.data.irregular_encoding import SeriesInputs
-from gateline.data.order import BucketedOrder, Order, SequentialOrder, ShuffledOrder
+from gateline.data.order import Order, SequentialOrder, shuffled
 from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.sequence_inputs import LABEL, LabelledStepSequences
 from gateline.data.store import SequenceStore
@@ -242,9 +242,7 @@ class Labelling:
 
     def order(self, prepared: Artifact, dataset: LabelledStepSequences, training: Training, seed: int) -> Order:  # noqa: ARG002
         """Draw the training sequences in a fresh random order every epoch; with `batch_tokens`, those of similar length together."""
-        if training.batch_tokens is not None:
-            return BucketedOrder(dataset.lengths, training.batch_tokens, seed)
-        return ShuffledOrder(len(dataset), training.batch_size, seed, training.examples_per_epoch)
+        return shuffled(dataset.lengths, training, seed)
 
     def validation_order(self, prepared: Artifact, dataset: LabelledStepSequences, training: Training) -> Order:  # noqa: ARG002
         """Take the validation sequences as they stand."""

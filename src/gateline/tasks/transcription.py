@@ -25,7 +25,7 @@ from gateline.data.examples import (
 )
 from gateline.data.joined_recordings import Strings
 from gateline.data.log_mel import LogMel, Normaliser, log_mel
-from gateline.data.order import BucketedOrder, Order, SequentialOrder, ShuffledOrder
+from gateline.data.order import Order, SequentialOrder, shuffled
 from gateline.data.prepared_windows import STATE
 from gateline.data.splits import PARTS
 from gateline.data.store import SequenceStore
@@ -324,9 +324,7 @@ class Transcription:
 
     def order(self, prepared: Artifact, dataset: UtteranceDataset, training: Training, seed: int) -> Order:  # noqa: ARG002
         """Draw utterances in a fresh random order every epoch, or those of similar length with a budget of frames."""
-        if training.batch_tokens is not None:
-            return BucketedOrder(dataset.lengths, training.batch_tokens, seed)
-        return ShuffledOrder(len(dataset), training.batch_size, seed, training.examples_per_epoch)
+        return shuffled(dataset.lengths, training, seed)
 
     def validation_order(self, prepared: Artifact, dataset: UtteranceDataset, training: Training) -> Order:  # noqa: ARG002
         """Take the validation utterances as they stand."""

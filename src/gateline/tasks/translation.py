@@ -21,7 +21,7 @@ from gateline.data.examples import (
     split_examples,
     split_in_words,
 )
-from gateline.data.order import BucketedOrder, Order, SequentialOrder, ShuffledOrder
+from gateline.data.order import Order, SequentialOrder, shuffled
 from gateline.data.pairs import PairDataset
 from gateline.data.prepared_windows import STATE
 from gateline.data.store import SequenceStore
@@ -223,9 +223,7 @@ class Translation:
 
     def order(self, prepared: Artifact, dataset: PairDataset, training: Training, seed: int) -> Order:  # noqa: ARG002
         """Draw pairs in a fresh random order every epoch, or pairs of similar length with a budget of tokens."""
-        if training.batch_tokens is not None:
-            return BucketedOrder(dataset.lengths, training.batch_tokens, seed)
-        return ShuffledOrder(len(dataset), training.batch_size, seed, training.examples_per_epoch)
+        return shuffled(dataset.lengths, training, seed)
 
     def validation_order(self, prepared: Artifact, dataset: PairDataset, training: Training) -> Order:  # noqa: ARG002
         """Take the validation pairs as they stand."""
