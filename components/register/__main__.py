@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from gateline.adapters.door import run_step, tell
-from gateline.adapters.registry import open_inputs, register
+from gateline.adapters.registry.inputs import open_inputs
+from gateline.adapters.registry.register import register
 from gateline.workload import Workload
 
 

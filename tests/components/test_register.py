@@ -19,8 +19,10 @@ import mlflow
 import pytest
 import yaml
 
-from gateline.adapters import registry
 from gateline.adapters.mlflow_server import connected
+from gateline.adapters.registry.champion import set_alias
+from gateline.adapters.registry.register import is_registered
+from gateline.adapters.registry.requests import as_request
 from gateline.errors import RegistryError
 from gateline.manifest import open_artifact
 from gateline.promotion import Decision
@@ -105,13 +107,13 @@ def test_what_the_registry_lost_is_noticed(made: Path, here: Here) -> None:
     folder = here()
     assert register(made, "weak", folder) == 0
     release = open_artifact(folder / "weak" / "release", "release")
-    assert registry.is_registered("tiny", release)
+    assert is_registered("tiny", release)
 
     client().delete_registered_model_alias("tiny", "champion")
-    assert not registry.is_registered("tiny", release)
+    assert not is_registered("tiny", release)
     client().set_registered_model_alias("tiny", "champion", "1")
     client().delete_model_version("tiny", "1")
-    assert not registry.is_registered("tiny", release)
+    assert not is_registered("tiny", release)
 
 
 def test_the_release_says_what_the_model_came_from(made: Path, here: Here) -> None:
@@ -219,9 +221,9 @@ def test_a_champion_that_was_set_meanwhile_is_not_overwritten(made: Path, here: 
     with connected("tiny") as to:
         for compared_with in (None, one):
             with pytest.raises(RegistryError, match="set meanwhile"):
-                registry._set_alias(to, "tiny", three, compared_with, won)
+                set_alias(to, "tiny", three, compared_with, won)
         assert c.get_registered_model("tiny").aliases == {"champion": 2}
-        registry._set_alias(to, "tiny", three, two, won)
+        set_alias(to, "tiny", three, two, won)
     assert c.get_registered_model("tiny").aliases == {"champion": 3}
 
 
@@ -276,7 +278,7 @@ def test_mlflow_serves_rows_of_the_table(made: Path, endpoint: str) -> None:
     predictor = task_named("forecasting").load_predictor(made / "strong" / "model")
     rows = predictor.example(read_table(made / "prepared" / "table.parquet"))
     wanted = predictor.predict(rows)
-    body = json.loads(registry._as_request(rows))
+    body = json.loads(as_request(rows))
     assert None in body["dataframe_split"]["data"][-1], "what is not known ahead is null"
 
     status, answer = ask(endpoint, body)

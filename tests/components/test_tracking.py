@@ -246,7 +246,7 @@ def test_a_deleted_experiment_is_refused(made: Path, here: Here) -> None:
 
 
 def test_importing_tracking_imports_neither_mlflow_nor_torch(root: Path) -> None:
-    code = "import sys, gateline.adapters.tracking, gateline.adapters.registry; print({'mlflow', 'torch'} & set(sys.modules))"
+    code = "import sys, gateline.adapters.tracking, gateline.adapters.registry.register; print({'mlflow', 'torch'} & set(sys.modules))"
     environment = {**os.environ, "PYTHONPATH": str(root / "src")}
     said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "set()"

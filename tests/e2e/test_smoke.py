@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from gateline.adapters import registry
+from gateline.adapters.registry.requests import as_request, as_rows
 from gateline.manifest import open_artifact
 from gateline.table import TABLE, read_table
 from gateline.tasks import task_named, task_names
@@ -175,8 +175,8 @@ def test_a_model_of_each_task_answers_over_http(task: str, clone: Clone) -> None
     artifacts = clone.artifacts(name)
     predictor = task_named(task).load_predictor(artifacts / "model")
     rows = predictor.example(read_table(artifacts / "prepared" / TABLE))
-    request = registry._as_request(rows)
-    wanted = json.loads(registry._as_request(predictor.predict(registry._frame(request, predictor))))["dataframe_split"]
+    request = as_request(rows)
+    wanted = json.loads(as_request(predictor.predict(as_rows(request, predictor))))["dataframe_split"]
 
     with served(clone, f"models:/{name}_{BUDGET}@champion") as address:
         status, answer = ask(address, json.loads(request))

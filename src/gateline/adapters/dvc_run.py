@@ -21,7 +21,7 @@ import yaml
 
 from gateline.adapters.own_pipeline import Pipeline, remove_pipeline, without_git, write_pipeline
 from gateline.adapters.project import DVC, Project, replace_text
-from gateline.adapters.registry import is_registered
+from gateline.adapters.registry.register import is_registered
 from gateline.errors import (
     EXIT_DONE,
     EXIT_REFUSED,

@@ -1,0 +1,74 @@
+"""The folders that register reads, checked to belong together and to have passed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateline.errors import ArtifactError
+from gateline.manifest import Artifact, check_made_from, open_artifact
+from gateline.promotion import Verdict, judge, with_slices
+from gateline.workload.gates import Gates
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The folders of one model, checked to belong together."""
+
+    raw: Artifact
+    report: Artifact
+    prepared: Artifact
+    model: Artifact
+    evaluation: Artifact
+
+    def by_kind(self) -> dict[str, Artifact]:
+        """Every folder by its kind."""
+        return {artifact.kind: artifact for artifact in vars(self).values()}
+
+
+def open_inputs(raw: Path, report: Path, prepared: Path, model: Path, evaluation: Path) -> Inputs:
+    """Open the five folders and check every link between them.
+
+    Raises:
+        ArtifactError: one is missing or changed, or was made from another folder than the one given.
+    """
+    folders = {"raw": raw, "report": report, "prepared": prepared, "model": model, "evaluation": evaluation}
+    inputs = Inputs(**{kind: open_artifact(folder, kind) for kind, folder in folders.items()})
+    check_made_from(inputs.report, inputs.raw)
+    check_made_from(inputs.prepared, inputs.raw, inputs.report)
+    check_made_from(inputs.model, inputs.prepared)
+    check_made_from(inputs.evaluation, inputs.prepared, inputs.model)
+    return inputs
+
+
+def accepted(inputs: Inputs, gates: Gates) -> Verdict:
+    """Judge a model again under the gates as they are now.
+
+    Raises:
+        ArtifactError: the verdict of validate or of evaluate is no, or would be under these gates.
+    """
+    for artifact in (inputs.report, inputs.evaluation):
+        said = artifact.facts["verdict"]
+        if not said["passed"]:
+            raise ArtifactError(
+                artifact.path,
+                expected="the verdict yes",
+                found="no: " + "; ".join(said["reasons"]),
+                do=f"Read {artifact.path / 'report.html'}; only what passes is registered",
+            )
+    metrics = inputs.evaluation.read_json("metrics.json")
+    names, of_baselines = gates.named_metrics(), metrics["baseline_slices"]
+    verdict = judge(
+        with_slices(metrics["test"], metrics["slices"], names),
+        {name: with_slices(each, of_baselines.get(name, {}), names) for name, each in metrics["baselines"].items()},
+        metrics["num_examples"],
+        gates,
+    )
+    if not verdict.passed:
+        raise ArtifactError(
+            inputs.evaluation.path,
+            expected="a model that passes the gates of this workload",
+            found="one that passed other gates, and fails these: " + "; ".join(verdict.reasons),
+            do="Run evaluate again with this workload",
+        )
+    return verdict
