@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateline.adapters.compare import with_fewest_baselines
+from gateline.tasks import task_named
+from gateline.workload import Workload
 from tests.components.test_cli import assert_refused, clone, gateline, gateline_process, project
 
 __all__ = ["clone", "project"]  # fixtures
@@ -48,6 +51,20 @@ def test_compare_refuses_before_anything_is_computed(comparable: Path) -> None:
     path.write_text(path.read_text().replace("mode: direct", "mode: segment\n  segment: 12"))
     assert_refused(gateline(comparable, "compare", "load", "--variants", "bidirectional"), "apply")
     assert not (comparable / "artifacts").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("stocks", ["last_value"]),
+        ("m4_hourly", ["last_value", "seasonal_naive", "naive2", "nlinear"]),  # OWA is told beside naive2
+        ("shakespeare", ["unigram"]),
+    ],
+)
+def test_baselines_are_not_measured_again_with_every_variant(name: str, kept: list[str]) -> None:
+    workload = Workload.read(Path(__file__).parents[2] / "workloads" / f"{name}.yaml")
+    evaluation = with_fewest_baselines(workload, task_named(workload.task).Evaluation)
+    assert list(evaluation.model_dump()["baselines"]) == kept
 
 
 @pytest.mark.slow  # trains six times

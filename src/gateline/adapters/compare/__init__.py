@@ -38,6 +38,8 @@ from gateline.training import RunSettings, settings_of_weights, train
 from gateline.workload import Workload
 from gateline.workload.budgets import with_budget
 from gateline.workload.gates import Gates
+from gateline.workload.overrides import with_settings
+from gateline.workload.section import Section
 from gateline.workload.training import Training
 from gateline.workload.variants import PRESENT, own_variants, variants_of, with_variant
 
@@ -221,7 +223,7 @@ def measured(workload: Workload, prepared: Artifact, model: Artifact) -> dict[st
     task = task_named(workload.task)
     scoring = importlib.import_module(f"gateline.scoring.{workload.task}")
     configure_process("cpu", "float32")
-    scores: Scores = scoring.score(task, workload.section("evaluation", task.Evaluation), prepared, model)
+    scores: Scores = scoring.score(task, with_fewest_baselines(workload, task.Evaluation), prepared, model)
     history = model.read_json("history.json")
     best = history[int(model.facts["best_epoch"]) - 1]
     return {
@@ -232,3 +234,16 @@ def measured(workload: Workload, prepared: Artifact, model: Artifact) -> dict[st
         "test": dict(scores.metrics),
         "history": history,
     }
+
+
+def with_fewest_baselines(workload: Workload, evaluation: type[Section]) -> Section:
+    """Read the section `evaluation` with its first baseline only: they answer the same whatever is varied.
+
+    Where another setting needs the others, they stay.
+    """
+    section = workload.sections["evaluation"]
+    first = section.get("baselines", [])[:1]
+    try:
+        return with_settings(workload, {"evaluation.baselines": first}).section("evaluation", evaluation)
+    except WorkloadError:
+        return workload.section("evaluation", evaluation)
