@@ -52,9 +52,11 @@ class Page:
 def write_report(page: Page, folder: Path) -> None:
     """Write ``report.html`` and ``model_card.md`` into a folder that holds ``plots/``."""
     metric = page.gates.metric
+    ranking = _ranking(page.scores, metric, page.gates.baselines)
     content = {
         **{name: getattr(page, name) for name in page.__dataclass_fields__},
-        "ranking": _ranking(page.scores, metric, page.gates.baselines),
+        "ranking": ranking,
+        "ahead": _ahead(ranking, metric) if page.verdict.passed else [],
         "leading_first": sorted(page.scores.metrics.items(), key=lambda item: item[0] != metric),
         "slices": _slices(page.scores, metric),
         "worst": _worst(page.scores.worst),
@@ -77,6 +79,16 @@ def _ranking(scores: Scores, metric: str, gated: Collection[str]) -> list[dict[s
         row["share"] = row[metric] / worst if math.isfinite(row[metric]) else 1.0
         row["against"] = None if row["model"] or not row[metric] else mine / row[metric] - 1
     return sorted(rows, key=lambda row: row[metric] if math.isfinite(row[metric]) else math.inf)
+
+
+def _ahead(ranking: list[dict[str, Any]], metric: str) -> list[str]:
+    """Baselines that a model which passed does not beat: its reader shall not find that out further down."""
+    mine = next(row[metric] for row in ranking if row["model"])
+    return [
+        f"{row['name']} ({metric} {_short(row[metric])} against {_short(mine)})"
+        for row in ranking
+        if not row["model"] and row[metric] < mine
+    ]
 
 
 def _slices(scores: Scores, metric: str) -> list[dict[str, Any]]:

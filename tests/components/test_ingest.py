@@ -16,6 +16,7 @@ import pytest
 
 from gateline.adapters.ingestion import ingest
 from gateline.errors import DataError, UnreachableError
+from gateline.manifest import file_digest
 from gateline.table import read_table
 from gateline.workload.source import Source
 
@@ -55,6 +56,19 @@ def test_a_file_becomes_a_table_with_its_own_types(tmp_path: Path) -> None:
     assert str(table["time"].dt.tz) == "UTC"
     assert (raw.path / "files" / "data" / "data.csv").read_bytes() == CSV
     assert raw.facts["rows"] == 3
+
+
+@pytest.mark.parametrize("delimiter", [None, ";"])
+def test_a_line_with_a_value_too_many_is_named(tmp_path: Path, delimiter: str | None) -> None:
+    lines = ["hour;load", *(f"{hour};{hour}" for hour in range(20)), "20;20;3", "21"]
+    (tmp_path / "loads.csv").write_text("\n".join(lines) + "\n")
+    file = {"name": "loads", "path": str(tmp_path / "loads.csv"), "format": "csv", "delimiter": delimiter}
+    source = Source.model_validate(
+        {"licence": "none", "files": [file | {"sha256": file_digest(tmp_path / "loads.csv")}]}
+    )
+
+    with pytest.raises(DataError, match=r"2 values in every line.*3 in line 22, 1 in line 23"):
+        ingest(source, tmp_path / "raw")
 
 
 def test_an_address_is_fetched(tmp_path: Path, server: str) -> None:

@@ -41,7 +41,7 @@ def page_of_anything(made: Path, folder: Path, rows: Sequence[Sequence[Any]]) ->
     scores = Scores(
         metrics=metrics,
         baselines={f"baseline_{number}": {**metrics, "error_rate": 0.2 + number} for number in range(6)}
-        | {"no_number": {"error_rate": 0.9}},
+        | {"no_number": {"error_rate": 0.9}, "baseline_ahead": {"error_rate": 0.05}},
         slices={f"speaker={name}": metrics for name in ("ann", "bob", "a_very_long_name_without_any_blank_" * 3)},
         details={},
         num_examples=12_345,
@@ -124,6 +124,16 @@ def test_what_a_task_says_is_text_and_no_markup(anything: Path) -> None:
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert not re.search(r">\s*(nan|None|inf)\s*<", page), "what is no number is a dash"
+
+
+def test_a_baseline_that_is_better_is_named_at_the_top(anything: Path, real: Path) -> None:
+    """The scores that are made up have one baseline, of no gate, below the model's .123."""
+    top = {
+        folder: (folder / "report.html").read_text(encoding="utf-8").split("How well")[0] for folder in (anything, real)
+    }
+
+    assert "baseline ahead (error_rate 0.05 against 0.1235)" in top[anything]
+    assert "Better on the same test" not in top[real]
 
 
 def test_a_report_says_what_how_well_against_what_and_where_it_fails(real: Path) -> None:

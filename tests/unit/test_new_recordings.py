@@ -108,6 +108,18 @@ def test_a_table_in_the_folder(name: str, named: Callable[[Path], str], project:
     assert yaml.safe_load(found.path.read_text())["evaluation"]["slices"] == ["speaker"]
 
 
+def test_a_transcript_without_a_recording_is_said(project: Project) -> None:
+    folder = write_recordings(project.root / "sounds")
+    in_a_table(folder)
+    with (folder / "transcripts.csv").open("a") as table:
+        table.write("lost.wav,one,ann\n")
+
+    found = new_recordings(project, "tones", folder)
+
+    assert found.without == 0
+    assert ("left out", "1 transcripts without a recording: lost.wav") in list(in_words(found))
+
+
 def test_a_language_is_read_by_characters_and_some_recordings_say_nothing(project: Project) -> None:
     folder = project.root / "sounds"
     folder.mkdir()

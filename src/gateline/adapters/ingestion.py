@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 import zipfile
 import zlib
@@ -18,6 +19,9 @@ from gateline.errors import DataError, did_you_mean, examples
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.table import TABLE
 from gateline.workload.source import File, Source
+
+DELIMITERS = (",", ";", "\t", "|")
+"""What DuckDB tries between the values of a line."""
 
 
 def ingest(source: Source, folder: Path, *, mirror: Path | None = None, on_file: OnFile | None = None) -> Artifact:
@@ -98,8 +102,11 @@ def _load(database: duckdb.DuckDBPyConnection, file: File, path: Path) -> None:
                 na_values=list(file.missing),
                 delimiter=file.delimiter,
             )
+            _refuse_one_column(relation.columns, unpacked, file, place)
         relation.create(f'"{file.name}"')
     except duckdb.Error as error:
+        if file.format == "csv":
+            _refuse_ragged(unpacked, file.delimiter or ",", place)
         raise DataError(
             place,
             expected=f"a {file.format} file that DuckDB can read",
@@ -109,6 +116,31 @@ def _load(database: duckdb.DuckDBPyConnection, file: File, path: Path) -> None:
     finally:
         if file.member:
             shutil.rmtree(unpacked.parent)
+
+
+def _refuse_one_column(columns: list[str], path: Path, file: File, place: str) -> None:
+    """Refuse what DuckDB reads as one column because a line has more or fewer values than the header."""
+    if len(columns) == 1 and file.delimiter is None:
+        for delimiter in DELIMITERS:
+            if delimiter in columns[0]:
+                _refuse_ragged(path, delimiter, place)
+
+
+def _refuse_ragged(path: Path, delimiter: str, place: str) -> None:
+    with path.open(encoding="utf-8", errors="replace", newline="") as lines:
+        reader = csv.reader(lines, delimiter=delimiter)
+        try:
+            wanted = len(next(reader, []))
+            wrong = [f"{len(row)} in line {reader.line_num}" for row in reader if len(row) not in (0, wanted)]
+        except csv.Error:
+            return  # what DuckDB says of it is all there is to say
+    if wanted > 1 and wrong:
+        raise DataError(
+            place,
+            expected=f"{wanted} values in every line, as in the header",
+            found=examples(wrong),
+            do=f"Correct these lines; put a value that holds a {delimiter!r} into quotes",
+        )
 
 
 def _unpack(file: File, path: Path, place: str) -> Path:

@@ -81,7 +81,9 @@ def new(
         path, lines = written.path, list(in_words(written))
     for left, words in lines:
         print_beside(left, words)
-    print(f"\nWritten: {shown(path)}. Next: `gateline check {name}`, then `gateline run {name}`.")
+    print(
+        f"\nWritten: {shown(path)}, and {name} into params.yaml, so that `dvc repro` runs it, too. Next: `gateline check {name}`, then `gateline run {name}`."
+    )
 
 
 @app.command(

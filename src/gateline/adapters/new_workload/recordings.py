@@ -57,6 +57,7 @@ class Transcripts:
         text: column of the texts.
         speaker: column of the speakers; None: unknown.
         match: SQL that makes of a name what both sides are joined by, with ``{}`` for the name.
+        unheard: names in the table that no recording has.
     """
 
     file: File | None
@@ -64,6 +65,7 @@ class Transcripts:
     text: str
     speaker: str | None
     match: str
+    unheard: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,9 @@ def in_words(written: FoundRecordings) -> Iterator[tuple[str, str]]:
     yield "transcripts", where
     if written.without:
         yield "left out", f"{written.without:,} recordings without a transcript"
+    if transcripts.unheard:
+        named = examples(transcripts.unheard)
+        yield "left out", f"{len(transcripts.unheard):,} transcripts without a recording: {named}"
     words = Counter(word for text in table["text"] for word in text.lower().split())
     yield "words", f"{len(words):,} different ones ({examples([word for word, _ in words.most_common(6)], len(words))})"
     yield "labels", f"{written.tokens}s"
@@ -222,7 +227,10 @@ def _in_table(project: Project, file: Path, recordings: list[str], text: str | N
     if said is None:
         return None
     speakers = [str(each) for each in frame.columns if each not in (name, said) and _hints(str(each), SPEAKER_HINTS)]
-    return Transcripts(pinned, name, said, speakers[0] if speakers else None, match)
+    heard = {MATCHES[match](path) for path in recordings}
+    names = frame.loc[frame[said].notna(), name].dropna().astype(str)
+    unheard = tuple(each for each in names if MATCHES[match](each) not in heard)
+    return Transcripts(pinned, name, said, speakers[0] if speakers else None, match, unheard)
 
 
 def _name_column(frame: pd.DataFrame, recordings: list[str]) -> tuple[str, str] | None:
