@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gateline.errors import DataError, examples
+from gateline.errors import MAX_EXAMPLES, DataError, examples
 from gateline.workload.schema import Column, Schema
 
 TABLE = "table.parquet"
@@ -131,10 +131,12 @@ def _clean_column(values: pd.Series, column: Column, schema: Schema) -> Any:
     wrong = violations(cleaned, column)
     if wrong.any():
         if column.violation == "refuse":
+            rows = np.flatnonzero(wrong)
+            first = [_short(value) for value in cleaned[rows[:MAX_EXAMPLES]]]
             raise DataError(
                 f"column {values.name}",
                 expected=f"values {_range_in_words(column)}",
-                found=f"{examples(sorted({_short(value) for value in cleaned[wrong]}))} in {int(wrong.sum())} rows",
+                found=f"{examples(first, len(rows))} in row {examples(rows.tolist())}",
                 do="Correct the rows, or say `violation: missing` in the schema",
             )
         cleaned = np.where(wrong, np.nan, cleaned)

@@ -21,6 +21,7 @@ from gateline.data.tokenizers import (
     END,
     FIRST,
     PADDING,
+    SPACE_SHOWN,
     SPECIAL_TOKENS,
     UNKNOWN,
     Encoded,
@@ -140,6 +141,12 @@ def test_counts_are_those_of_the_training_texts() -> None:
         "c": 1,
     }
     assert fitted.tokens[FIRST] == "a"  # the most frequent first
+
+
+def test_pieces_are_the_words_as_they_stand_and_mark_the_unknown() -> None:
+    assert tokenizer("word").pieces("Ein Hund bellt.") == ["Ein", "Hund", "[bellt]", "."]
+    assert tokenizer("character", ["ab c"]).pieces("a bz") == ["a", SPACE_SHOWN, "b", "<unknown>"]
+    assert "".join(tokenizer("bpe").pieces("läuft")) == "läuft"
 
 
 def test_rare_words_are_unknown_and_counted_as_such() -> None:

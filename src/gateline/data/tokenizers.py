@@ -222,6 +222,10 @@ class FittedTokenizer(ABC):
             return SPECIAL_TOKENS[code]
         return self.join([self.tokens[code]]).replace(" ", SPACE_SHOWN).replace("\n", "\\n").replace("\t", "\\t")
 
+    def pieces(self, text: str) -> list[str]:
+        """Cut a text into its tokens, written for people as `shown` writes them."""
+        return [self.shown(int(code)) for code in self.encode([text]).tokens]
+
     def _begun(self, token: str) -> int:
         return len(token)
 
@@ -256,6 +260,10 @@ class WordTokenizer(FittedTokenizer):
         if self.options["words"] == "spaces":
             return text.split()
         return [word for word, _ in pre_tokenizers.Whitespace().pre_tokenize_str(text)]
+
+    def pieces(self, text: str) -> list[str]:
+        """Cut a text into its words; one that is unknown stands in brackets."""
+        return [word if word in self.codes else f"[{word}]" for word in self.split(self.normalise(text))]
 
     def encode_normalised(self, texts: Sequence[str]) -> list[Sequence[int]]:
         """Look up the words of texts."""

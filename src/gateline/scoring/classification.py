@@ -104,8 +104,8 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
     _, weights = classifier.explain(texts["text"].tolist())
     if weights is not None:
         tokens = [
-            [classifier.encoding.tokenizer.shown(int(code)) for code in row]
-            for row in classifier.encoding.encode(texts["text"].tolist()).rows()
+            classifier.encoding.tokenizer.pieces(text)[: len(row)]
+            for text, row in zip(texts["text"], weights, strict=True)
         ]
         draw = partial(_draw_attention, texts=texts, tokens=tokens, weights=weights)
         pictures["attention"] = (draw, "What the model looked at")
@@ -240,5 +240,5 @@ def _draw_attention(plt: Any, texts: pd.DataFrame, tokens: Any, weights: Any) ->
         down += 1.2
     return figure, (
         "Texts that the model was surest of: right ones of each class, then wrong ones (red). The darker a word, the more the "
-        "attention weighs it, in proportion to the strongest of its text."
+        "attention weighs it, in proportion to the strongest of its text; the vocabulary does not know a word in brackets."
     )

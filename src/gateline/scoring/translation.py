@@ -160,10 +160,11 @@ def _draw_attention(plt: Any, scores: Scores, translator: SentenceTranslator) ->
         axis.axis("off")
     for axis, text, codes in zip(axes.flat, texts, found.codes, strict=False):
         read, written, weights = translator.attention(text, codes)
-        axis.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        shades = axis.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         axis.set_xticks(range(len(read)), [plain(token) for token in read], rotation=60, ha="right")
         axis.set_yticks(range(len(written)), [plain(token) for token in written])
     figure.tight_layout()
+    figure.colorbar(shades, ax=axes, shrink=0.5, label="weight; those of a row add up to 1")
     return figure, (
         "Each row is a token that was written, each column one that was read; the darker, the more it counted. A bar before a "
         "token stands for the space before it."
