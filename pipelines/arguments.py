@@ -1,0 +1,52 @@
+"""What a workload gives the training pipeline: one argument per parameter of `pipelines.training`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gateline.manifest import digest_of
+from gateline.passport import code_version
+from gateline.workload import SECTIONS_OF_STEP, Workload
+from gateline.workload.source import Source
+
+RUN_SETTINGS = ("seed", "device", "precision", "processes", "checkpoints")
+"""Run-wide settings, the keys of `params.yaml` that are parameters of the pipeline."""
+
+
+def pipeline_arguments(workload: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Take a workload apart into the arguments of the pipeline.
+
+    Each step gets the sections that it reads, as JSON text: a mapping would have its whole numbers turned into floats, and one
+    text for all would train again when `gates` changes. The digests are there because Kubeflow's cache sees no content.
+
+    Args:
+        workload: its file.
+        settings: `RUN_SETTINGS` by name.
+
+    Returns:
+        Arguments by name of the parameter; the same for the same workload and code.
+
+    Raises:
+        WorkloadError: the file is none, or lacks a section.
+    """
+    whole = Workload.read(workload)
+    files = whole.section("source", Source).files
+    parts = {f"{step}_workload": _part(whole, step) for step in SECTIONS_OF_STEP}
+    return {
+        **parts,
+        **{name: settings[name] for name in RUN_SETTINGS},
+        "data_digest": digest_of({file.name: file.sha256 for file in files}),
+        "code_version": code_version(),
+    }
+
+
+def _part(workload: Workload, step: str) -> str:
+    # The description stands in the report alone, so a better sentence trains nothing again.
+    described = {"description": workload.description} if step == "evaluate" else {}
+    sections = {name: workload.sections[name] for name in SECTIONS_OF_STEP[step] if name in workload.sections}
+    return json.dumps(
+        {"name": workload.name, "task": workload.task, **described, **sections}, sort_keys=True, default=str
+    )

@@ -1,0 +1,1 @@
+"""Recurring runs on Kubeflow Pipelines: declared in `pipelines/schedules.yaml`, brought about by `python -m pipelines.schedule`."""

@@ -1,0 +1,148 @@
+"""What `schedules.yaml` declares, and what each schedule comes to for Kubeflow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AwareDatetime, Field, model_validator
+
+from gateline.adapters.project import Project
+from gateline.errors import WorkloadError, did_you_mean
+from gateline.manifest import digest_of
+from gateline.workload.section import Section, Span, read_section
+from pipelines.arguments import RUN_SETTINGS, pipeline_arguments
+
+CRON_FIELDS = 6
+
+
+class Schedule(Section):
+    """When a workload runs, and with which settings."""
+
+    workload: str
+    cron: str | None = None
+    """Six fields, seconds first, as Kubeflow reads them, e.g. ``0 0 3 * * *``; in the clock of the cluster."""
+    every: Span | None = None
+    """In place of `cron`: the time between two runs."""
+    starts: AwareDatetime | None = None
+    ends: AwareDatetime | None = None
+    enabled: bool = True
+    max_concurrency: Annotated[int, Field(ge=1, le=10)] = 1
+    """Runs of this schedule at the same time."""
+    catch_up: bool = False
+    """After a pause: run every missed time, or the latest alone."""
+    service_account: str | None = None
+    pipeline_root: str | None = None
+    """Address under which Kubeflow keeps the artifacts; null: as the cluster is set."""
+    settings: dict[str, Any] = {}
+    """Run-wide settings in place of those in ``params.yaml``."""
+
+    @model_validator(mode="after")
+    def _has_one_clock(self) -> Schedule:
+        if (self.cron is None) == (self.every is None):
+            raise ValueError("either `cron` or `every`")
+        if self.cron is not None and len(self.cron.split()) != CRON_FIELDS:
+            raise ValueError(
+                f"`cron` with {CRON_FIELDS} fields (second minute hour day month weekday), got {self.cron!r}"
+            )
+        if self.every is not None and self.every.total_seconds() % 1:
+            raise ValueError("`every` in whole seconds")
+        if self.starts is not None and self.ends is not None and self.ends <= self.starts:
+            raise ValueError("`ends` after `starts`")
+        return self
+
+    @model_validator(mode="after")
+    def _knows_its_settings(self) -> Schedule:
+        for name in self.settings:
+            if name not in RUN_SETTINGS:
+                raise ValueError(f"a setting of the run: {did_you_mean(name, RUN_SETTINGS)}")
+        return self
+
+
+class Schedules(Section):
+    """The file `schedules.yaml`."""
+
+    experiment: Annotated[str, Field(min_length=1)] = "gateline"
+    """Of Kubeflow, under which the runs are listed."""
+    schedules: dict[str, Schedule]
+
+    @model_validator(mode="after")
+    def _has_plain_names(self) -> Schedules:
+        for name in self.schedules:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+                raise ValueError(f"names of lower-case letters, digits and _, got {name!r}")
+        return self
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A recurring run as it should be.
+
+    Args:
+        name: of the schedule.
+        schedule: when.
+        arguments: of the pipeline, by parameter.
+        version: name of the pipeline version that it is pinned to.
+    """
+
+    name: str
+    schedule: Schedule
+    arguments: Mapping[str, Any]
+    version: str
+
+    @property
+    def digest(self) -> str:
+        """sha256 of all that needs another recurring run when it changes; whether it is enabled does not."""
+        clock = self.schedule.model_dump(mode="json", exclude={"enabled", "settings", "workload"})
+        return digest_of({"clock": clock, "arguments": dict(self.arguments), "version": self.version})
+
+
+def read_schedules(file: Path) -> Schedules:
+    """Read `schedules.yaml`.
+
+    Raises:
+        WorkloadError: there is no such file, it is no YAML, or a key is unknown or cannot be used.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WorkloadError(
+            file, expected="a file of schedules", found="no such file", do="Name it with --file"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = " ".join(str(error).split())[:160]
+        raise WorkloadError(file, expected="YAML", found=found, do="Correct the file at that line") from error
+    return read_section(str(file), Schedules, content)
+
+
+def wanted_runs(schedules: Schedules, project: Project, version: str) -> list[Wanted]:
+    """Say which recurring runs a file of schedules asks for.
+
+    Args:
+        schedules: the file.
+        project: holds the workloads and `params.yaml`.
+        version: name of the pipeline version, see `pipelines.schedule.kubeflow.version_name`.
+
+    Raises:
+        WorkloadError: a workload is not there or cannot be read.
+    """
+    settings = project.params()
+    return [
+        Wanted(
+            name,
+            schedule,
+            pipeline_arguments(project.resolve(schedule.workload), settings | schedule.settings),
+            version,
+        )
+        for name, schedule in schedules.schedules.items()
+    ]
+
+
+def as_rfc3339(moment: datetime | None) -> str | None:
+    """Write a moment as Kubeflow's interface does."""
+    return None if moment is None else moment.isoformat()

@@ -1,0 +1,208 @@
+"""A server that speaks the part of Kubeflow's v2beta1 interface that schedules need, made from the types of kfp-server-api.
+
+Bodies are read into the generated models, which refuse what the real server would: unknown modes, a wrong type. It is a process's
+own HTTP server, so the client of kfp talks to it as to the real one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.parser import BytesParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import kfp_server_api
+
+PREFIX = "/apis/v2beta1"
+
+
+class AwayError(Exception):
+    """The server is to break the connection instead of answering."""
+
+
+@dataclass
+class Kubeflow:
+    """What the server holds.
+
+    Args:
+        runs: recurring runs by id.
+        calls: method and path of every request that changes something.
+        before: asked with method and path before a request is answered; may raise `AwayError`.
+        after: asked after what it changes is done and before the answer goes out; may raise `AwayError`.
+    """
+
+    runs: dict[str, kfp_server_api.V2beta1RecurringRun] = field(default_factory=dict)
+    pipelines: dict[str, kfp_server_api.V2beta1Pipeline] = field(default_factory=dict)
+    versions: dict[str, kfp_server_api.V2beta1PipelineVersion] = field(default_factory=dict)
+    experiments: dict[str, kfp_server_api.V2beta1Experiment] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    enabled_at_once: int = 0
+    before: Callable[[str], None] = lambda _: None
+    after: Callable[[str], None] = lambda _: None
+    token: str | None = None
+    url: str = ""
+    made: int = 0
+
+    def moment(self) -> tuple[str, datetime]:
+        """A new id, and a time that is later than all before."""
+        self.made += 1
+        return f"id-{self.made:04d}", datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.made)
+
+    def watch(self) -> None:
+        """Remember how many recurring runs of one schedule were ever enabled at the same time."""
+        names = [run.display_name.split()[0] for run in self.runs.values() if run.mode == "ENABLE"]
+        self.enabled_at_once = max([self.enabled_at_once, *map(names.count, names)])
+
+
+API = kfp_server_api.ApiClient()
+
+
+def _read(body: bytes, kind: str) -> Any:
+    return API.deserialize(SimpleNamespace(data=body.decode()), kind)
+
+
+def _equals(query: dict[str, list[str]]) -> str | None:
+    predicates = json.loads(query.get("filter", ["{}"])[0] or "{}").get("predicates", [])
+    return predicates[0]["stringValue"] if predicates else None
+
+
+def _answer(state: Kubeflow, method: str, path: str, query: dict[str, list[str]], body: bytes, kind: str) -> Any:
+    if path == "/healthz":
+        return {"multi_user": False}
+    if path == "/experiments" and method == "GET":
+        return {"experiments": [API.sanitize_for_serialization(each) for each in state.experiments.values()]}
+    if path == "/experiments":
+        made = _read(body, "V2beta1Experiment")
+        made.experiment_id, made.created_at = state.moment()
+        state.experiments[made.experiment_id] = made
+        return made
+    if path.startswith("/pipelines"):
+        return _about_pipelines(state, path, query, body, kind)
+    return _about_recurring_runs(state, method, path, query, body)
+
+
+def _about_pipelines(state: Kubeflow, path: str, query: dict[str, list[str]], body: bytes, kind: str) -> Any:
+    if path == "/pipelines":
+        name = _equals(query)
+        return {
+            "pipelines": [
+                API.sanitize_for_serialization(each)
+                for each in state.pipelines.values()
+                if name in (None, each.display_name)
+            ]
+        }
+    if path == "/pipelines/upload":
+        number, moment = state.moment()
+        state.pipelines[number] = kfp_server_api.V2beta1Pipeline(
+            pipeline_id=number, display_name=query["name"][0], created_at=moment
+        )
+        return state.pipelines[number]
+    if path == "/pipelines/upload_version":
+        sent = BytesParser().parsebytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
+        assert sent.is_multipart(), "the compiled pipeline comes as a form"
+        number, moment = state.moment()
+        state.versions[number] = kfp_server_api.V2beta1PipelineVersion(
+            pipeline_version_id=number,
+            pipeline_id=query["pipelineid"][0],
+            display_name=query["name"][0],
+            created_at=moment,
+        )
+        return state.versions[number]
+    if match := re.fullmatch(r"/pipelines/([\w-]+)/versions", path):
+        name = _equals(query)
+        return {
+            "pipeline_versions": [
+                API.sanitize_for_serialization(each)
+                for each in state.versions.values()
+                if each.pipeline_id == match[1] and name in (None, each.display_name)
+            ]
+        }
+    return None
+
+
+def _about_recurring_runs(state: Kubeflow, method: str, path: str, query: dict[str, list[str]], body: bytes) -> Any:
+    if path == "/recurringruns" and method == "GET":
+        page = int(query.get("page_token", ["0"])[0] or 0)
+        runs = list(state.runs.values())
+        more = {"next_page_token": str(page + 1)} if page + 1 < len(runs) else {}
+        return {"recurringRuns": [API.sanitize_for_serialization(run) for run in runs[page : page + 1]], **more}
+    if path == "/recurringruns":
+        run = _read(body, "V2beta1RecurringRun")
+        reference = run.pipeline_version_reference
+        assert reference.pipeline_version_id in state.versions, "a recurring run is pinned to a version that is there"
+        assert run.experiment_id in state.experiments
+        run.recurring_run_id, run.created_at = state.moment()
+        state.runs[run.recurring_run_id] = run
+        return run
+    if match := re.fullmatch(r"/recurringruns/([\w-]+)(?::(enable|disable))?", path):
+        if match[1] not in state.runs:
+            return None
+        if method == "DELETE":
+            del state.runs[match[1]]
+        elif match[2]:
+            state.runs[match[1]].mode = match[2].upper()
+        return {}
+    return None
+
+
+@contextmanager
+def kubeflow_server() -> Iterator[Kubeflow]:
+    """Run the server on a free port."""
+    state = Kubeflow()
+
+    class Handler(BaseHTTPRequestHandler):
+        def _serve(self) -> None:
+            address = urlsplit(self.path)
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            call = f"{self.command} {address.path.removeprefix(PREFIX)}"
+            if state.token is not None and self.headers.get("authorization") != f"Bearer {state.token}":
+                self._send(401, {"message": "no token"})
+                return
+            try:
+                state.before(call)
+                query = parse_qs(address.query)
+                kind = self.headers.get("Content-Type", "")
+                answer = _answer(state, self.command, address.path.removeprefix(PREFIX), query, body, kind)
+                if self.command != "GET":
+                    state.calls.append(call)
+                state.watch()
+                state.after(call)
+            except AwayError:
+                self.close_connection = True
+                self.connection.close()
+                return
+            except Exception as error:  # noqa: BLE001  what the real server answers 400 to
+                self._send(400, {"message": str(error)})
+                return
+            self._send(404 if answer is None else 200, API.sanitize_for_serialization(answer) or {})
+
+        def _send(self, status: int, content: Any) -> None:
+            data = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_DELETE = _serve  # noqa: N815  the names that http.server calls
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    state.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,280 @@
+"""Schedules against an HTTP server that speaks Kubeflow's interface: twice is once, and a kill at any call does no harm."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateline.adapters.door import run_step
+from gateline.adapters.project import Project
+from pipelines.arguments import pipeline_arguments
+from pipelines.compile import compile_pipeline
+from pipelines.compile import parser as compile_parser
+from pipelines.schedule.__main__ import parser, schedule
+from tests.kubeflow_server import AwayError, Kubeflow, kubeflow_server
+
+IMAGE = "registry.example/gateline@sha256:" + "0" * 64
+OTHER_IMAGE = "registry.example/gateline@sha256:" + "1" * 64
+NIGHTLY = {"workload": "flight_delays", "cron": "0 0 3 * * *"}
+
+Run = Callable[..., int]
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("compiled")
+    for name, image in (("first", IMAGE), ("second", OTHER_IMAGE)):
+        compile_pipeline(compile_parser().parse_args(["--image", image, "--output", str(folder / f"{name}.yaml")]))
+    return {name: folder / f"{name}.yaml" for name in ("first", "second")}
+
+
+@pytest.fixture
+def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "workloads").mkdir()
+    for name in ("flight_delays", "weather"):
+        shutil.copy(root / "workloads" / f"{name}.yaml", tmp_path / "workloads")
+    shutil.copy(root / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def server() -> Iterator[Kubeflow]:
+    with kubeflow_server() as state:
+        yield state
+
+
+@pytest.fixture
+def run(server: Kubeflow, project: Path, compiled: dict[str, Path]) -> Run:
+    def run(do: str, schedules: dict[str, Any] | None = None, pipeline: str = "first") -> int:
+        file = project / "schedules.yaml"
+        file.write_text(yaml.safe_dump({"schedules": {"nightly": NIGHTLY} if schedules is None else schedules}))
+        argv = [do, "--host", server.url, "--pipeline", str(compiled[pipeline]), "--file", str(file)]
+        return run_step(parser(), schedule, argv)
+
+    return run
+
+
+def test_apply_makes_what_the_file_says_pinned_to_a_version(server: Kubeflow, run: Run, project: Path) -> None:
+    assert run("apply") == 0
+
+    (made,) = server.runs.values()
+    (version,) = server.versions.values()
+    assert made.mode == "ENABLE"
+    assert made.trigger.cron_schedule.cron == "0 0 3 * * *"
+    assert made.no_catchup is True
+    assert int(made.max_concurrency) == 1  # int64 is text in JSON
+    assert made.pipeline_spec is None, "a compiled copy inside would not follow the version"
+    assert made.pipeline_version_reference.pipeline_version_id == version.pipeline_version_id
+    arguments = pipeline_arguments(project / "workloads" / "flight_delays.yaml", Project(project).params())
+    assert made.runtime_config.parameters == arguments
+
+
+def test_the_arguments_are_the_parameters_of_the_pipeline(project: Path, compiled: dict[str, Path]) -> None:
+    arguments = pipeline_arguments(project / "workloads" / "flight_delays.yaml", Project(project).params())
+    spec = next(iter(yaml.safe_load_all(compiled["first"].read_text())))
+    assert set(arguments) == set(spec["root"]["inputDefinitions"]["parameters"])
+
+
+def test_twice_is_once(server: Kubeflow, run: Run) -> None:
+    assert run("apply") == 0
+    server.calls.clear()
+
+    assert run("apply") == 0
+    assert server.calls == []
+
+
+@pytest.mark.parametrize(
+    ("schedules", "pipeline"),
+    [
+        ({"nightly": NIGHTLY | {"cron": "0 0 4 * * *"}}, "first"),
+        ({"nightly": {"workload": "flight_delays", "every": "6h"}}, "first"),
+        ({"nightly": NIGHTLY | {"workload": "weather"}}, "first"),
+        ({"nightly": NIGHTLY | {"settings": {"device": "cuda"}}}, "first"),
+        ({"nightly": NIGHTLY | {"catch_up": True}}, "first"),
+        ({"nightly": NIGHTLY | {"max_concurrency": 2}}, "first"),
+        ({"nightly": NIGHTLY | {"starts": "2027-01-01T00:00:00Z"}}, "first"),
+        ({"nightly": NIGHTLY | {"service_account": "trainer"}}, "first"),
+        ({"nightly": NIGHTLY}, "second"),
+    ],
+)
+def test_a_change_replaces_and_two_are_never_enabled(
+    schedules: dict[str, Any], pipeline: str, server: Kubeflow, run: Run
+) -> None:
+    assert run("apply") == 0
+    before = set(server.runs)
+
+    assert run("apply", schedules, pipeline) == 0
+
+    (after,) = server.runs.values()
+    assert after.recurring_run_id not in before
+    assert after.mode == "ENABLE"
+    assert server.enabled_at_once == 1
+
+
+def test_a_changed_gate_in_the_workload_replaces(server: Kubeflow, run: Run, project: Path) -> None:
+    assert run("apply") == 0
+    before = set(server.runs)
+    file = project / "workloads" / "flight_delays.yaml"
+    content = yaml.safe_load(file.read_text())
+    content["gates"]["min_examples"] = 7
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    assert run("apply") == 0
+    assert set(server.runs).isdisjoint(before)
+
+
+def test_disabling_enabling_and_leaving_out(server: Kubeflow, run: Run) -> None:
+    assert run("apply", {"nightly": NIGHTLY, "hourly": {"workload": "weather", "every": "1h"}}) == 0
+    assert len(server.runs) == 2
+    first = dict(server.runs)
+
+    assert run("apply", {"nightly": NIGHTLY | {"enabled": False}}) == 0
+    (left,) = server.runs.values()
+    assert left.recurring_run_id in first, "a pause is no other recurring run"
+    assert left.mode == "DISABLE"
+
+    assert run("apply") == 0
+    (left,) = server.runs.values()
+    assert (left.recurring_run_id in first, left.mode) == (True, "ENABLE")
+
+
+def test_what_others_made_is_left_alone(server: Kubeflow, run: Run) -> None:
+    assert run("apply") == 0
+    (ours,) = server.runs.values()
+    server.runs["foreign"] = type(ours)(recurring_run_id="foreign", display_name="nightly by hand", mode="ENABLE")
+
+    assert run("apply", {"nightly": NIGHTLY | {"cron": "0 0 5 * * *"}}) == 0
+    assert run("destroy") == 0
+
+    assert list(server.runs) == ["foreign"]
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["before it is done", "after it is done"])
+def test_killed_at_any_call_the_next_apply_goes_on(answered: bool, server: Kubeflow, run: Run) -> None:
+    """The connection breaks at the first, second, ... call of a replacement; what was done before stays done."""
+    for number in itertools.count():
+        server.before = server.after = lambda _: None
+        server.runs.clear()
+        assert run("apply") == 0
+        left = number
+
+        def breaks(call: str) -> None:
+            nonlocal left
+            if call.startswith("GET"):
+                return
+            left -= 1
+            if left < 0:
+                raise AwayError
+
+        setattr(server, "after" if answered else "before", breaks)
+        changed = {"nightly": NIGHTLY | {"cron": f"0 {number} 4 * * *"}}
+        code = run("apply", changed)
+        server.before = server.after = lambda _: None
+        if code == 0:
+            break
+        assert code == 75
+        assert run("apply", changed) == 0
+        (made,) = server.runs.values()
+        assert made.mode == "ENABLE"
+        assert made.trigger.cron_schedule.cron == f"0 {number} 4 * * *"
+    assert number >= 4, "a replacement disables, creates, deletes and enables"
+    assert server.enabled_at_once == 1
+
+
+def test_two_at_once_leave_one(server: Kubeflow, run: Run) -> None:
+    """Another apply makes the same recurring run between our look and our call; the older of the two stays."""
+    twin: list[str] = []
+
+    def meanwhile(call: str) -> None:
+        if call == "POST /recurringruns" and not twin:
+            number, moment = server.moment()
+            made = next(iter(server.runs.values()))
+            twin.append(number)
+            server.runs[number] = type(made)(**{**made.to_dict(), "recurring_run_id": number, "created_at": moment})
+
+    server.after = meanwhile
+    assert run("apply") == 0
+
+    (left,) = server.runs.values()
+    assert left.recurring_run_id not in twin
+    assert left.mode == "ENABLE"
+    assert server.enabled_at_once == 1
+
+
+def test_plan_says_what_apply_would_do_and_does_nothing(
+    server: Kubeflow, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("plan") == 0
+    assert "nightly: + create" in capsys.readouterr().out
+    assert run("apply") == 0
+    server.calls.clear()
+    capsys.readouterr()
+
+    assert run("plan") == 0
+    assert "nightly: = as it should be" in capsys.readouterr().out
+    assert run("plan", {"nightly": NIGHTLY | {"cron": "0 0 4 * * *"}}) == 0
+    assert "nightly: ~ replace" in capsys.readouterr().out
+    assert run("plan", {}) == 0
+    assert "nightly: - delete" in capsys.readouterr().out
+    assert server.calls == []
+
+
+def test_destroy_removes_all_of_ours(server: Kubeflow, run: Run) -> None:
+    assert run("apply", {"nightly": NIGHTLY, "hourly": {"workload": "weather", "every": "1h"}}) == 0
+
+    assert run("destroy") == 0
+
+    assert server.runs == {}
+    assert run("destroy") == 0
+
+
+@pytest.mark.parametrize(
+    ("schedules", "says"),
+    [
+        ({"nightly": {"workload": "flight_delays"}}, "either `cron` or `every`"),
+        ({"nightly": NIGHTLY | {"cron": "0 3 * * *"}}, "6 fields"),
+        ({"nightly": NIGHTLY | {"workload": "flight_delay"}}, "Did you mean 'flight_delays'?"),
+        ({"nightly": NIGHTLY | {"crom": "0 0 3 * * *"}}, "Did you mean 'cron'?"),
+        ({"nightly": NIGHTLY | {"settings": {"sed": 1}}}, "Did you mean 'seed'?"),
+        ({"nightly": NIGHTLY | {"starts": "2027-01-02T00:00:00Z", "ends": "2027-01-01T00:00:00Z"}}, "`ends` after"),
+        ({"Nightly run": NIGHTLY}, "lower-case"),
+    ],
+)
+def test_a_wrong_file_is_refused_before_any_call(
+    schedules: dict[str, Any], says: str, server: Kubeflow, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("apply", schedules) == 2
+    assert says in capsys.readouterr().err
+    assert server.calls == []
+
+
+def test_a_server_that_is_away_and_one_that_wants_a_token(
+    server: Kubeflow, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.token = "a-secret"
+    assert run("apply") == 2
+    said = capsys.readouterr()
+    assert "GATELINE_KUBEFLOW_TOKEN" in said.err
+    monkeypatch.setenv("GATELINE_KUBEFLOW_TOKEN", "a-secret")
+    assert run("apply") == 0
+    said = capsys.readouterr()
+    assert "a-secret" not in said.out + said.err
+
+    server.url = "http://127.0.0.1:9"
+    assert run("apply") == 75
+    assert "http://127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_the_schedules_of_the_project_can_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.schedule.declared import read_schedules, wanted_runs
+
+    monkeypatch.chdir(root)
+    schedules = read_schedules(root / "pipelines" / "schedules.yaml")
+    assert [each.name for each in wanted_runs(schedules, Project(root), "sha256-0")] == ["flight_delays_nightly"]
