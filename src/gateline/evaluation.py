@@ -139,6 +139,8 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
             "verdict": verdict.as_json(),
             "metric": gates.metric,
             "metrics": without_nan(dict(scores.metrics)),
+            "description": workload.description,
+            "sections": workload.recorded("evaluation", "gates"),
         }
     return open_artifact(folder, "evaluation")
 

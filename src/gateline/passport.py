@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from gateline.errors import ArtifactError
 from gateline.manifest import Artifact, digest_of, file_digest
 from gateline.workload import Workload
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LOCK_FILE = "requirements.lock"
 LIBRARIES = (
     "torch",
@@ -29,8 +29,9 @@ LIBRARIES = (
     "dvc",
 )
 
-
 NOT_CORE = ("adapters", "cli")
+SETTINGS = ("model", "training", "seed", "device", "precision", "processes")
+"""Facts of a model that shape its weights, beside the data and the code."""
 
 
 @cache
@@ -40,47 +41,90 @@ def code_version() -> str:
     Adapters and the command line are left out: they bring data in and take results out, and what they bring has digests of
     its own. A changed help text shall not look like another model.
     """
-    package = Path(__file__).parent
+    return version_of(Path(__file__).parent)
+
+
+def version_of(package: Path) -> str:
+    """Compute `code_version` of another copy of the package, e.g. the one that was registered with a model."""
+    return version_of_files((path.relative_to(package).as_posix(), file_digest(path)) for path in package.rglob("*.py"))
+
+
+def version_of_files(files: Iterable[tuple[str, str]]) -> str:
+    """Compute `code_version` of files given by their name in the package and their sha256."""
     digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        if path.relative_to(package).parts[0].removesuffix(".py") in NOT_CORE:
-            continue
-        digest.update(f"{path.relative_to(package).as_posix()}\0{file_digest(path)}\n".encode())
+    for name, sha256 in sorted(files, key=lambda file: PurePosixPath(file[0]).parts):
+        if PurePosixPath(name).parts[0].removesuffix(".py") not in NOT_CORE:
+            digest.update(f"{name}\0{sha256}\n".encode())
     return digest.hexdigest()
 
 
+def workload_of(workload: Workload, artifacts: Mapping[str, Artifact]) -> dict[str, Any]:
+    """Put together the workload that made a model: each section as the folder says that was made by it.
+
+    Register sees the section `gates` alone, behind every door, and the file may have changed since; the folders have not.
+
+    Args:
+        workload: as register read it; its gates are those that let the model in.
+        artifacts: `raw`, `report`, `prepared`, `model` and `evaluation`, by kind.
+
+    Returns:
+        A workload, as `Workload.read` takes it, with every section that a step reads.
+
+    Raises:
+        ArtifactError: a folder does not say by what it was made.
+    """
+    facts = {kind: artifact.facts for kind, artifact in artifacts.items()}
+    try:
+        return {
+            "name": workload.name,
+            "task": workload.task,
+            "description": facts["evaluation"]["description"],
+            "source": facts["raw"]["source"],
+            **facts["report"]["sections"],
+            **facts["prepared"]["sections"],
+            "model": facts["model"]["model"],
+            "training": facts["model"]["training"],
+            **facts["evaluation"]["sections"],
+            **workload.recorded("gates"),
+        }
+    except KeyError as error:
+        raise ArtifactError(
+            artifacts["raw"].path.parent,
+            expected="folders that say by which settings they were made",
+            found=f"none that says {error}, so they are older than passports",
+            do="Run the steps again",
+        ) from error
+
+
 def make_passport(
-    workload: Workload,
+    workload: Mapping[str, Any],
     artifacts: Mapping[str, Artifact],
     *,
     dvc: Mapping[str, str],
     git: Mapping[str, str],
     training_code: str,
     verdict: Mapping[str, Any],
+    place: Mapping[str, Any],
+    served: Mapping[str, Any],
     lock_file: Path = Path(LOCK_FILE),
 ) -> dict[str, Any]:
     """Write down what a model came from.
 
     Args:
-        workload: as register read it.
+        workload: what `workload_of` says.
         artifacts: `raw`, `report`, `prepared`, `model` and `evaluation`, by kind.
         dvc: md5 under which DVC keeps each folder, where it does.
         git: commit and dirty flag, where there is git.
         training_code: `code_version` when the model was trained, which may be older than now.
-        verdict: what evaluate said.
+        verdict: what register said of the evaluation, under the gates as they are now.
+        place: `machine` that trained it, `images` of the steps by name, and `pipeline` that ran them.
+        served: what serving needs: `requirements` and `signature`.
         lock_file: exact versions of the libraries, where there is one.
     """
-    sections = json.loads(json.dumps(dict(workload.sections), default=str))
-    model = artifacts["model"].facts
-    raw = artifacts["raw"]
+    model, raw = artifacts["model"].facts, artifacts["raw"]
     return {
         "format": FORMAT_VERSION,
-        "workload": {
-            "name": workload.name,
-            "task": workload.task,
-            "sections": sorted(sections),
-            "digest": digest_of({"name": workload.name, "task": workload.task, "sections": sections}),
-        },
+        "workload": {"name": workload["name"], "task": workload["task"], "digest": digest_of(workload)},
         "raw": {
             "digest": raw.digest,
             "files": {
@@ -95,10 +139,12 @@ def make_passport(
         "dvc_md5": dict(dvc),
         "code": {"version": code_version(), "trained": training_code, **git},
         "lock_file": file_digest(lock_file) if lock_file.is_file() else None,
-        "settings": {name: model.get(name) for name in ("model", "training", "device", "precision")},
+        **place,
+        "settings": {name: model.get(name) for name in SETTINGS},
         "seed": model.get("seed"),
         "python": platform.python_version(),
         "libraries": versions(LIBRARIES),
+        "served": dict(served),
         "verdict": {**verdict, "digest": digest_of(dict(verdict))},
     }
 

@@ -40,4 +40,5 @@ def preprocess(workload: Workload, raw: Artifact, report: Artifact, folder: Path
     task.check(schema, settings, None, None)
     with write_artifact(folder, "prepared", {"raw": raw, "report": report}) as draft:
         task.prepare(read_table(raw.path / TABLE), schema, settings, draft)
+        draft.facts["sections"] = workload.recorded("preprocess")
     return open_artifact(folder, "prepared")

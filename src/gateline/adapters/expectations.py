@@ -72,7 +72,7 @@ def validate(workload: Workload, raw_folder: Path, report_folder: Path, as_of: d
         draft.write_json("report.json", content)
         draft.write_json("statistics.json", described)
         (draft.path / "report.html").write_text(render(report, described, schema), encoding="utf-8")
-        draft.facts["verdict"] = content["verdict"]
+        draft.facts |= {"verdict": content["verdict"], "sections": workload.recorded("schema")}
     return report
 
 

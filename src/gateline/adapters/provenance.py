@@ -1,14 +1,24 @@
-"""Where code and data came from, as git and DVC know it; both may be absent."""
+"""Where code and data came from, as git, DVC, the image and the door know it; each may be absent."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import platform
 import subprocess
 from pathlib import Path
 
 import yaml
+
+from gateline.manifest import file_digest
+
+IMAGE, PIPELINE_DIGEST = "GATELINE_IMAGE", "GATELINE_PIPELINE_DIGEST"
+"""Set by the compiled pipeline in each of its containers: REPO@sha256:DIGEST, and the digest of the pipeline itself."""
+GPUS = Path("/proc/driver/nvidia/gpus")
+VECTORS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+"""Flags of a CPU that choose the kernels, and with them the order in which products are summed."""
+DVC_FILE, MLFLOW_FILE = "dvc.yaml", "MLproject"
 
 
 def git_state() -> dict[str, str]:
@@ -28,6 +38,90 @@ def git_state() -> dict[str, str]:
         commit = os.environ.get("GATELINE_COMMIT", "unknown")  # which an image carries in place of git
         return {} if commit == "unknown" else {"commit": commit, "dirty": "false"}
     return {"commit": answers[0], "dirty": str(bool(answers[1])).lower()}
+
+
+def image() -> str | None:
+    """Name and digest of the image that this process runs in; None outside one, or where nobody said."""
+    return os.environ.get(IMAGE) or None
+
+
+def pipeline(*, within_mlflow_run: bool) -> dict[str, str | None]:
+    """Say which door runs this process, and the digest of the file that says what it does.
+
+    Args:
+        within_mlflow_run: `mlflow run` opened a run for this process.
+
+    Returns:
+        `door`, `file` from the working folder, and `digest`: sha256 of the file, or what the compiled pipeline says; `file` and
+        `digest` are None where a person typed the command.
+    """
+    if digest := os.environ.get(PIPELINE_DIGEST):
+        return {"door": "kubeflow", "file": None, "digest": digest}
+    if stage := os.environ.get("DVC_STAGE"):  # e.g. register@rides, or artifacts/rides/dvc.yaml:register
+        file, colon, _ = stage.rpartition(":")
+        return _file_of_door("dvc", Path(file if colon else DVC_FILE))
+    if within_mlflow_run and Path(MLFLOW_FILE).is_file():
+        return _file_of_door("mlflow", Path(MLFLOW_FILE))
+    return {"door": "command line", "file": None, "digest": None}
+
+
+def _file_of_door(door: str, path: Path) -> dict[str, str | None]:
+    return {"door": door, "file": path.as_posix(), "digest": file_digest(path) if path.is_file() else None}
+
+
+def machine() -> dict[str, str]:
+    """Describe what computes: the same kind rounds the same way, so that a training can be repeated to the byte."""
+    cpu = _named_values(Path("/proc/cpuinfo"))
+    gpus = [_named_values(path).get("Model", "unknown") for path in sorted(GPUS.glob("*/information"))]
+    return {
+        "cpu": cpu.get("model name") or platform.processor() or platform.machine(),
+        "vectors": " ".join(name for name in VECTORS if name in cpu.get("flags", "").split()),
+        "gpu": ", ".join(gpus),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _named_values(path: Path) -> dict[str, str]:
+    """Read lines `name : value`, the last of each name; none where the system has no such file."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in text.splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+def run_git(*words: str, folder: Path | None = None, text: str | None = None) -> bytes | None:
+    """Ask git; None where there is none, or where it has no such thing."""
+    try:
+        return subprocess.run(  # noqa: S603  (no shell)
+            ["git", *words],  # noqa: S607  (wherever git is)
+            cwd=folder,
+            input=None if text is None else text.encode(),
+            capture_output=True,
+            timeout=60,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def files_of_commit(commit: str, folder: str) -> dict[str, str]:
+    """sha256 of every Python file below a folder of the repository, as a commit has it; by its path in the folder."""
+    listing = run_git("ls-tree", "-r", "--full-tree", commit, "--", folder)
+    blobs = {}
+    for line in (listing or b"").decode().splitlines():
+        entry, _, name = line.partition("\t")
+        if name.endswith(".py"):
+            blobs[name.removeprefix(f"{folder}/")] = entry.split()[2]
+    contents = run_git("cat-file", "--batch", text="".join(f"{blob}\n" for blob in blobs.values())) or b""
+    digests, place = {}, 0
+    for name in blobs:
+        end = contents.index(b"\n", place)
+        size = int(contents[place:end].split()[2])
+        digests[name] = hashlib.sha256(contents[end + 1 : end + 1 + size]).hexdigest()
+        place = end + 1 + size + 1
+    return digests
 
 
 def dvc_md5(folder: Path) -> str | None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gateline.adapters.mlflow_server import Connection, connected, shown, tracking_uri
-from gateline.adapters.provenance import dvc_md5, git_state
+from gateline.adapters.provenance import dvc_md5, git_state, image, machine
 from gateline.errors import TryAgainError, UnreachableError
 from gateline.manifest import Artifact, digest_of
 from gateline.passport import code_version
@@ -34,6 +34,7 @@ PENDING = "none yet"
 """Identity of a run that validate opened: which settings will be trained is not known then; the first training adopts it."""
 SETTINGS = ("task", "model", "training", "seed", "device", "precision", "processes")
 """Facts of a model that shape its weights, beside the data; the keys of `gateline.training.settings_of_weights`."""
+IMAGE_TAG, MACHINE_TAG = "gateline.image.", "gateline.machine"
 MAX_DIGEST = 36
 MAX_PARAMETERS = 100
 MAX_METRICS = 1000
@@ -51,6 +52,7 @@ def log_report(workload_name: str, raw: Artifact, report: Artifact) -> None:
             tags = {"identity": PENDING, "raw": raw.digest, "report": report.digest}
             run = create_run(to, f"{workload_name}-{report.digest[:8]}", tags)
         write_report(to, run, workload_name, raw, report)
+        say_where(to, run, "validate")
         _point_outer_run(to, run)
         finish_run(to, run, "FINISHED" if report.facts["verdict"]["passed"] else "FAILED")
 
@@ -76,6 +78,7 @@ def training(workload_name: str, prepared: Artifact, settings: Mapping[str, Any]
         with connected(workload_name) as to:
             run = _run_of_training(to, workload_name, prepared, settings)
             to.client.update_run(run.info.run_id, status="RUNNING")
+            say_where(to, run, "train")
             _point_outer_run(to, run)
             log_parameters(to, run, settings)
             live = _LiveCurves(to.client, run.info.run_id)
@@ -105,6 +108,7 @@ def log_training(workload_name: str, prepared: Artifact, model: Artifact) -> Non
     with connected(workload_name) as to:
         run = run_of_model(to, workload_name, prepared, model)
         write_training(to, run, workload_name, prepared, model)
+        say_where(to, run, "train")
         _point_outer_run(to, run)
         finish_run(to, run)
 
@@ -115,6 +119,7 @@ def log_evaluation(workload_name: str, prepared: Artifact, model: Artifact, eval
         run = run_of_model(to, workload_name, prepared, model)
         write_training(to, run, workload_name, prepared, model)
         write_evaluation(to, run, evaluation)
+        say_where(to, run, "evaluate")
         _point_outer_run(to, run)
         finish_run(to, run)
 
@@ -189,6 +194,21 @@ def write_release(to: Connection, run: Run, release: Artifact) -> None:
             to.client.log_artifacts(run.info.run_id, str(release.path), "release")
     _point_outer_run(to, run)
     finish_run(to, run)
+
+
+def say_where(to: Connection, run: Run, step: str) -> None:
+    """Note the image that a step ran in, and the machine that trained: equal weights come from the same kind only."""
+    if name := image():
+        to.client.set_tag(run.info.run_id, f"{IMAGE_TAG}{step}", name)
+    if step == "train":
+        to.client.set_tag(run.info.run_id, MACHINE_TAG, json.dumps(machine(), sort_keys=True))
+
+
+def where(run: Run) -> dict[str, Any]:
+    """Read back what `say_where` noted: `machine` and `images`."""
+    tags = run.data.tags
+    images = {key.removeprefix(IMAGE_TAG): value for key, value in tags.items() if key.startswith(IMAGE_TAG)}
+    return {"machine": json.loads(tags.get(MACHINE_TAG, "{}")), "images": images}
 
 
 # --- runs

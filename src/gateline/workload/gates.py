@@ -48,6 +48,21 @@ class Champion(Section):
     resamples: Annotated[int, Field(ge=100)] = 2000
 
 
+class Serving(Section):
+    """Where what was registered is asked the golden requests before it may be promoted, and what it may take."""
+
+    environment: Literal["process", "fresh"] = "process"
+    """fresh: an environment built from the model's own requirements, kept for the next time; in an image, the image.
+    process: the libraries that are here, in a process that holds nothing of this one. Both prove that every requirement of
+    the model is there in exactly its version."""
+    start_seconds: Annotated[float, Field(gt=0)] = 120.0
+    """From the start of the process to the first answer that can be given, imports included."""
+    latency_ms: Annotated[float, Field(gt=0)] = 10_000.0
+    """Of an answer to the request for one row or sequence, the middle of five."""
+    memory_mb: Annotated[float, Field(gt=0)] = 8_192.0
+    """The most that the process holds while it answers all golden requests, in MiB."""
+
+
 class Gates(Section):
     """What a model must pass. All of it, or it is not registered as champion."""
 
@@ -60,6 +75,7 @@ class Gates(Section):
     slice_margin: Share = 0.10
     """How much worse, relative to the champion, the metric of any slice of `evaluation.slices` may get."""
     champion: Champion = Champion()
+    serving: Serving = Serving()
 
     def named_metrics(self) -> set[str]:
         """Name every metric that something is asked of beside `metric`."""

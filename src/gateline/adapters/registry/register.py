@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gateline.adapters import tracking
+from gateline.adapters.door import tell
 from gateline.adapters.mlflow_server import Connection, connected
-from gateline.adapters.provenance import dvc_md5, git_state
 from gateline.adapters.registry.champion import CHALLENGER, CHAMPION, champion_folder, set_alias, version_by_alias
+from gateline.adapters.registry.golden_requests import golden_requests
 from gateline.adapters.registry.inputs import Inputs, accepted
-from gateline.adapters.registry.requests import as_request, as_rows
-from gateline.adapters.registry.serving_check import ask, check_answer, clean_process
-from gateline.adapters.registry.versions import registered_version
+from gateline.adapters.registry.requests import as_request
+from gateline.adapters.registry.serving_check import serving_check
+from gateline.adapters.registry.versions import Papers, make_papers, registered_version, requirements_of
 from gateline.manifest import Artifact, open_artifact, write_artifact
-from gateline.passport import make_passport
 from gateline.promotion import Check, Decision, Verdict, decide
 from gateline.table import TABLE, read_table
 from gateline.workload import Workload
@@ -32,6 +32,8 @@ from gateline.workload.gates import Gates
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
+
+    from gateline.tasks import Predictor
 
 DECISION_TAG = "gateline.decision"
 
@@ -68,12 +70,14 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
         tracking.write_report(to, run, workload.name, inputs.raw, inputs.report)
         tracking.write_training(to, run, workload.name, inputs.prepared, inputs.model)
         tracking.write_evaluation(to, run, inputs.evaluation)
+        predictor = load_predictor(workload.task, inputs.model.path)
+        papers = make_papers(to, run, workload, inputs, predictor, verdict)
         champion = version_by_alias(to, workload.name, CHAMPION)
         if champion is not None and champion.tags.get("gateline.model_digest") == inputs.model.digest:
             version, decided = champion, _recorded(champion, verdict)
             lines = [f"{workload.name} version {champion.version} is this very model, and champion already"]
         else:
-            version, decision = _register_and_decide(to, run, workload, inputs, gates, verdict, champion)
+            version, decision = _register_and_decide(to, run, workload, papers, predictor, gates, verdict, champion)
             decided = {
                 "promoted": decision.promote,
                 "reasons": decision.reasons,
@@ -92,16 +96,8 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
             "alias": CHAMPION if decided["promoted"] else CHALLENGER,
             "mlflow_run_id": run.info.run_id,
         }
-        passport = make_passport(
-            workload,
-            inputs.by_kind(),
-            dvc={kind: md5 for kind, artifact in inputs.by_kind().items() if (md5 := dvc_md5(artifact.path))},
-            git=git_state(),
-            training_code=run.data.tags["gateline.code"],
-            verdict=verdict.as_json(),
-        )
         with write_artifact(folder, "release", inputs.by_kind()) as draft:
-            draft.write_json("passport.json", passport)
+            draft.write_json("passport.json", papers.passport)
             draft.write_json("decision.json", decided)
             draft.facts |= {key: decided[key] for key in ("name", "version", "alias", "promoted")}
         release = open_artifact(folder, "release")
@@ -145,31 +141,37 @@ def _recorded(champion: ModelVersion, verdict: Verdict) -> dict[str, Any]:
     }
 
 
+def load_predictor(task: str, folder: Path) -> Predictor:
+    """Load a model folder to answer as serving does: on the CPU, in float32."""
+    from gateline.device import configure_process
+    from gateline.tasks import task_named
+
+    configure_process("cpu", "float32")
+    return task_named(task).load_predictor(folder)
+
+
 def _register_and_decide(
     to: Connection,
     run: Run,
     workload: Workload,
-    inputs: Inputs,
+    papers: Papers,
+    predictor: Predictor,
     gates: Gates,
     verdict: Verdict,
     champion: ModelVersion | None,
 ) -> tuple[ModelVersion, Decision]:
-    with clean_process() as other:
-        from gateline.device import configure_process
-        from gateline.tasks import task_named
-
-        configure_process("cpu", "float32")
-        task = task_named(workload.task)
-        predictor = task.load_predictor(inputs.model.path)
-        request = as_request(predictor.example(read_table(inputs.prepared.path / TABLE)))
-        version = registered_version(to, run, workload.name, inputs, predictor, request)
-        ask(other, f"models:/{workload.name}/{version.version}", request)
+    inputs = papers.inputs
+    with serving_check(gates.serving, requirements_of(workload.task), tell) as check:
+        table = read_table(inputs.prepared.path / TABLE)
+        request = as_request(predictor.example(table))
+        version = registered_version(to, run, workload.name, papers, predictor, request)
+        check.ask(to, workload.name, version, golden_requests(predictor, table))
         slices = list(inputs.evaluation.read_json("metrics.json")["slices"])
         challenger = predictor.test_errors(inputs.prepared, gates.metric, slices)
         theirs = None
         if champion is not None:
             with champion_folder(workload.name, champion) as folder:
-                theirs = task.load_predictor(folder).test_errors(inputs.prepared, gates.metric, slices)
+                theirs = load_predictor(workload.task, folder).test_errors(inputs.prepared, gates.metric, slices)
         decision = decide(
             verdict,
             challenger,
@@ -178,8 +180,7 @@ def _register_and_decide(
             dependence=predictor.dependence,
             generator=np.random.default_rng(int(inputs.model.facts.get("seed", 0))),
         )
-        expected = json.loads(as_request(predictor.predict(as_rows(request, predictor))))["dataframe_split"]
-        check_answer(workload.name, version, expected, other)
+        check.conclude()
     return version, decision
 
 

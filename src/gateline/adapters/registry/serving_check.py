@@ -1,87 +1,185 @@
-"""Ask what was registered, in a process of its own, and compare with the model that was evaluated."""
+"""The infrastructure check: ask what was registered, in an environment of its own, and compare with the model that was trained.
+
+with serving_check(settings, requirements, say) as check:   # the other process imports its libraries meanwhile
+check.ask(to, name, version, requests)
+...                                                     # it answers meanwhile
+check.conclude()                                        # marks the version; refuses one that failed
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from gateline.adapters.mlflow_server import shown, tracking_uri
+from gateline.adapters.mlflow_server import Connection, shown
+from gateline.adapters.registry.golden_requests import ONE, GoldenRequest
+from gateline.adapters.registry.serving_environment import python_for
 from gateline.errors import RegistryError
+from gateline.workload.gates import Serving
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 ANSWERS_AGREE = 1e-5
-CHECK_SECONDS = 300
+CHECK_SECONDS = 900
+CHECK_TAG = "gateline.serving_check"
+PASSED, FAILED = "passed", "failed"
+MEBIBYTE = 2**20
+
+
+@dataclass
+class ServingCheck:
+    """One registered version being asked.
+
+    Args:
+        settings: environment and limits.
+        requirements: what the environment was made of.
+        process: the other one.
+        folder: where the registered files are fetched to.
+    """
+
+    settings: Serving
+    requirements: Sequence[str]
+    process: subprocess.Popen[str]
+    folder: Path
+
+    def ask(self, to: Connection, name: str, version: ModelVersion, requests: Sequence[GoldenRequest]) -> None:
+        """Fetch a registered version and hand it, with the requests, to the other process; whoever concludes waits."""
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        self.to, self.name, self.version, self.requests = to, name, version, requests
+        try:
+            model = Path(
+                mlflow.artifacts.download_artifacts(f"models:/{name}/{version.version}", dst_path=str(self.folder))
+            )
+            listed = (model / "requirements.txt").read_text(encoding="utf-8").split()
+        except (OSError, MlflowException) as error:
+            raise self._failed(" ".join(shown(error).split())) from error
+        if sorted(listed) != sorted(self.requirements):
+            raise self._failed(f"other requirements than it was registered with: {', '.join(listed)}")
+        self._question = json.dumps(
+            {"model": str(model), "requirements": listed, "requests": [json.loads(each.request) for each in requests]}
+        )
+        if self.process.stdin is not None:
+            try:
+                self.process.stdin.write(self._question)
+                self.process.stdin.close()
+            except BrokenPipeError:  # it ended already; why, is read with its answer
+                pass
+            self.process.stdin = None
+
+    def conclude(self) -> dict[str, Any]:
+        """Wait for the answers, compare, and mark the version.
+
+        Returns:
+            What was measured: `start_seconds`, `latency_ms`, `memory_mb`, `requests`, `environment`, `python`.
+
+        Raises:
+            RegistryError: it fails, answers otherwise than the trained model, or takes more than it may; it is marked so.
+        """
+        try:
+            output, complaints = self.process.communicate(timeout=CHECK_SECONDS)
+            said = json.loads(output)
+            answers = said["answers"]
+        except (subprocess.TimeoutExpired, ValueError, KeyError) as error:
+            last = (
+                shown((complaints.strip().splitlines() or ["no answer"])[-1]) if self.process.returncode else str(error)
+            )
+            raise self._failed(last) from error
+        if said["unmet"]:
+            raise self._failed(f"requirements that its environment does not meet: {', '.join(said['unmet'])}")
+        for golden, answer in zip(self.requests, answers, strict=True):
+            if problem := difference(golden, answer):
+                raise self._failed(f"{golden.name}: {problem}")
+        seconds = {
+            golden.name: answer.get("seconds", 0.0) for golden, answer in zip(self.requests, answers, strict=True)
+        }
+        measured = {
+            "start_seconds": round(said["start_seconds"], 2),
+            "latency_ms": round(1000 * seconds[ONE], 2),
+            "memory_mb": round(said["peak_memory_bytes"] / MEBIBYTE, 1),
+        }
+        for key, value in measured.items():
+            most = getattr(self.settings, key)
+            if value > most:
+                raise self._failed(f"{key} {value:g}, and gates.serving.{key} allows {most:g}")
+        result = measured | {
+            "requests": [golden.name for golden in self.requests],
+            "environment": self.settings.environment,
+            "python": said["python"],
+        }
+        self._mark(f"{PASSED}: {json.dumps(result)}")
+        return result
+
+    def _mark(self, words: str) -> None:
+        self.to.client.set_model_version_tag(self.name, self.version.version, CHECK_TAG, words[:5000])
+
+    def _failed(self, found: str) -> RegistryError:
+        self._mark(f"{FAILED}: {found}")
+        return RegistryError(
+            f"{self.name} version {self.version.version}",
+            expected="the answers of the model that was evaluated, from what was registered, in an environment of its own",
+            found=found[:400],
+            do=f"It is marked as {CHECK_TAG}={FAILED} and not promoted; look at its files in MLflow, delete the version and run "
+            "register again",
+        )
 
 
 @contextmanager
-def clean_process() -> Iterator[subprocess.Popen[str]]:
-    """Start a process that holds nothing of this one; it imports its libraries while this one works."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    environment["MLFLOW_TRACKING_URI"] = tracking_uri()
-    process = subprocess.Popen(  # noqa: S603  (this very Python)
-        [sys.executable, "-I", str(Path(__file__).parents[1] / "answer_request.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def ask(process: subprocess.Popen[str], uri: str, request: str) -> None:
-    """Hand a request for a registered model to the process; whoever reads its answer waits."""
-    if process.stdin is not None:
-        with suppress(BrokenPipeError):  # it ended already; why, is read with its answer
-            process.stdin.write(json.dumps({"model": uri, "request": json.loads(request)}))
-            process.stdin.close()
-        process.stdin = None
-
-
-def check_answer(name: str, version: ModelVersion, expected: Mapping[str, Any], process: subprocess.Popen[str]) -> None:
-    """Refuse a version that answers otherwise than the model in this process.
+def serving_check(settings: Serving, requirements: Sequence[str], say: Callable[[str], None]) -> Iterator[ServingCheck]:
+    """Start a process that holds nothing of this one; it imports its libraries while this one works.
 
     Raises:
-        RegistryError: it fails, or its forecasts differ by more than ANSWERS_AGREE.
+        TryAgainError: its environment cannot be built.
     """
-    try:
-        output, complaints = process.communicate(timeout=CHECK_SECONDS)
-        answer = pd.DataFrame(json.loads(output)["predictions"])
-    except (subprocess.TimeoutExpired, ValueError, KeyError) as error:
-        last = shown((complaints.strip().splitlines() or ["no answer"])[-1]) if process.returncode else str(error)
-        raise _wrong_answer(name, version, last[:300]) from error
-    wanted = pd.DataFrame(expected["data"], columns=expected["columns"])
-    if list(answer.columns) != list(wanted.columns) or len(answer) != len(wanted):
-        raise _wrong_answer(name, version, f"{len(answer)} rows of {', '.join(map(str, answer.columns))}")
+    python = python_for(settings.environment, requirements, say)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(  # noqa: S603  (a Python)
+            [*python, "-I", str(Path(__file__).parents[1] / "answer_requests.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env=environment,
+        )
+        try:
+            yield ServingCheck(settings, requirements, process, Path(folder))
+        finally:
+            process.kill()
+            process.wait()
+
+
+def difference(golden: GoldenRequest, answer: Mapping[str, Any]) -> str | None:
+    """Say how an answer differs from what is expected; None if it does not, but for ANSWERS_AGREE of a number."""
+    if golden.expected is None:
+        return None if "refused" in answer else "answered, and the trained model refuses it"
+    if "refused" in answer:
+        return f"refused ({str(answer['refused'])[-200:]}), and the trained model answers it"
+    there, wanted = (
+        pd.DataFrame(answer["predictions"]),
+        pd.DataFrame(golden.expected["data"], columns=golden.expected["columns"]),
+    )
+    if list(there.columns) != list(wanted.columns) or len(there) != len(wanted):
+        return f"{len(there)} rows of {', '.join(map(str, there.columns))}"
     for column in wanted:
         if pd.api.types.is_numeric_dtype(wanted[column]):
-            numbers = pd.to_numeric(answer[column], errors="coerce").to_numpy(float)
+            numbers = pd.to_numeric(there[column], errors="coerce").to_numpy(float)
             same = np.allclose(numbers, wanted[column].to_numpy(float), ANSWERS_AGREE, ANSWERS_AGREE, equal_nan=True)
         else:
-            same = answer[column].tolist() == wanted[column].tolist()
+            same = there[column].tolist() == wanted[column].tolist()
         if not same:
-            raise _wrong_answer(name, version, f"another {column}")
-
-
-def _wrong_answer(name: str, version: ModelVersion, found: str) -> RegistryError:
-    return RegistryError(
-        f"{name} version {version.version}",
-        expected="the answers of the model that was evaluated, from what was registered, in a clean process",
-        found=found,
-        do="It got no alias; look at its files in MLflow, delete the version and run register again",
-    )
+            return f"another {column}"
+    return None

@@ -5,31 +5,99 @@ MLflow is imported inside the functions, so that a refusal does not wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gateline.adapters import tracking
 from gateline.adapters.mlflow_server import Connection
+from gateline.adapters.provenance import dvc_md5, git_state, image, pipeline
 from gateline.adapters.registry.inputs import Inputs
 from gateline.adapters.registry.requests import SERVED_TYPES, as_rows
-from gateline.passport import versions
+from gateline.manifest import MANIFEST, Json, digest_of, dump_json
+from gateline.passport import make_passport, versions, workload_of
+from gateline.promotion import Verdict
+from gateline.workload import Workload
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.models import ModelSignature
 
     from gateline.tasks import Predictor
 
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml")
 SERVED_FOLDER = "model_folder"  # as in served_model.py, which imports MLflow
+PAPERS_FOLDER = "papers"
+PASSPORT, WORKLOAD, METRICS = "passport.json", "workload.json", "metrics.json"
+PASSPORT_TAG = "gateline.passport_digest"
+
+
+@dataclass(frozen=True)
+class Papers:
+    """What travels inside a registered model, so that it can be traced and made again from the repository and the data.
+
+        papers/
+        ├── passport.json      what it came from, digest by digest
+        ├── workload.json      every section that shaped it, as `Workload.read` takes it
+        ├── metrics.json       of its evaluation
+        └── manifests/         raw.json, report.json, ...: the manifest of each folder, which names every file in it
+
+    Args:
+        passport: see `gateline.passport.make_passport`.
+        workload: see `gateline.passport.workload_of`.
+        inputs: the folders.
+    """
+
+    passport: Json
+    workload: Json
+    inputs: Inputs
+
+    @property
+    def digest(self) -> str:
+        """Of the passport."""
+        return digest_of(self.passport)
+
+    def write(self, folder: Path) -> None:
+        """Write the folder."""
+        (folder / "manifests").mkdir(parents=True)
+        (folder / PASSPORT).write_text(dump_json(self.passport), encoding="utf-8")
+        (folder / WORKLOAD).write_text(dump_json(self.workload), encoding="utf-8")
+        shutil.copyfile(self.inputs.evaluation.path / METRICS, folder / METRICS)
+        for kind, artifact in self.inputs.by_kind().items():
+            shutil.copyfile(artifact.path / MANIFEST, folder / "manifests" / f"{kind}.json")
+
+
+def make_papers(
+    to: Connection, run: Run, workload: Workload, inputs: Inputs, predictor: Predictor, verdict: Verdict
+) -> Papers:
+    """Write down what a model came from, as the folders, the run, git, DVC and the door know it."""
+    artifacts, content = inputs.by_kind(), workload_of(workload, inputs.by_kind())
+    place = tracking.where(to.client.get_run(run.info.run_id))
+    if name := image():
+        place["images"]["register"] = name
+    passport = make_passport(
+        content,
+        artifacts,
+        dvc={kind: md5 for kind, artifact in artifacts.items() if (md5 := dvc_md5(artifact.path))},
+        git=git_state(),
+        training_code=run.data.tags["gateline.code"],
+        verdict=verdict.as_json(),
+        place=place | {"pipeline": pipeline(within_mlflow_run=to.outer_run_id is not None)},
+        served={"requirements": requirements_of(workload.task), "signature": signature_of(predictor).to_dict()},
+    )
+    return Papers(passport, content, inputs)
 
 
 def registered_version(
-    to: Connection, run: Run, name: str, inputs: Inputs, predictor: Predictor, request: str
+    to: Connection, run: Run, name: str, papers: Papers, predictor: Predictor, request: str
 ) -> ModelVersion:
     """Find the version of this very model, or make one."""
     from mlflow.exceptions import MlflowException
 
+    inputs, passport = papers.inputs, papers.passport
     digest = inputs.model.digest
     if not to.client.search_registered_models(f"name = '{name}'"):
         try:
@@ -43,27 +111,29 @@ def registered_version(
     ready = [version for version in found if version.status == "READY"]
     if ready:
         return min(ready, key=lambda version: int(version.version))
-    model = _logged_model(to, run, inputs, predictor, request)
+    model = _logged_model(to, run, papers, predictor, request)
     tags = {
         "gateline.model_digest": digest,
         "gateline.evaluation_digest": inputs.evaluation.digest,
         "gateline.raw_digest": inputs.raw.digest,
+        PASSPORT_TAG: papers.digest,
+        "gateline.workload_digest": passport["workload"]["digest"],
+        "gateline.code": passport["code"]["version"],
+        "gateline.seed": str(passport["seed"]),
+        **{f"gateline.git_{key}": passport["code"][key] for key in ("commit", "dirty") if key in passport["code"]},
     }
+    to.client.set_tag(run.info.run_id, PASSPORT_TAG, papers.digest)
     return to.client.create_model_version(name, model.model_uri, run.info.run_id, tags=tags, model_id=model.model_id)
 
 
-def _logged_model(to: Connection, run: Run, inputs: Inputs, predictor: Predictor, request: str) -> LoggedModel:
+def _logged_model(to: Connection, run: Run, papers: Papers, predictor: Predictor, request: str) -> LoggedModel:
     """Log the model to its run, unless a register that was killed did."""
     import mlflow
     from mlflow.models import Model
-    from mlflow.types.schema import ParamSchema, ParamSpec
 
-    from gateline.tasks import task_named
-
-    digest = inputs.model.digest
-    there = to.client.search_logged_models(
-        [to.experiment_id], f"tags.`gateline.model_digest` = '{digest}' AND status = 'READY'", max_results=1
-    )
+    inputs, digest = papers.inputs, papers.inputs.model.digest
+    same = f"tags.`gateline.model_digest` = '{digest}' AND tags.`{PASSPORT_TAG}` = '{papers.digest}'"
+    there = to.client.search_logged_models([to.experiment_id], f"{same} AND status = 'READY'", max_results=1)
     if there:
         return there[0]
     params = to.client.get_run(run.info.run_id).data.params
@@ -71,30 +141,39 @@ def _logged_model(to: Connection, run: Run, inputs: Inputs, predictor: Predictor
         to.experiment_id,
         name="model",
         source_run_id=run.info.run_id,
-        tags={"gateline.model_digest": digest},
+        tags={"gateline.model_digest": digest, PASSPORT_TAG: papers.digest},
         params=params,
         model_type=str(inputs.model.facts.get("task", "")),
     )
     package = Path(__file__).parents[2]
+    with tempfile.TemporaryDirectory() as scratch:
+        papers.write(Path(scratch) / PAPERS_FOLDER)
+        Model.log(
+            None,
+            flavor=mlflow.pyfunc,
+            run_id=run.info.run_id,
+            model_id=model.model_id,
+            python_model=str(package / "adapters" / "served_model.py"),
+            artifacts={SERVED_FOLDER: str(inputs.model.path), PAPERS_FOLDER: str(Path(scratch) / PAPERS_FOLDER)},
+            code_paths=[str(package)],
+            signature=signature_of(predictor),
+            input_example=as_rows(request, predictor),
+            pip_requirements=requirements_of(str(inputs.model.facts["task"])),
+        )
+    return to.client.finalize_logged_model(model.model_id, "READY")
+
+
+def signature_of(predictor: Predictor) -> ModelSignature:
+    """Say what a request and an answer look like, as MLflow checks them."""
+    import mlflow
+    from mlflow.types.schema import ParamSchema, ParamSpec
+
     parameters = [ParamSpec(*parameter) for parameter in predictor.parameters]
-    signature = mlflow.models.ModelSignature(
+    return mlflow.models.ModelSignature(
         inputs=_columns([(name, kind, needed) for name, kind, needed in predictor.input_columns]),
         outputs=_columns([(name, kind, True) for name, kind in predictor.output_columns]),
         params=ParamSchema(parameters) if parameters else None,  # type: ignore[arg-type]  # None is its default
     )
-    Model.log(
-        None,
-        flavor=mlflow.pyfunc,
-        run_id=run.info.run_id,
-        model_id=model.model_id,
-        python_model=str(package / "adapters" / "served_model.py"),
-        artifacts={SERVED_FOLDER: str(inputs.model.path)},
-        code_paths=[str(package)],
-        signature=signature,
-        input_example=as_rows(request, predictor),
-        pip_requirements=_requirements(task_named(str(inputs.model.facts["task"])).requirements),
-    )
-    return to.client.finalize_logged_model(model.model_id, "READY")
 
 
 def _columns(columns: list[tuple[str, str, bool]]) -> Any:
@@ -103,6 +182,9 @@ def _columns(columns: list[tuple[str, str, bool]]) -> Any:
     return Schema([ColSpec(SERVED_TYPES[kind], name, required=needed) for name, kind, needed in columns])
 
 
-def _requirements(of_task: Sequence[str]) -> list[str]:
+def requirements_of(task: str) -> list[str]:
     """The versions that run here; without `+cpu` and the like, so that any build of the same version serves."""
-    return [f"{name}=={version.split('+')[0]}" for name, version in versions((*REQUIREMENTS, *of_task)).items()]
+    from gateline.tasks import task_named
+
+    names = (*REQUIREMENTS, *task_named(task).requirements)
+    return [f"{name}=={version.split('+')[0]}" for name, version in versions(names).items()]

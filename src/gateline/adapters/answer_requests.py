@@ -1,0 +1,85 @@
+"""Load a registered model in a process of its own and answer requests: `answer_requests.py < question > answers`.
+
+The question is JSON: `model`, the folder of the model as the registry gave it; `requirements`, the lines of its
+requirements.txt; `requests`, as a client of `mlflow models serve` sends them. Run by path with `python -I`, so that nothing
+of the registering process is there: no PYTHONPATH, no module of the project. What `gateline` is then, is the package that was
+registered with the model; this file must not import another.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import resource
+import statistics
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+REPEATS = 5
+"""How often an answer is asked for; the middle of the times is its latency."""
+
+
+def main() -> None:
+    """Read the question from stdin; write what was found to stdout."""
+    began = time.perf_counter()
+    import mlflow.pyfunc
+    import torch  # noqa: F401  (the model will need it; whoever asks is still busy)
+
+    imported = time.perf_counter()
+    question = json.load(sys.stdin)
+    asked = time.perf_counter()
+    folder = Path(question["model"]).resolve()
+    model = mlflow.pyfunc.load_model(str(folder))
+    package = Path(str(sys.modules["gateline"].__file__)).resolve()
+    if not package.is_relative_to(folder):
+        sys.exit(f"the model ran with {package}, which is not registered with it")
+    start_seconds = (imported - began) + (time.perf_counter() - asked)
+    answers = [answer(model, request) for request in question["requests"]]
+    json.dump(
+        {
+            "answers": answers,
+            "start_seconds": start_seconds,
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "unmet": unmet(question["requirements"]),
+            "python": sys.version.split()[0],
+        },
+        sys.stdout,
+    )
+
+
+def answer(model: Any, request: Any) -> dict[str, Any]:
+    """Answer one request as `mlflow models serve` does: `predictions`, or the line that refuses it."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.pyfunc.scoring_server import infer_and_parse_data, predictions_to_json
+
+    seconds, text = [], io.StringIO()
+    try:
+        for _ in range(REPEATS):
+            began = time.perf_counter()
+            answered = model.predict(infer_and_parse_data(request, schema=model.metadata.get_input_schema()))
+            seconds.append(time.perf_counter() - began)
+    except MlflowException as error:
+        return {"refused": " ".join(str(error.message).split())}
+    predictions_to_json(answered, text)
+    return {**json.loads(text.getvalue()), "seconds": statistics.median(seconds)}
+
+
+def unmet(requirements: list[str]) -> list[str]:
+    """Say which requirements this environment does not have in exactly that version; builds of a version count as one."""
+    lines = []
+    for line in requirements:
+        name, _, version = line.partition("==")
+        try:
+            here = metadata.version(name).split("+")[0]
+        except metadata.PackageNotFoundError:
+            here = "none"
+        if here != version:
+            lines.append(f"{line} (here {here})")
+    return lines
+
+
+if __name__ == "__main__":
+    main()

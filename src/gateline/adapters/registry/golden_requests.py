@@ -1,0 +1,137 @@
+"""Golden requests: what a registered model is asked before anyone relies on it, and what the trained model answers.
+
+They are cut from the prepared table through the predictor's own `example`, so every task has them: one sequence and many, the
+shortest and the longest, a missing value, columns in another order, and values of a wrong type.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from gateline.adapters.registry.requests import as_request, as_rows
+from gateline.errors import GatelineError
+
+if TYPE_CHECKING:
+    from gateline.tasks import Predictor
+
+MANY = 8
+"""Rows of the request with many, where each row is a sequence."""
+LONGER = 10
+"""A forecaster is given this many times the past that it reads."""
+ONE = "one row"
+WRONG_TYPE = "wrong type"
+TEXT_FOR_A_NUMBER, NUMBER_FOR_A_TEXT, TEXT_FOR_A_FILE = "cheap", 7.5, "no file"
+
+
+@dataclass(frozen=True)
+class GoldenRequest:
+    """One request and what is expected.
+
+    Args:
+        name: what is special about it.
+        request: JSON as a client of `mlflow models serve` sends it.
+        expected: the answer in the same form; None where the request must be refused.
+    """
+
+    name: str
+    request: str
+    expected: Mapping[str, Any] | None
+
+
+def golden_requests(predictor: Predictor, table: pd.DataFrame) -> list[GoldenRequest]:
+    """Make the requests, and answer them with the model in this process.
+
+    Args:
+        predictor: the trained model.
+        table: the cleaned table of the prepared data.
+    """
+    golden = []
+    for name, rows in _frames(predictor, table).items():
+        request = as_request(rows)
+        golden.append(GoldenRequest(name, request, None if name == WRONG_TYPE else _answer(predictor, request)))
+    return golden
+
+
+def _answer(predictor: Predictor, request: str) -> Mapping[str, Any] | None:
+    try:
+        answer = predictor.predict(as_rows(request, predictor))
+    except GatelineError:
+        return None  # refused here, so it must be refused there
+    split: Mapping[str, Any] = json.loads(as_request(answer))["dataframe_split"]
+    return split
+
+
+def _frames(predictor: Predictor, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    example = predictor.example(table)
+    kinds = {name: kind for name, kind, _ in predictor.input_columns}
+    values = [name for name in example.columns if name not in predictor.place_columns]
+    numeric = next((name for name in values if kinds[name] in ("float", "integer", "boolean")), None)
+    spoilt = numeric or values[0]
+    wrong: Any = TEXT_FOR_A_NUMBER if numeric else NUMBER_FOR_A_TEXT if kinds[spoilt] == "text" else TEXT_FOR_A_FILE
+    first = example.index[:1]
+    return {
+        **_by_number_and_length(predictor, table, example, kinds),
+        "missing value": example.assign(
+            **{spoilt: example[spoilt].astype(object).mask(example.index.isin(first), None)}
+        ),
+        "columns in another order": example[list(reversed(example.columns))],
+        WRONG_TYPE: example.assign(**{spoilt: wrong}),
+    }
+
+
+def _by_number_and_length(
+    predictor: Predictor, table: pd.DataFrame, example: pd.DataFrame, kinds: Mapping[str, str]
+) -> dict[str, pd.DataFrame]:
+    """Cut one and many sequences, the shortest and the longest; where no row has a place, each is a sequence."""
+    place = predictor.place_columns
+    if not place:
+        column = next(name for name in example.columns if kinds[name] in ("bytes", "text"))
+        lengths = table[column].dropna().map(len)
+        return {
+            ONE: example.head(1),
+            "many rows": pd.concat([example] * math.ceil(MANY / len(example)), ignore_index=True),
+            "shortest": predictor.example(table.loc[[lengths.idxmin()]]),
+            "longest": predictor.example(table.loc[[lengths.idxmax()]]),
+        }
+    keys = [name for name in place if kinds[name] != "time"]
+    if len(keys) > 1 and kinds[keys[-1]] == "integer":  # the number of a step
+        keys.pop()
+    one = _of_first(example, keys)
+    if any(kinds[name] == "time" for name in place) and hasattr(predictor, "lookback"):
+        time = next(name for name in place if kinds[name] == "time")
+        earlier = table.loc[table[time] < one[time].min(), list(one.columns)]
+        past = earlier.merge(one[keys].drop_duplicates(), on=keys) if keys else earlier
+        return {
+            ONE: one,
+            "many rows": example,
+            "longest": pd.concat([past.tail(LONGER * len(one)), one], ignore_index=True),
+        }
+    sizes = table.groupby(keys, sort=False, dropna=False).size() if keys else pd.Series(dtype=int)
+    by_length: dict[str, Callable[[pd.Series], Any]] = {"shortest": pd.Series.idxmin, "longest": pd.Series.idxmax}
+    return {ONE: one, "many rows": example} | {
+        name: predictor.example(_matching(table, keys, chosen(sizes)))
+        for name, chosen in by_length.items()
+        if len(sizes)
+    }
+
+
+def _of_first(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    return (
+        _matching(frame, keys, tuple(frame[keys].iloc[0]) if len(keys) > 1 else frame[keys[0]].iloc[0])
+        if keys
+        else frame
+    )
+
+
+def _matching(frame: pd.DataFrame, keys: list[str], value: Any) -> pd.DataFrame:
+    wanted = value if isinstance(value, tuple) else (value,)
+    rows = pd.Series(True, index=frame.index)
+    for name, one in zip(keys, wanted, strict=True):
+        rows &= frame[name] == one
+    return frame[rows].reset_index(drop=True)
