@@ -34,6 +34,8 @@ class Kubeflow:
 
     Args:
         runs: recurring runs by id.
+        started: runs.
+        looks: what is said of a run, look by look.
         calls: method and path of every request that changes something.
         before: asked with method and path before a request is answered; may raise `AwayError`.
         after: asked after what it changes is done and before the answer goes out; may raise `AwayError`.
@@ -43,6 +45,8 @@ class Kubeflow:
     pipelines: dict[str, kfp_server_api.V2beta1Pipeline] = field(default_factory=dict)
     versions: dict[str, kfp_server_api.V2beta1PipelineVersion] = field(default_factory=dict)
     experiments: dict[str, kfp_server_api.V2beta1Experiment] = field(default_factory=dict)
+    started: list[kfp_server_api.V2beta1Run] = field(default_factory=list)
+    looks: list[dict[str, Any]] = field(default_factory=lambda: [{"state": "SUCCEEDED"}])
     calls: list[str] = field(default_factory=list)
     enabled_at_once: int = 0
     before: Callable[[str], None] = lambda _: None
@@ -84,6 +88,8 @@ def _answer(state: Kubeflow, method: str, path: str, query: dict[str, list[str]]
         made.experiment_id, made.created_at = state.moment()
         state.experiments[made.experiment_id] = made
         return made
+    if path.startswith("/runs"):
+        return _about_runs(state, method, path, body)
     if path.startswith("/pipelines"):
         return _about_pipelines(state, path, query, body, kind)
     return _about_recurring_runs(state, method, path, query, body)
@@ -126,6 +132,21 @@ def _about_pipelines(state: Kubeflow, path: str, query: dict[str, list[str]], bo
             ]
         }
     return None
+
+
+def _about_runs(state: Kubeflow, method: str, path: str, body: bytes) -> Any:
+    if path == "/runs" and method == "POST":
+        run = _read(body, "V2beta1Run")
+        assert run.pipeline_version_reference.pipeline_version_id in state.versions
+        run.run_id, run.created_at = state.moment()
+        state.started.append(run)
+        return run
+    number = path.removeprefix("/runs/")
+    if all(run.run_id != number for run in state.started):
+        return None
+    # What happens to a run is a list of looks, the last of which stays.
+    look = state.looks.pop(0) if len(state.looks) > 1 else state.looks[0]
+    return {"run_id": number, **look}
 
 
 def _about_recurring_runs(state: Kubeflow, method: str, path: str, query: dict[str, list[str]], body: bytes) -> Any:

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 from gateline.adapters.door import run_step, tell
+from gateline.adapters.kubeflow.server import KubeflowServer, required_pipeline, version_name
 from gateline.adapters.project import Project
 from gateline.errors import RegistryError
 from pipelines.schedule.declared import Schedules, Wanted, read_schedules, wanted_runs
-from pipelines.schedule.kubeflow import Kubeflow, version_name
 from pipelines.schedule.plan import Call, calls_for, in_words
+from pipelines.schedule.recurring import RecurringRuns
 
 FILE = Path("pipelines/schedules.yaml")
 MOST_ROUNDS = 5  # of looking again at what is there; one is enough unless somebody else applies at the same time
@@ -35,40 +36,39 @@ def parser() -> argparse.ArgumentParser:
 def schedule(args: argparse.Namespace) -> None:
     """Do what the first word says."""
     if args.do == "destroy":
-        _destroy(Kubeflow(args.host, args.namespace))
+        _destroy(RecurringRuns(KubeflowServer(args.host, args.namespace)))
         return
-    if args.pipeline is None:
-        raise RegistryError("--pipeline", expected="a compiled pipeline", found="none", do="Name its file")
+    pipeline = required_pipeline(args.pipeline)
     schedules = read_schedules(args.file)
-    wanted = wanted_runs(schedules, Project.find(Path.cwd()), version_name(args.pipeline))
-    kubeflow = Kubeflow(args.host, args.namespace)
+    wanted = wanted_runs(schedules, Project.find(Path.cwd()), version_name(pipeline))
+    there = RecurringRuns(KubeflowServer(args.host, args.namespace))
     if args.do == "plan":
-        for line in in_words(wanted, kubeflow.recurring_runs()):
+        for line in in_words(wanted, there.found()):
             tell(line)
         return
-    _apply(kubeflow, schedules, wanted, args.pipeline)
+    _apply(there, schedules, wanted, pipeline)
 
 
-def _apply(kubeflow: Kubeflow, schedules: Schedules, wanted: list[Wanted], pipeline: Path) -> None:
+def _apply(there: RecurringRuns, schedules: Schedules, wanted: list[Wanted], pipeline: Path) -> None:
     """Call until nothing is left to do; a second call changes nothing and uploads nothing."""
     by_name = {each.name: each for each in wanted}
     version: tuple[str, str] | None = None
     for _ in range(MOST_ROUNDS):
-        calls = calls_for(wanted, kubeflow.recurring_runs())
+        calls = calls_for(wanted, there.found())
         if not calls:
             break
         for call in calls:
             if call.do == "create":
-                version = version or kubeflow.upload(pipeline)
-                kubeflow.create(by_name[call.name], schedules.experiment, version)
+                version = version or there.server.upload(pipeline)
+                there.create(by_name[call.name], schedules.experiment, version)
             elif call.id is not None:
-                getattr(kubeflow, call.do)(call.id)
+                getattr(there, call.do)(call.id)
             else:
                 continue  # what was made has an id only now: the next look enables it, or a twin of another apply
             tell(f"{call.name}: {_past(call)}")
     else:
         raise RegistryError(
-            kubeflow.host,
+            there.server.host,
             expected="recurring runs that stay as they were made",
             found="others after every look",
             do="See who else changes them, then run apply again",
@@ -77,10 +77,10 @@ def _apply(kubeflow: Kubeflow, schedules: Schedules, wanted: list[Wanted], pipel
         tell(f"{each.name}: as it should be, {'enabled' if each.schedule.enabled else 'disabled'}")
 
 
-def _destroy(kubeflow: Kubeflow) -> None:
-    found = kubeflow.recurring_runs()
+def _destroy(there: RecurringRuns) -> None:
+    found = there.found()
     for run in found:
-        kubeflow.delete(run.id)
+        there.delete(run.id)
         tell(f"{run.name}: deleted")
     if not found:
         tell("no recurring run of Gateline is there")

@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AwareDatetime, Field, model_validator
 
+from gateline.adapters.kubeflow.arguments import RUN_SETTINGS, pipeline_arguments, run_settings
 from gateline.adapters.project import Project
 from gateline.errors import WorkloadError, did_you_mean
 from gateline.manifest import digest_of
 from gateline.workload.section import Section, Span, read_section
-from pipelines.arguments import RUN_SETTINGS, pipeline_arguments
 
 CRON_FIELDS = 6
 
@@ -126,17 +126,16 @@ def wanted_runs(schedules: Schedules, project: Project, version: str) -> list[Wa
     Args:
         schedules: the file.
         project: holds the workloads and `params.yaml`.
-        version: name of the pipeline version, see `pipelines.schedule.kubeflow.version_name`.
+        version: name of the pipeline version, see `gateline.adapters.kubeflow.server.version_name`.
 
     Raises:
         WorkloadError: a workload is not there or cannot be read.
     """
-    settings = project.params()
     return [
         Wanted(
             name,
             schedule,
-            pipeline_arguments(project.resolve(schedule.workload), settings | schedule.settings),
+            pipeline_arguments(project.resolve(schedule.workload), run_settings(project.params() | schedule.settings)),
             version,
         )
         for name, schedule in schedules.schedules.items()

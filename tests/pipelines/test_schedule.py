@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from gateline.adapters.door import run_step
+from gateline.adapters.kubeflow.arguments import pipeline_arguments
 from gateline.adapters.project import Project
-from pipelines.arguments import pipeline_arguments
 from pipelines.compile import compile_pipeline
 from pipelines.compile import parser as compile_parser
 from pipelines.schedule.__main__ import parser, schedule

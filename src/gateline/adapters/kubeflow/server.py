@@ -1,4 +1,4 @@
-"""Kubeflow Pipelines as schedules need it: its pipeline versions and recurring runs, through the client of kfp."""
+"""A server of Kubeflow Pipelines, through the client of kfp."""
 
 from __future__ import annotations
 
@@ -10,17 +10,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from gateline.errors import RegistryError, UnreachableError, WorkloadError
 from gateline.manifest import file_digest
-from pipelines.schedule.declared import Wanted, as_rfc3339
-from pipelines.schedule.plan import MARK, Found, mark_of
 
 TOKEN = "GATELINE_KUBEFLOW_TOKEN"  # noqa: S105  the variable's name
-PAGE = 100
 
 
 def version_name(pipeline: Path) -> str:
@@ -51,7 +47,19 @@ def pipeline_name(pipeline: Path) -> str:
         ) from error
 
 
-class Kubeflow:
+def required_pipeline(pipeline: Path | None) -> Path:
+    """Refuse to go on without a compiled pipeline."""
+    if pipeline is None:
+        raise WorkloadError(
+            "--pipeline",
+            expected="a compiled pipeline",
+            found="none",
+            do="Write one with `python -m pipelines.compile` and name its file",
+        )
+    return pipeline
+
+
+class KubeflowServer:
     """A server of Kubeflow Pipelines.
 
     Args:
@@ -76,22 +84,7 @@ class Kubeflow:
             if token is not None:
                 settings.api_key, settings.api_key_prefix = {"authorization": token}, {"authorization": "Bearer"}
             kfp_server_api.HealthzServiceApi(kfp_server_api.ApiClient(settings)).healthz_service_get_healthz()
-            self._client = kfp.Client(host=host, namespace=namespace or "kubeflow", existing_token=token)
-
-    def recurring_runs(self) -> list[Found]:
-        """List the recurring runs that were made from a file of schedules."""
-        found, token = [], ""
-        while True:
-            with _answers(self.host):
-                page = self._client.list_recurring_runs(page_token=token, page_size=PAGE, namespace=self.namespace)
-            for run in page.recurring_runs or []:
-                mark = MARK.search(run.description or "")
-                if mark:
-                    enabled = run.mode == "ENABLE"
-                    found.append(Found(run.recurring_run_id, mark[1], mark[2], enabled, _sortable(run.created_at)))
-            token = page.next_page_token or ""
-            if not token:
-                return found
+            self.client = kfp.Client(host=host, namespace=namespace or "kubeflow", existing_token=token)
 
     def upload(self, pipeline: Path) -> tuple[str, str]:
         """Make sure that a compiled pipeline is there.
@@ -100,68 +93,37 @@ class Kubeflow:
             Ids of the pipeline and of the version.
         """
         name, version = pipeline_name(pipeline), version_name(pipeline)
-        with _answers(self.host), _quiet():
-            pipeline_id = self._client.get_pipeline_id(name)
+        with self.asked():
+            pipeline_id = self.client.get_pipeline_id(name)
             if pipeline_id is None:
-                pipeline_id = self._client.upload_pipeline(str(pipeline), pipeline_name=name).pipeline_id
+                pipeline_id = self.client.upload_pipeline(str(pipeline), pipeline_name=name).pipeline_id
             there = self._version(pipeline_id, version)
             if there is None:
-                there = self._client.upload_pipeline_version(
+                there = self.client.upload_pipeline_version(
                     str(pipeline), pipeline_version_name=version, pipeline_id=pipeline_id
                 ).pipeline_version_id
         return pipeline_id, there
 
     def _version(self, pipeline_id: str, name: str) -> str | None:
         equals = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
-        page = self._client.list_pipeline_versions(pipeline_id, filter=json.dumps({"predicates": [equals]}))
+        page = self.client.list_pipeline_versions(pipeline_id, filter=json.dumps({"predicates": [equals]}))
         return next((each.pipeline_version_id for each in page.pipeline_versions or []), None)
 
-    def create(self, wanted: Wanted, experiment: str, version: tuple[str, str]) -> None:
-        """Make a recurring run, disabled."""
-        schedule = wanted.schedule
+    def experiment(self, name: str) -> str:
+        """Find or make an experiment, and say its id."""
+        with self.asked():
+            return str(self.client.create_experiment(name, namespace=self.namespace).experiment_id)
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Say what went wrong as an error of ours, and keep the client from printing.
+
+        Raises:
+            UnreachableError: no answer, or a fault of the server's.
+            RegistryError: it refuses.
+        """
         with _answers(self.host), _quiet():
-            self._client.create_recurring_run(
-                experiment_id=self._client.create_experiment(experiment, namespace=self.namespace).experiment_id,
-                job_name=f"{wanted.name} {wanted.version}",
-                description=f"Runs the workload {schedule.workload}.\n{mark_of(wanted)}",
-                start_time=as_rfc3339(schedule.starts),
-                end_time=as_rfc3339(schedule.ends),
-                interval_second=None if schedule.every is None else int(schedule.every.total_seconds()),
-                cron_expression=schedule.cron,
-                max_concurrency=schedule.max_concurrency,
-                no_catchup=not schedule.catch_up,
-                params=dict(wanted.arguments),
-                pipeline_id=version[0],
-                version_id=version[1],
-                enabled=False,
-                pipeline_root=schedule.pipeline_root,
-                service_account=schedule.service_account,
-            )
-
-    def enable(self, run: str) -> None:
-        """Let a recurring run start runs."""
-        with _answers(self.host):
-            self._client.enable_recurring_run(run)
-
-    def disable(self, run: str) -> None:
-        """Keep a recurring run from starting runs; those that run go on."""
-        with _answers(self.host):
-            self._client.disable_recurring_run(run)
-
-    def delete(self, run: str) -> None:
-        """Remove a recurring run; one that is gone already is fine."""
-        import kfp_server_api
-
-        with _answers(self.host):
-            try:
-                self._client.delete_recurring_run(run)
-            except kfp_server_api.ApiException as error:
-                if error.status != 404:
-                    raise
-
-
-def _sortable(created: Any) -> str:
-    return created.isoformat() if hasattr(created, "isoformat") else str(created or "")
+            yield
 
 
 @contextmanager

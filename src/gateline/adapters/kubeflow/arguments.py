@@ -1,12 +1,15 @@
-"""What a workload gives the training pipeline: one argument per parameter of `pipelines.training`."""
+"""What a workload gives the training pipeline: one argument per parameter of `pipelines/training.py`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from gateline.errors import WorkloadError, require_known
 from gateline.manifest import digest_of
 from gateline.passport import code_version
 from gateline.workload import SECTIONS_OF_STEP, Workload
@@ -14,6 +17,27 @@ from gateline.workload.source import Source
 
 RUN_SETTINGS = ("seed", "device", "precision", "processes", "checkpoints")
 """Run-wide settings, the keys of `params.yaml` that are parameters of the pipeline."""
+
+
+def run_settings(params: Mapping[str, Any], changes: Sequence[str] = ()) -> dict[str, Any]:
+    """Take the run-wide settings of ``params.yaml``, some of them changed.
+
+    Args:
+        params: the file's content.
+        changes: ``NAME=VALUE``, the value as YAML.
+
+    Raises:
+        WorkloadError: a setting is missing, or a change names none.
+    """
+    settings = dict(params)
+    for change in changes:
+        name, equals, value = change.partition("=")
+        require_known(f"--set {change}", name if equals else change, RUN_SETTINGS)
+        settings[name] = yaml.safe_load(value)
+    for name in RUN_SETTINGS:
+        if name not in settings:
+            raise WorkloadError(f"params.yaml: {name}", expected="a value", found="none", do="Add it")
+    return {name: settings[name] for name in RUN_SETTINGS}
 
 
 def pipeline_arguments(workload: Path, settings: Mapping[str, Any]) -> dict[str, Any]:

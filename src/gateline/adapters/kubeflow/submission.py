@@ -1,0 +1,143 @@
+"""Run a workload once on Kubeflow Pipelines, and follow it to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateline.adapters.kubeflow.arguments import pipeline_arguments
+from gateline.adapters.kubeflow.server import KubeflowServer
+from gateline.errors import RegistryError, UnreachableError
+from gateline.workload import SECTIONS_OF_STEP, Workload
+
+POLL_SECONDS = 5.0
+MOST_SILENCES = 12
+"""Polls without an answer after which following ends; the run itself goes on."""
+ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
+IN_WORDS = {
+    "PENDING": "waits",
+    "RUNNING": "runs",
+    "SUCCEEDED": "done",
+    "SKIPPED": "taken from the cache",
+    "FAILED": "failed",
+    "CANCELING": "is being stopped",
+    "CANCELED": "stopped",
+    "PAUSED": "paused",
+}
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A run that Kubeflow knows.
+
+    Args:
+        id: Kubeflow's.
+        address: of its page.
+    """
+
+    id: str
+    address: str
+
+
+def submit(
+    server: KubeflowServer, workload: Path, pipeline: Path, settings: Mapping[str, Any], experiment: str
+) -> Submitted:
+    """Start a run of a workload, pinned to the version of a compiled pipeline.
+
+    Args:
+        server: where.
+        workload: its file.
+        pipeline: what `python -m pipelines.compile` wrote; uploaded unless it is there.
+        settings: run-wide settings, see `gateline.adapters.kubeflow.arguments.RUN_SETTINGS`.
+        experiment: of Kubeflow.
+
+    Raises:
+        WorkloadError: the workload or the pipeline cannot be read.
+        UnreachableError: the server does not answer.
+        RegistryError: it refuses.
+    """
+    arguments = pipeline_arguments(workload, settings)
+    pipeline_id, version_id = server.upload(pipeline)
+    experiment_id = server.experiment(experiment)
+    with server.asked():
+        run = server.client.run_pipeline(
+            experiment_id=experiment_id,
+            job_name=Workload.read(workload).name,
+            params=arguments,
+            pipeline_id=pipeline_id,
+            version_id=version_id,
+        )
+    return submitted(server, run.run_id)
+
+
+def submitted(server: KubeflowServer, run_id: str) -> Submitted:
+    """Name a run that was started earlier."""
+    return Submitted(run_id, f"{server.host.rstrip('/')}/#/runs/details/{run_id}")
+
+
+def follow(server: KubeflowServer, run: Submitted, say: Callable[[str], None]) -> None:
+    """Say what each step does until the run ends well.
+
+    Args:
+        server: where.
+        run: which.
+        say: told whenever a step's state changes.
+
+    Raises:
+        RegistryError: the run failed or was stopped; says which step, and what Kubeflow knows of it.
+        UnreachableError: the server is silent for long; the run goes on.
+    """
+    seen: dict[str, str] = {}
+    silences = 0
+    while True:
+        try:
+            with server.asked():
+                found = server.client.get_run(run.id)
+            silences = 0
+        except UnreachableError as error:
+            silences += 1
+            if silences >= MOST_SILENCES:
+                raise UnreachableError(
+                    server.host,
+                    expected=f"news of the run {run.id}",
+                    found=error.found,
+                    do=f"The run goes on; follow it again with `--run {run.id}`",
+                ) from error
+            time.sleep(POLL_SECONDS)
+            continue
+        tasks = [task for task in _tasks(found) if task.display_name in SECTIONS_OF_STEP]
+        for task in tasks:
+            if task.state and seen.get(task.display_name) != task.state:
+                seen[task.display_name] = task.state
+                say(f"{task.display_name}: {IN_WORDS.get(task.state, task.state)}")
+        if found.state in ENDED:
+            break
+        time.sleep(POLL_SECONDS)
+    if found.state != "SUCCEEDED":
+        raise RegistryError(
+            f"run {run.id}",
+            expected="six steps that end well",
+            found=_what_failed(found, tasks),
+            do=f"Read the log of that step at {run.address}",
+        )
+
+
+def _tasks(run: Any) -> list[Any]:
+    return list((run.run_details and run.run_details.task_details) or [])
+
+
+def _what_failed(run: Any, tasks: list[Any]) -> str:
+    """Name the failed steps with what Kubeflow says of them; without one, what it says of the run."""
+    failed = [task for task in tasks if task.state in ("FAILED", "CANCELED")]
+    said = [
+        f"{task.display_name} {IN_WORDS[task.state]}" + (f" ({_message(task.error)})" if _message(task.error) else "")
+        for task in failed
+    ]
+    return "; ".join(said) or f"{IN_WORDS.get(run.state, run.state)}: {_message(run.error) or 'no step says why'}"
+
+
+def _message(error: Any) -> str:
+    return " ".join(str(error.message or "").split())[:300] if error is not None else ""

@@ -1,0 +1,125 @@
+"""`gateline submit` against an HTTP server that speaks Kubeflow's interface."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gateline.adapters.kubeflow import submission
+from gateline.adapters.kubeflow.arguments import pipeline_arguments
+from gateline.adapters.project import Project
+from gateline.cli import app
+from pipelines.compile import compile_pipeline
+from pipelines.compile import parser as compile_parser
+from tests.kubeflow_server import AwayError, Kubeflow, kubeflow_server
+
+IMAGE = "registry.example/gateline@sha256:" + "0" * 64
+
+
+@pytest.fixture
+def server() -> Iterator[Kubeflow]:
+    with kubeflow_server() as state:
+        yield state
+
+
+@pytest.fixture
+def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "workloads").mkdir()
+    shutil.copy(root / "workloads" / "flight_delays.yaml", tmp_path / "workloads")
+    shutil.copy(root / "params.yaml", tmp_path)
+    compile_pipeline(compile_parser().parse_args(["--image", IMAGE, "--output", str(tmp_path / "training.yaml")]))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(submission, "POLL_SECONDS", 0.01)
+    return tmp_path
+
+
+def submit(server: Kubeflow, *more: str) -> Result:
+    argv = ["submit", "flight_delays", "--host", server.url, "--pipeline", "training.yaml", *more]
+    return CliRunner().invoke(app, argv, catch_exceptions=False)
+
+
+def look(state: str, **steps: str) -> dict[str, Any]:
+    tasks = [{"display_name": name, "state": each} for name, each in {"root": state, **steps}.items()]
+    return {"state": state, "run_details": {"task_details": tasks}}
+
+
+def test_a_run_is_started_followed_and_ends_well(server: Kubeflow, project: Path) -> None:
+    server.looks = [
+        look("RUNNING", ingest="RUNNING"),
+        look("RUNNING", ingest="SKIPPED", validate="RUNNING"),
+        look("SUCCEEDED", ingest="SKIPPED", validate="SUCCEEDED"),
+    ]
+
+    done = submit(server, "--set", "device=auto")
+
+    assert done.exit_code == 0, done.output
+    (run,) = server.started
+    settings = Project(project).params() | {"device": "auto"}
+    assert run.runtime_config.parameters == pipeline_arguments(project / "workloads" / "flight_delays.yaml", settings)
+    assert run.pipeline_spec is None
+    said = done.output.splitlines()
+    steps = ["ingest: runs", "ingest: taken from the cache", "validate: runs", "validate: done"]
+    assert [line for line in said if line.startswith(("ingest:", "validate:"))] == steps
+    assert said[-1] == "flight_delays: all six steps are done"
+
+    assert submit(server).exit_code == 0
+    assert len(server.versions) == 1, "the same file is uploaded once"
+
+
+def test_a_failed_step_is_named_with_what_kubeflow_says(server: Kubeflow, project: Path) -> None:
+    failed = look("FAILED", ingest="SUCCEEDED", validate="SUCCEEDED", preprocess="FAILED")
+    failed["run_details"]["task_details"][-1]["error"] = {"code": 2, "message": "report: expected the verdict yes"}
+    server.looks = [failed]
+
+    done = submit(server)
+
+    assert done.exit_code == 2
+    assert "preprocess failed (report: expected the verdict yes)" in done.output
+    assert "/#/runs/details/" in done.output
+
+
+def test_a_server_that_is_silent_for_a_moment_is_asked_again_and_a_run_can_be_followed_later(
+    server: Kubeflow, project: Path
+) -> None:
+    silent = 3
+
+    def sometimes(call: str) -> None:
+        nonlocal silent
+        if call.startswith("GET /runs/") and silent:
+            silent -= 1
+            raise AwayError
+
+    server.before = sometimes
+    assert submit(server).exit_code == 0
+
+    silent = 10_000
+    done = submit(server)
+    assert done.exit_code == 75
+    number = server.started[-1].run_id
+    assert f"--run {number}" in done.output
+
+    silent = 0
+    assert submit(server, "--run", number).exit_code == 0
+    assert len(server.started) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--set", "sed=3"], "Did you mean 'seed'?"),
+        (["--pipeline", "params.yaml"], "as `python -m pipelines.compile` writes it"),
+        (["--run", "id-9999"], "404"),
+    ],
+)
+def test_what_cannot_be_submitted_is_refused_in_one_line(
+    more: list[str], says: str, server: Kubeflow, project: Path
+) -> None:
+    done = submit(server, *more)
+    assert done.exit_code == 2
+    assert says in done.output
+    assert server.started == []
