@@ -1,4 +1,4 @@
-"""A comparison as a table: mean and spread over seeds, the best on the validation part first."""
+"""A comparison as a table: mean and spread over seeds, median of the seconds, the best on the validation part first."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rows_of(monitor: str, metric: str, runs: Sequence[Mapping[str, Any]]) -> tup
             f"{of_variant[0]['parameters']:,}",
             with_spread(run["validation"].get(monitor) for run in of_variant),
             *(with_spread(run["test"].get(measure) for run in of_variant) for measure in names),
-            f"{_mean(run['train_seconds'] for run in of_variant):.0f} s",
+            f"{statistics.median(run['train_seconds'] for run in of_variant):.0f} s",  # one may have shared its core
         ]
         for name, of_variant in ordered
     ]
@@ -46,7 +46,7 @@ def as_markdown(command: str, monitor: str, metric: str, runs: Sequence[Mapping[
     seeds = sorted({int(run["seed"]) for run in runs})
     said = (
         f"`{command}` prints this: mean ± standard deviation over the seed{'s' if len(seeds) > 1 else ''} "
-        f"{', '.join(map(str, seeds))}, the best on the validation part first."
+        f"{', '.join(map(str, seeds))} (of the time, the median), the best on the validation part first."
     )
     return f"{said}\n\n{markdown(head, rows)}"
 
