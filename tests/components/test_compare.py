@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gateline.adapters.compare import with_fewest_baselines
+from gateline.adapters.compare import asked_first, with_fewest_baselines
 from gateline.tasks import task_named
 from gateline.workload import Workload
+from gateline.workload.gates import Baseline, Gates, Limit
 from tests.components.test_cli import assert_refused, clone, gateline, gateline_process, project
 
 __all__ = ["clone", "project"]  # fixtures
@@ -65,6 +66,12 @@ def test_baselines_are_not_measured_again_with_every_variant(name: str, kept: li
     workload = Workload.read(Path(__file__).parents[2] / "workloads" / f"{name}.yaml")
     evaluation = with_fewest_baselines(workload, task_named(workload.task).Evaluation)
     assert list(evaluation.model_dump()["baselines"]) == kept
+
+
+def test_what_the_gates_ask_for_stands_first() -> None:
+    gates = Gates(baselines={"last_value": Baseline()}, limits={"k=a/bias": Limit(max=1), "rmse": Limit(max=3)})
+    found = asked_first(gates, {"bias": 0.5, "mae": 1.0, "rmse": 2.0}, {"k=a": {"bias": 0.1, "mae": 1.1}})
+    assert list(found.items()) == [("mae", 1.0), ("k=a/bias", 0.1), ("rmse", 2.0), ("bias", 0.5)]
 
 
 @pytest.mark.slow  # trains six times

@@ -14,7 +14,7 @@ import importlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -231,9 +231,18 @@ def measured(workload: Workload, prepared: Artifact, model: Artifact) -> dict[st
         "best_epoch": model.facts["best_epoch"],
         "epochs": model.facts["epochs"],
         "validation": {key.removeprefix("validation_"): v for key, v in best.items() if key.startswith("validation_")},
-        "test": dict(scores.metrics),
+        "test": asked_first(workload.section("gates", Gates), scores.metrics, scores.slices),
         "history": history,
     }
+
+
+def asked_first(
+    gates: Gates, metrics: Mapping[str, float], slices: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """Put what the gates ask for before all other metrics; of slices, only what is asked for."""
+    of_slices = {f"{place}/{name}": value for place, each in slices.items() for name, value in each.items()}
+    asked = [name for name in (gates.metric, *gates.limits) if name in metrics or name in of_slices]
+    return {**{name: metrics[name] if name in metrics else of_slices[name] for name in asked}, **metrics}
 
 
 def with_fewest_baselines(workload: Workload, evaluation: type[Section]) -> Section:

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateline.adapters.document import markdown
 
-MOST_METRICS = 4  # of the test part, beside each other
+MOST_METRICS = 5  # of the test part, beside each other
 
 
 def rows_of(monitor: str, metric: str, runs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
