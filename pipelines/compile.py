@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from gateline.adapters.door import run_step
+from gateline.adapters.project import replace_text
 from gateline.errors import WorkloadError, did_you_mean
+from gateline.manifest import file_digest
+from pipelines.lint import PINNED, require_faultless
 
 STEPS = ("ingest", "validate", "preprocess", "train", "evaluate", "register")
-PINNED = re.compile(r"[^@\s=]+@sha256:[0-9a-f]{64}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,12 +66,22 @@ def compile_pipeline(args: argparse.Namespace) -> None:
         raise WorkloadError(
             "--output", expected="a .yaml file in a folder that exists", found=str(args.output), do="Name another file"
         )
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "pipeline.yaml"
+        _compile(images, "", draft)
+        _compile(images, file_digest(draft), draft)
+        text = draft.read_text(encoding="utf-8")
+    require_faultless(text, args.output)
+    replace_text(args.output, text)
+    print(f"{args.output}: the training pipeline of {len(STEPS)} steps")
+
+
+def _compile(images: dict[str, str], digest: str, target: Path) -> None:
     from kfp import compiler
 
     from pipelines.training import training_pipeline
 
-    compiler.Compiler().compile(training_pipeline(images), package_path=str(args.output))
-    print(f"{args.output}: the training pipeline of {len(STEPS)} steps")
+    compiler.Compiler().compile(training_pipeline(images, digest), package_path=str(target))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kfp import dsl
+from kfp import dsl, kubernetes
 from kfp.dsl.base_component import BaseComponent
 
 from components.evaluate.component import evaluate
@@ -24,17 +24,36 @@ STEPS = {
 """The factory of each step's component, in their order."""
 
 
-def training_pipeline(images: Mapping[str, str]) -> BaseComponent:
+SECONDS = {
+    "ingest": 2 * 3600,
+    "validate": 3600,
+    "preprocess": 4 * 3600,
+    "train": 72 * 3600,
+    "evaluate": 4 * 3600,
+    "register": 3600,
+}
+"""After which a step is stopped; a training that is stopped goes on from its checkpoints when it is run again."""
+RETRIES = {step: 10 if step == "train" else 3 for step in STEPS}
+"""Kubeflow cannot choose by exit code: a step that refuses does so again within seconds, one that was preempted goes on."""
+CONFIG, SECRET = "gateline", "gateline-s3"
+"""ConfigMap and Secret of the namespace, see `infra/kubernetes`: where MLflow and the object store are, and the keys."""
+TRACKING, ENDPOINTS = "MLFLOW_TRACKING_URI", ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+USER = 10001  # as in infra/images/Dockerfile
+
+
+def training_pipeline(images: Mapping[str, str], digest: str = "") -> BaseComponent:
     """Join the six steps.
 
     Each step gets its own part of the workload as JSON text (`Workload.read(..., step=...)` keeps that part too), so
-    editing `gates` leaves the cached training alone.
+    editing `gates` leaves the cached training alone. What a pod gets is a parameter, too: one pipeline serves every workload.
 
     Args:
         images: image of each step, named by digest.
+        digest: of this very pipeline compiled without it, for the passport.
 
     Returns:
-        The pipeline. `data_digest` names the raw files, `code_version` the commit.
+        The pipeline. `data_digest` names the raw files, `code_version` the library's source.
     """
     make = {step: factory(images[step]) for step, factory in STEPS.items()}
     image_digest = {step: image.partition("@")[2] for step, image in images.items()}
@@ -54,16 +73,40 @@ def training_pipeline(images: Mapping[str, str]) -> BaseComponent:
         checkpoints: str,
         data_digest: str,
         code_version: str,
+        ingest_cpu: str,
+        ingest_memory: str,
+        validate_cpu: str,
+        validate_memory: str,
+        preprocess_cpu: str,
+        preprocess_memory: str,
+        train_cpu: str,
+        train_memory: str,
+        train_gpus: str,
+        train_gpu_type: str,
+        train_node_selector: dict,  # type: ignore[type-arg]  # as kfp reads it
+        train_tolerations: list,  # type: ignore[type-arg]
+        evaluate_cpu: str,
+        evaluate_memory: str,
+        register_cpu: str,
+        register_memory: str,
     ) -> None:
-        def of(step: str) -> dict[str, Any]:
-            return {"data_digest": data_digest, "code_version": code_version, "image_digest": image_digest[step]}
+        def task(step: str, cpu: Any, memory: Any, **arguments: Any) -> Any:
+            made = make[step](
+                data_digest=data_digest, code_version=code_version, image_digest=image_digest[step], **arguments
+            )
+            made.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
+            _as_every_pod(made, step, images[step], digest)
+            return made
 
-        raw = make["ingest"](workload=ingest_workload, **of("ingest")).outputs["raw"]
-        report = make["validate"](workload=validate_workload, raw=raw, **of("validate")).outputs["report"]
-        prepared = make["preprocess"](workload=preprocess_workload, raw=raw, report=report, **of("preprocess")).outputs[
-            "prepared"
-        ]
-        model = make["train"](
+        raw = task("ingest", ingest_cpu, ingest_memory, workload=ingest_workload).outputs["raw"]
+        report = task("validate", validate_cpu, validate_memory, workload=validate_workload, raw=raw).outputs["report"]
+        prepared = task(
+            "preprocess", preprocess_cpu, preprocess_memory, workload=preprocess_workload, raw=raw, report=report
+        ).outputs["prepared"]
+        trained = task(
+            "train",
+            train_cpu,
+            train_memory,
             workload=train_workload,
             prepared=prepared,
             seed=seed,
@@ -71,21 +114,43 @@ def training_pipeline(images: Mapping[str, str]) -> BaseComponent:
             precision=precision,
             processes=processes,
             checkpoints=checkpoints,
-            **of("train"),
-        ).outputs["model"]
-        evaluation = make["evaluate"](
-            workload=evaluate_workload, prepared=prepared, model=model, **of("evaluate")
+        )
+        trained.set_accelerator_type(train_gpu_type).set_accelerator_limit(train_gpus)
+        kubernetes.add_node_selector_json(trained, train_node_selector)
+        kubernetes.add_toleration_json(trained, train_tolerations)
+        # Workers and processes that share memory do so there, and a pod's own has 64 MB.
+        kubernetes.empty_dir_mount(trained, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit="2Gi")  # noqa: S108
+        model = trained.outputs["model"]
+        evaluation = task(
+            "evaluate", evaluate_cpu, evaluate_memory, workload=evaluate_workload, prepared=prepared, model=model
         ).outputs["evaluation"]
-        release = make["register"](
+        release = task(
+            "register",
+            register_cpu,
+            register_memory,
             workload=register_workload,
             raw=raw,
             report=report,
             prepared=prepared,
             model=model,
             evaluation=evaluation,
-            **of("register"),
         )
         # Who is champion is known to the registry alone, so a cached answer would be an old one.
         release.set_caching_options(enable_caching=False)
 
     return training
+
+
+def _as_every_pod(task: Any, step: str, image: str, digest: str) -> None:
+    """Give a step what every pod has: tries and time, the servers' addresses and keys, and what the passport asks for."""
+    task.set_retry(RETRIES[step], backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
+    kubernetes.set_timeout(task, SECONDS[step])
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    # Without a tracking server a pod does not even start, rather than lose its results with itself.
+    kubernetes.use_config_map_as_env(task, CONFIG, {TRACKING: TRACKING})
+    kubernetes.use_config_map_as_env(task, CONFIG, {key: key for key in ENDPOINTS}, optional=True)
+    # Where the cluster lends rights to service accounts, there is no secret.
+    kubernetes.use_secret_as_env(task, SECRET, {key: key for key in KEYS}, optional=True)
+    task.set_env_variable("GATELINE_IMAGE", image)
+    if digest:
+        task.set_env_variable("GATELINE_PIPELINE_DIGEST", digest)

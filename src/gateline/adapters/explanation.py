@@ -28,6 +28,7 @@ from gateline.validation import rules
 from gateline.workload import OPTIONAL, SECTIONS, Workload
 from gateline.workload.budgets import read_budgets, with_budget
 from gateline.workload.gates import Gates
+from gateline.workload.resources import read_resources
 from gateline.workload.schema import Schema
 from gateline.workload.search import Dimension, read_search
 from gateline.workload.section import format_span
@@ -149,6 +150,7 @@ def _budgets(workload: Workload) -> Iterator[str]:
 
 
 def _read(workload: Workload, task: Task) -> _Sections:
+    read_resources(workload)
     needed = [name for name in SECTIONS if name not in OPTIONAL]
     for name in needed:
         if name not in workload.sections:

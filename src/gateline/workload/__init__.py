@@ -27,11 +27,12 @@ SECTIONS = (
     "training",
     "evaluation",
     "gates",
+    "resources",
     "search",
     "budgets",
     "variants",
 )
-OPTIONAL = ("search", "budgets", "variants")
+OPTIONAL = ("resources", "search", "budgets", "variants")
 """Sections that no step reads and that a workload may do without."""
 
 SECTIONS_OF_STEP: Mapping[str, tuple[str, ...]] = {

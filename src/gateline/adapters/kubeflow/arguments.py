@@ -13,6 +13,7 @@ from gateline.errors import WorkloadError, require_known
 from gateline.manifest import digest_of
 from gateline.passport import code_version
 from gateline.workload import SECTIONS_OF_STEP, Workload
+from gateline.workload.resources import TrainPod, read_resources
 from gateline.workload.source import Source
 
 RUN_SETTINGS = ("seed", "device", "precision", "processes", "checkpoints")
@@ -61,9 +62,23 @@ def pipeline_arguments(workload: Path, settings: Mapping[str, Any]) -> dict[str,
     parts = {f"{step}_workload": _part(whole, step) for step in SECTIONS_OF_STEP}
     return {
         **parts,
+        **_of_the_pods(whole),
         **{name: settings[name] for name in RUN_SETTINGS},
         "data_digest": digest_of({file.name: file.sha256 for file in files}),
         "code_version": code_version(),
+    }
+
+
+def _of_the_pods(workload: Workload) -> dict[str, Any]:
+    pods = read_resources(workload)
+    train = pods["train"]
+    assert isinstance(train, TrainPod)  # noqa: S101  for mypy
+    return {
+        **{f"{step}_{name}": getattr(pod, name) for step, pod in pods.items() for name in ("cpu", "memory")},
+        "train_gpus": str(train.gpus),
+        "train_gpu_type": train.gpu_type,
+        "train_node_selector": train.node_selector,
+        "train_tolerations": train.tolerations,
     }
 
 

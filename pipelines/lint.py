@@ -1,0 +1,110 @@
+"""What a compiled pipeline must not lack or hold; `python -m pipelines.lint FILE.yaml` looks at one, and compile writes no other."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gateline.adapters.door import run_step, tell
+from gateline.errors import WorkloadError
+
+PINNED = re.compile(r"[^@\s=]+@sha256:[0-9a-f]{64}")
+SECRETIVE = re.compile(r"passw|secret|token|credential|api_?key|access_?key", re.IGNORECASE)
+LIMITS = ("CpuLimit", "MemoryLimit")
+GPU_STEPS = {"train"}
+
+
+def faults(text: str) -> list[str]:
+    """List what is wrong with a compiled pipeline.
+
+    Args:
+        text: the YAML that kfp wrote: the pipeline, and what Kubernetes is told beside it.
+
+    Returns:
+        One sentence per fault; none where all is well.
+    """
+    documents = list(yaml.safe_load_all(text))
+    pipeline, platform = documents[0], documents[1] if len(documents) > 1 else {}
+    pods = platform.get("platforms", {}).get("kubernetes", {}).get("deploymentSpec", {}).get("executors", {})
+    found = list(_secrets(pipeline.get("root", {}).get("inputDefinitions", {}).get("parameters", {}), "the pipeline"))
+    tasks = pipeline["root"]["dag"]["tasks"]
+    for label, executor in pipeline["deploymentSpec"]["executors"].items():
+        step = label.removeprefix("exec-")
+        found += _of_step(step, executor.get("container", {}), tasks.get(step, {}), pods.get(label, {}))
+    return found
+
+
+def _of_step(step: str, container: Mapping[str, Any], task: Mapping[str, Any], pod: Mapping[str, Any]) -> Iterator[str]:
+    image = str(container.get("image"))
+    if not PINNED.fullmatch(image):
+        yield f"{step}: the image {image!r} has no digest"
+    resources = container.get("resources", {})
+    for limit in LIMITS:
+        if not any(resources.get(key) for key in (f"resource{limit}", limit[0].lower() + limit[1:])):
+            yield f"{step}: no {limit}"
+    if "accelerator" in resources and step not in GPU_STEPS:
+        yield f"{step}: asks for a GPU"
+    for variable in container.get("env", []):
+        if SECRETIVE.search(variable["name"]):
+            yield f"{step}: the variable {variable['name']} holds a value; take it from a Secret"
+    yield from _secrets(task.get("inputs", {}).get("parameters", {}), step)
+    if not task.get("retryPolicy", {}).get("maxRetryCount"):
+        yield f"{step}: is not tried again"
+    if not pod.get("activeDeadlineSeconds"):
+        yield f"{step}: may run for ever"
+    if not pod.get("securityContext", {}).get("runAsNonRoot"):
+        yield f"{step}: may run as root"
+
+
+def _secrets(parameters: Mapping[str, Any], where: str) -> Iterator[str]:
+    """Parameters are shown on the page of a run, so none may be for a secret."""
+    for name in parameters:
+        if SECRETIVE.search(name):
+            yield f"{where}: the parameter {name} would show a secret; take it from a Secret of Kubernetes"
+
+
+def require_faultless(text: str, where: object) -> None:
+    """Refuse a compiled pipeline with faults.
+
+    Raises:
+        WorkloadError: says all of them.
+    """
+    if found := faults(text):
+        raise WorkloadError(
+            where,
+            expected="images by digest, limits, tries, times, no root and no secret in any step",
+            found="; ".join(found),
+            do="Correct pipelines/training.py",
+        )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Name the flags."""
+    flags = argparse.ArgumentParser(prog="python -m pipelines.lint", description=__doc__)
+    flags.add_argument("pipeline", type=Path, metavar="FILE.yaml")
+    return flags
+
+
+def lint(args: argparse.Namespace) -> None:
+    """Look at one file."""
+    try:
+        text = args.pipeline.read_text(encoding="utf-8")
+        require_faultless(text, args.pipeline)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise WorkloadError(
+            args.pipeline,
+            expected="a compiled pipeline",
+            found=" ".join(str(error).split())[:120],
+            do="Write one with `python -m pipelines.compile`",
+        ) from error
+    tell(f"{args.pipeline}: nothing to object to")
+
+
+if __name__ == "__main__":
+    sys.exit(run_step(parser(), lint))

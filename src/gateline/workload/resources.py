@@ -1,0 +1,86 @@
+"""Section `resources`: what the pod of each step gets on a cluster. No step reads it, so it makes nothing run again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from gateline.errors import WorkloadError, require_known
+from gateline.workload import Workload
+from gateline.workload.section import Section, read_section
+
+
+def _as_text(value: Any) -> Any:
+    """YAML reads ``cpu: 4`` as a number."""
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _quantity(pattern: str, like: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"a quantity as Kubernetes writes it, e.g. {like}; got {value!r}")
+        return value
+
+    return AfterValidator(check)
+
+
+Cpu = Annotated[str, BeforeValidator(_as_text), _quantity(r"\d+(\.\d+)?|\d+m", "2 or 500m")]
+Memory = Annotated[str, _quantity(r"\d+(\.\d+)?[KMGT]i?", "8Gi")]
+
+
+class Pod(Section):
+    """Processors and memory of one step: what it is given, and its limit."""
+
+    cpu: Cpu = "1"
+    memory: Memory = "4Gi"
+
+
+class TrainPod(Pod):
+    """The pod of training, which alone may have GPUs."""
+
+    cpu: Cpu = "2"
+    memory: Memory = "8Gi"
+    gpus: Annotated[int, Field(ge=0, le=16)] = 0
+    gpu_type: str = "nvidia.com/gpu"
+    """Name of the resource of Kubernetes."""
+    node_selector: dict[str, str] = {}
+    """Labels of the nodes on which it may run."""
+    tolerations: list[dict[str, Any]] = []
+    """Taints of nodes that do not keep it away, as Kubernetes writes them: key, operator, value, effect."""
+
+
+DEFAULTS: Mapping[str, Pod] = {
+    "ingest": Pod(),
+    "validate": Pod(),
+    "preprocess": Pod(cpu="2", memory="8Gi"),
+    "train": TrainPod(),
+    "evaluate": Pod(cpu="2", memory="8Gi"),
+    "register": Pod(),
+}
+"""Of a workload without the section, or of a step that it does not name."""
+
+
+def read_resources(workload: Workload) -> dict[str, Pod]:
+    """Read what each step gets.
+
+    Returns:
+        By step; that of train is a `TrainPod`.
+
+    Raises:
+        WorkloadError: a step is unknown, or a quantity is none.
+    """
+    place = f"{workload.place}: resources"
+    section = workload.sections.get("resources") or {}
+    if not isinstance(section, Mapping):
+        raise WorkloadError(
+            place, expected="steps and what they get", found=repr(section)[:80], do="Write e.g. train: {cpu: 4}"
+        )
+    for step in section:
+        require_known(place, str(step), DEFAULTS)
+    return {
+        step: read_section(f"{place}.{step}", type(pod), {**pod.model_dump(), **(section.get(step) or {})})
+        for step, pod in DEFAULTS.items()
+    }

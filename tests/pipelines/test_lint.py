@@ -1,0 +1,114 @@
+"""The lint of compiled pipelines finds each thing that it looks for, and nothing in what is compiled here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateline.adapters.door import run_step
+from gateline.workload import Workload
+from gateline.workload.resources import read_resources
+from pipelines.compile import compile_pipeline
+from pipelines.compile import parser as compile_parser
+from pipelines.lint import faults, lint, parser
+
+IMAGE = "registry.example/gateline@sha256:" + "0" * 64
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("compiled") / "training.yaml"
+    compile_pipeline(compile_parser().parse_args(["--image", IMAGE, "--output", str(file)]))
+    return file.read_text(encoding="utf-8")
+
+
+def container(pipeline: Any, step: str) -> Any:
+    return pipeline["deploymentSpec"]["executors"][f"exec-{step}"]["container"]
+
+
+def pod(platform: Any, step: str) -> Any:
+    return platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][f"exec-{step}"]
+
+
+SPOILT: dict[str, tuple[Callable[[Any, Any], object], str]] = {
+    "tag": (lambda p, _: container(p, "train").update(image="gateline:latest"), "train: the image 'gateline:latest'"),
+    "no memory limit": (
+        lambda p, _: container(p, "ingest")["resources"].pop("resourceMemoryLimit"),
+        "ingest: no MemoryLimit",
+    ),
+    "no limits": (lambda p, _: container(p, "evaluate").pop("resources"), "evaluate: no CpuLimit"),
+    "a GPU elsewhere": (
+        lambda p, _: container(p, "evaluate")["resources"].update(accelerator={"resourceCount": "1"}),
+        "evaluate: asks for a GPU",
+    ),
+    "a key in a variable": (
+        lambda p, _: container(p, "train")["env"].append({"name": "AWS_SECRET_ACCESS_KEY", "value": "x"}),
+        "train: the variable AWS_SECRET_ACCESS_KEY holds a value",
+    ),
+    "a password as parameter": (
+        lambda p, _: p["root"]["inputDefinitions"]["parameters"].update(mlflow_password={"parameterType": "STRING"}),
+        "the pipeline: the parameter mlflow_password",
+    ),
+    "one try": (lambda p, _: p["root"]["dag"]["tasks"]["train"].pop("retryPolicy"), "train: is not tried again"),
+    "no time": (lambda _, k: pod(k, "register").pop("activeDeadlineSeconds"), "register: may run for ever"),
+    "root": (lambda _, k: pod(k, "validate").pop("securityContext"), "validate: may run as root"),
+}
+
+
+def test_what_is_compiled_has_no_fault(text: str) -> None:
+    assert faults(text) == []
+
+
+@pytest.mark.parametrize("fault", SPOILT)
+def test_each_fault_is_found(fault: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spoil, says = SPOILT[fault]
+    pipeline, platform = yaml.safe_load_all(text)
+    spoil(pipeline, platform)
+    file = tmp_path / "spoilt.yaml"
+    file.write_text(yaml.safe_dump_all([pipeline, platform]), encoding="utf-8")
+
+    assert run_step(parser(), lint, [str(file)]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_only_train_has_gpus_and_memory_to_share_and_every_pod_its_servers(text: str) -> None:
+    pipeline, platform = yaml.safe_load_all(text)
+    steps = [label.removeprefix("exec-") for label in pipeline["deploymentSpec"]["executors"]]
+    assert [step for step in steps if "accelerator" in container(pipeline, step)["resources"]] == ["train"]
+    assert [step for step in steps if pod(platform, step).get("emptyDirMounts")] == ["train"]
+    for step in steps:
+        first, second = pod(platform, step)["configMapAsEnv"]
+        assert [each["envVar"] for each in first["keyToEnv"]] == ["MLFLOW_TRACKING_URI"]
+        assert (first.get("optional", False), second["optional"]) == (False, True)
+        variables = {each["name"]: each["value"] for each in container(pipeline, step)["env"]}
+        assert variables["GATELINE_IMAGE"] == IMAGE
+        assert len(variables["GATELINE_PIPELINE_DIGEST"]) == 64
+
+
+def test_resources_of_a_workload(root: Path) -> None:
+    workload = Workload.read(root / "workloads" / "flight_delays.yaml")
+    asked = {"train": {"cpu": 4, "memory": "16Gi", "gpus": 1, "node_selector": {"pool": "gpu"}}}
+    pods = read_resources(Workload(**{**vars(workload), "sections": {**workload.sections, "resources": asked}}))
+
+    assert (pods["train"].cpu, pods["train"].memory, pods["validate"].cpu) == ("4", "16Gi", "1")
+    assert pods["train"].model_dump()["gpus"] == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"trian": {"cpu": 1}}, "Did you mean 'train'?"),
+        ({"train": {"memory": "16 GB"}}, "16 GB"),
+        ({"train": {"gpu": 1}}, "Did you mean 'gpus'?"),
+        ({"evaluate": {"gpus": 1}}, "gpus"),
+        ([1], "steps and what they get"),
+    ],
+)
+def test_resources_that_cannot_be_are_refused(asked: Any, says: str, root: Path) -> None:
+    workload = Workload.read(root / "workloads" / "flight_delays.yaml")
+    with pytest.raises(ValueError, match=says.replace("?", r"\?")):
+        read_resources(Workload(**{**vars(workload), "sections": {**workload.sections, "resources": asked}}))
