@@ -77,8 +77,12 @@ def shown(text: object) -> str:
 
 
 @contextmanager
-def connected(workload_name: str) -> Iterator[Connection]:
+def connected(workload_name: str, *, create: bool = True) -> Iterator[Connection]:
     """Connect to MLflow and turn what it raises into refusals.
+
+    Args:
+        workload_name: names the experiment.
+        create: make the experiment where there is none; whoever only looks does not.
 
     Raises:
         UnreachableError: the server did not answer after several tries.
@@ -98,7 +102,7 @@ def connected(workload_name: str) -> Iterator[Connection]:
     try:
         mlflow.set_tracking_uri(uri)
         client = mlflow.MlflowClient(uri)
-        yield Connection(client, _experiment(client, workload_name), outer)
+        yield Connection(client, _experiment(client, workload_name, create=create), outer)
     except (requests.RequestException, sqlalchemy.exc.OperationalError) as error:
         raise _unreachable(uri, error) from error
     except MlflowException as error:
@@ -189,11 +193,13 @@ def _refusal(uri: str, error: Any) -> GatelineError | None:
     return None
 
 
-def _experiment(client: MlflowClient, name: str) -> str:
+def _experiment(client: MlflowClient, name: str, *, create: bool) -> str:
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
+        if not create:
+            return ""
         try:
             return str(client.create_experiment(name))
         except MlflowException:

@@ -36,7 +36,7 @@ def fetch(file: File, target: Path, mirror: Path | None) -> None:
     elif file.url is not None:
         download(file.url, target, place)
     else:
-        local = _installed_file(file, place) if file.package else Path(str(file.path))
+        local = installed_file(file, place) if file.package else Path(str(file.path))
         if not local.is_file():
             raise DataError(
                 place,
@@ -77,7 +77,7 @@ def find_by_digest(mirror: Path, sha256: str) -> Path | None:
     return next((path for path in sorted(mirror.rglob("*")) if path.is_file() and file_digest(path) == sha256), None)
 
 
-def _installed_file(file: File, place: str) -> Path:
+def installed_file(file: File, place: str) -> Path:
     """Find a distribution's file by its record, without importing the package (which may run, or need, anything)."""
     package, path = str(file.package), str(file.path)
     try:

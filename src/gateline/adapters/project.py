@@ -37,12 +37,11 @@ class Project:
         Raises:
             WorkloadError: neither the folder nor one above it is a project.
         """
-        here = start.resolve()
-        for folder in (here, *here.parents):
-            if (folder / PARAMS).is_file() and (folder / WORKLOADS).is_dir():
-                return cls(folder)
+        root = find_root(start)
+        if root is not None:
+            return cls(root)
         raise WorkloadError(
-            here,
+            start.resolve(),
             expected=f"a Gateline project ({PARAMS} and {WORKLOADS}/ here or in a folder above)",
             found="none",
             do="Change into your clone of Gateline and run the command there",
@@ -141,6 +140,14 @@ class Project:
         replace_text(self.workload_path(name), text)
         if new_params is not None:
             replace_text(self.root / PARAMS, new_params)
+
+
+def find_root(start: Path) -> Path | None:
+    """Find the project that a folder lies in; None where there is none."""
+    here = start.resolve()
+    return next(
+        (each for each in (here, *here.parents) if (each / PARAMS).is_file() and (each / WORKLOADS).is_dir()), None
+    )
 
 
 def _with_workload(text: str, name: str) -> str | None:

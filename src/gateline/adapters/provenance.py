@@ -106,15 +106,16 @@ def run_git(*words: str, folder: Path | None = None, text: str | None = None) ->
         return None
 
 
-def files_of_commit(commit: str, folder: str) -> dict[str, str]:
+def files_of_commit(commit: str, folder: str, root: Path) -> dict[str, str]:
     """sha256 of every Python file below a folder of the repository, as a commit has it; by its path in the folder."""
-    listing = run_git("ls-tree", "-r", "--full-tree", commit, "--", folder)
+    listing = run_git("ls-tree", "-r", commit, "--", folder, folder=root)
     blobs = {}
     for line in (listing or b"").decode().splitlines():
         entry, _, name = line.partition("\t")
         if name.endswith(".py"):
             blobs[name.removeprefix(f"{folder}/")] = entry.split()[2]
-    contents = run_git("cat-file", "--batch", text="".join(f"{blob}\n" for blob in blobs.values())) or b""
+    asked = "".join(f"{blob}\n" for blob in blobs.values())
+    contents = run_git("cat-file", "--batch", folder=root, text=asked) or b""
     digests, place = {}, 0
     for name in blobs:
         end = contents.index(b"\n", place)
@@ -134,14 +135,18 @@ def dvc_md5(folder: Path) -> str | None:
     recorded = {Path(path).resolve(): md5 for path, md5 in outs.items()}.get(folder.resolve())
     if recorded is None:
         return None
+    return recorded if dvc_md5_of(folder) == recorded else None
+
+
+def dvc_md5_of(folder: Path) -> str:
+    """Compute the md5 under which DVC would keep a folder, ending in ``.dir``."""
     entries = [
         {"md5": _md5(file), "relpath": file.relative_to(folder).as_posix()}
         for file in folder.rglob("*")
         if file.is_file()
     ]
     listing = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
-    actual = hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
-    return actual if actual == recorded else None
+    return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def _outs(lock: Path) -> dict[str, str]:

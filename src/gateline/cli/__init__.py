@@ -12,5 +12,6 @@ from gateline.cli.app import app
 from gateline.cli import workloads  # noqa: F401  (each file adds its commands)
 from gateline.cli import runs  # noqa: F401
 from gateline.cli import cluster  # noqa: F401
+from gateline.cli import trust  # noqa: F401
 
 __all__ = ["app"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gateline.errors import ArtifactError
 from gateline.manifest import Artifact, check_made_from, open_artifact
@@ -56,14 +58,7 @@ def accepted(inputs: Inputs, gates: Gates) -> Verdict:
                 found="no: " + "; ".join(said["reasons"]),
                 do=f"Read {artifact.path / 'report.html'}; only what passes is registered",
             )
-    metrics = inputs.evaluation.read_json("metrics.json")
-    names, of_baselines = gates.named_metrics(), metrics["baseline_slices"]
-    verdict = judge(
-        with_slices(metrics["test"], metrics["slices"], names),
-        {name: with_slices(each, of_baselines.get(name, {}), names) for name, each in metrics["baselines"].items()},
-        metrics["num_examples"],
-        gates,
-    )
+    verdict = judged(inputs.evaluation.read_json("metrics.json"), gates)
     if not verdict.passed:
         raise ArtifactError(
             inputs.evaluation.path,
@@ -72,3 +67,14 @@ def accepted(inputs: Inputs, gates: Gates) -> Verdict:
             do="Run evaluate again with this workload",
         )
     return verdict
+
+
+def judged(metrics: Mapping[str, Any], gates: Gates) -> Verdict:
+    """Judge what evaluate measured, `metrics.json`, under gates."""
+    names, of_baselines = gates.named_metrics(), metrics["baseline_slices"]
+    return judge(
+        with_slices(metrics["test"], metrics["slices"], names),
+        {name: with_slices(each, of_baselines.get(name, {}), names) for name, each in metrics["baselines"].items()},
+        metrics["num_examples"],
+        gates,
+    )

@@ -1,0 +1,161 @@
+"""A version in the registry and the files that were registered with it, fetched to be looked at."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from gateline.adapters.mlflow_server import Connection, shown
+from gateline.adapters.registry.champion import CHAMPION, version_by_alias
+from gateline.adapters.registry.versions import PAPERS_FOLDER, PASSPORT, SERVED_FOLDER, WORKLOAD
+from gateline.errors import RegistryError
+from gateline.manifest import Json
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+REFERENCE = re.compile(r"(?:models:/)?(?P<name>[a-z][a-z0-9_]*)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))?")
+PASSPORT_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Registered:
+    """The files of a registered version, in a folder of this machine.
+
+    Args:
+        name: of the registered model, which is the workload's.
+        version: as the registry describes it.
+        top: all files, as MLflow laid them out.
+        mlmodel: what MLflow says of them.
+    """
+
+    name: str
+    version: ModelVersion
+    top: Path
+    mlmodel: Json
+
+    @property
+    def number(self) -> int:
+        """Of the version."""
+        return int(self.version.version)
+
+    @property
+    def flavor(self) -> Json:
+        """How MLflow loads it."""
+        return self.mlmodel["flavors"]["python_function"]
+
+    @property
+    def papers(self) -> Path:
+        """Folder of the passport, see `Papers`."""
+        return self.top / str(self.flavor["artifacts"][PAPERS_FOLDER]["path"])
+
+    @property
+    def model(self) -> Path:
+        """The model folder."""
+        return self.top / str(self.flavor["artifacts"][SERVED_FOLDER]["path"])
+
+    @property
+    def package(self) -> Path:
+        """The source of `gateline` that it runs with."""
+        return self.top / str(self.flavor["code"]) / "gateline"
+
+    def passport(self) -> Json:
+        """Read the passport."""
+        return json.loads((self.papers / PASSPORT).read_text(encoding="utf-8"))
+
+    def workload(self) -> Json:
+        """Read the workload that made it."""
+        return json.loads((self.papers / WORKLOAD).read_text(encoding="utf-8"))
+
+
+def name_of(reference: str) -> str:
+    """Name the model that a reference is about.
+
+    Raises:
+        RegistryError: it is none.
+    """
+    return str(_parsed(reference)["name"])
+
+
+def version_of_reference(to: Connection, reference: str) -> ModelVersion:
+    """Find the version that a reference names: NAME is its champion, else NAME@ALIAS or NAME/VERSION, after `models:/` or not.
+
+    Raises:
+        RegistryError: the registry has none.
+    """
+    from mlflow.exceptions import MlflowException
+
+    parsed = _parsed(reference)
+    name, alias = str(parsed["name"]), parsed["alias"] or CHAMPION
+    found: ModelVersion | None = None
+    try:
+        if parsed["version"]:
+            found = to.client.get_model_version(name, parsed["version"])
+        else:
+            found = version_by_alias(to, name, alias)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    if found is None:
+        what = f"version {parsed['version']}" if parsed["version"] else f"alias {alias}"
+        raise RegistryError(
+            reference,
+            expected=f"a registered model {name} with {what}",
+            found="none",
+            do=f"Run `gateline run {name}`, or name another version",
+        )
+    return found
+
+
+def _parsed(reference: str) -> dict[str, str | None]:
+    match = REFERENCE.fullmatch(reference.strip())
+    if match is None:
+        raise RegistryError(
+            repr(reference),
+            expected="models:/NAME@ALIAS, models:/NAME/VERSION, or NAME for its champion",
+            found="something else",
+            do="Write it so",
+        )
+    return match.groupdict()
+
+
+@contextmanager
+def registered(version: ModelVersion) -> Iterator[Registered]:
+    """Fetch the files of a version.
+
+    Raises:
+        RegistryError: they are gone, or it was registered without a passport.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    where = f"{version.name} version {version.version}"
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            top = mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=scratch)
+            mlmodel = yaml.safe_load((Path(top) / "MLmodel").read_text(encoding="utf-8"))
+            found = Registered(str(version.name), version, Path(top), mlmodel)
+            known = set(found.flavor["artifacts"])
+        except (OSError, KeyError, TypeError, yaml.YAMLError, MlflowException) as error:
+            raise RegistryError(
+                where,
+                expected="the files that were registered",
+                found=" ".join(shown(error).split())[:200],
+                do="Restore them from a backup of MLflow's artifacts, or register the model again",
+            ) from error
+        if PAPERS_FOLDER not in known or not (found.papers / PASSPORT).is_file():
+            raise RegistryError(
+                where,
+                expected="a passport inside the model",
+                found="none: it was registered before models had one",
+                do=f"Run `gateline run {version.name}`; what is registered from now on can be traced",
+            )
+        yield found

@@ -1,0 +1,334 @@
+"""Replay: make a registered model again from its passport, in a clean clone of its commit, and compare link by link."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gateline.adapters.mlflow_server import connected
+from gateline.adapters.project import ARTIFACTS, Project
+from gateline.adapters.provenance import IMAGE, PIPELINE_DIGEST, machine, run_git
+from gateline.adapters.registry.links import short
+from gateline.adapters.registry.registered import name_of, registered, version_of_reference
+from gateline.adapters.registry.versions import METRICS
+from gateline.errors import EXIT_TRY_AGAIN, ArtifactError, RegistryError, TryAgainError
+from gateline.manifest import Artifact, Json, dump_json, open_artifact
+from gateline.passport import LIBRARIES, version_of, versions
+
+STEPS = {
+    "ingest": ("raw",),
+    "validate": ("raw", "report"),
+    "preprocess": ("raw", "report", "prepared"),
+    "train": ("prepared", "model"),
+    "evaluate": ("prepared", "model", "evaluation"),
+}
+"""Each step and the folders that its command line names; it writes the last."""
+KINDS = tuple(folders[-1] for folders in STEPS.values())
+SAYS = "gateline: "
+State = Literal["equal", "differs", "within tolerance"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One link, as the passport says it and as it came out again.
+
+    Args:
+        link: its name.
+        passport: what was.
+        replayed: what came out.
+        state: how they compare.
+    """
+
+    link: str
+    passport: str
+    replayed: str
+    state: State
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What came of it.
+
+    Args:
+        name: of the registered model.
+        version: its number.
+        rows: all links that were compared, in the order of the data.
+        verdict: one line.
+        same: the model was made again: equal weights, or metrics within the tolerance where the machine or a library is
+            another.
+    """
+
+    name: str
+    version: int
+    rows: tuple[Row, ...]
+    verdict: str
+    same: bool
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """All that a replay needs of the registered model."""
+
+    name: str
+    version: int
+    passport: Json
+    workload: Json
+    manifests: Mapping[str, Json]
+    metrics: Json
+
+
+def replay(
+    reference: str,
+    project: Project,
+    say: Callable[[str], None],
+    *,
+    seed: int | None = None,
+    tolerance: float = 0.01,
+    allow_dirty: bool = False,
+) -> Replay:
+    """Run the steps from ingest to evaluate as the passport says, and compare what comes out.
+
+    Args:
+        reference: see `version_of_reference`.
+        project: its repository has the commit, its artifacts may have the raw files.
+        say: takes lines of progress.
+        seed: instead of the passport's, to see that another one makes another model.
+        tolerance: relative difference of a metric that is let pass where the machine or a library is another.
+        allow_dirty: use the files as they stand here where the model was made of a tree with changes.
+
+    Raises:
+        RegistryError: there is no such version or no passport, the commit is not here, or a step refused.
+        TryAgainError: a step could not be finished for now.
+    """
+    recipe = _recipe(reference)
+    with tempfile.TemporaryDirectory(prefix="gateline-replay-") as scratch:
+        top = Path(scratch)
+        code = _code(recipe, project.root, top / "clone", allow_dirty=allow_dirty)
+        say(f"{recipe.name} version {recipe.version}: {_where(recipe, code, project.root)}")
+        settings = recipe.passport["settings"] | ({} if seed is None else {"seed": seed})
+        (top / "workload.yaml").write_text(dump_json(recipe.workload), encoding="utf-8")  # JSON is YAML
+        environment = _environment(code, top, _mirror(recipe, project.root, top / "mirror"))
+        for step, folders in STEPS.items():
+            began = time.monotonic()
+            _run(
+                _command(step, folders, top, settings, recipe.manifests["report"]["facts"]),
+                code,
+                environment,
+                say,
+                step,
+            )
+            say(f"{step}: {time.monotonic() - began:.0f} s")
+        made = {kind: open_artifact(top / kind, kind) for kind in KINDS}
+        return _compared(recipe, made, version_of(code / "src" / "gateline"), tolerance)
+
+
+def _recipe(reference: str) -> _Recipe:
+    with connected(name_of(reference), create=False) as to, registered(version_of_reference(to, reference)) as found:
+        manifests = {
+            kind: json.loads((found.papers / "manifests" / f"{kind}.json").read_text(encoding="utf-8"))
+            for kind in KINDS
+        }
+        metrics = json.loads((found.papers / METRICS).read_text(encoding="utf-8"))
+        return _Recipe(found.name, found.number, found.passport(), found.workload(), manifests, metrics)
+
+
+def _code(recipe: _Recipe, root: Path, clone: Path, *, allow_dirty: bool) -> Path:
+    """Check the commit out into a folder of its own.
+
+    Raises:
+        RegistryError: there is no commit, it is not here, or it does not hold all that the model was made of.
+    """
+    code, where = recipe.passport["code"], f"{recipe.name} version {recipe.version}"
+    commit = code.get("commit")
+    if commit is None or code.get("dirty") == "true":
+        if allow_dirty:
+            return root
+        raise RegistryError(
+            where,
+            expected="a model that was made of a commit",
+            found=f"{short(commit)} with changes that were not committed"
+            if commit
+            else "one that was made without git",
+            do="Say --allow-dirty to use the files as they stand here; commit before the next run",
+        )
+    prefix = (run_git("rev-parse", "--show-prefix", folder=root) or b"").decode().strip()
+    if (
+        run_git("cat-file", "-e", f"{commit}^{{commit}}", folder=root) is None
+        or run_git("clone", "--quiet", "--shared", "--no-checkout", str(root / ("../" * prefix.count("/"))), str(clone))
+        is None
+        or run_git("checkout", "--quiet", "--detach", commit, folder=clone) is None
+    ):
+        raise RegistryError(
+            where,
+            expected=f"its commit {short(commit)} in {root}",
+            found="none",
+            do="Fetch it (`git fetch --all`), and run again",
+        )
+    return clone / prefix
+
+
+def _where(recipe: _Recipe, code: Path, root: Path) -> str:
+    place = (
+        "in the files that stand here" if code == root else f"in a clone of {short(recipe.passport['code']['commit'])}"
+    )
+    return f"the steps from ingest to evaluate, {place}"
+
+
+def _mirror(recipe: _Recipe, root: Path, mirror: Path) -> Path | None:
+    """Put the raw files that this project has, by their digest, where ingest looks first; None if it has none."""
+    folder = root / ARTIFACTS / recipe.name / "raw"
+    try:
+        raw = open_artifact(folder, "raw")
+    except ArtifactError:
+        return None
+    folders = [file for file in recipe.workload["source"]["files"] if (file["url"] or file["path"]).endswith("/")]
+    if (
+        raw.digest != recipe.passport["raw"]["digest"] or folders
+    ):  # a folder is fetched file by file, and kept as one zip
+        return None
+    mirror.mkdir()
+    for place, name in enumerate(recipe.passport["raw"]["files"]):
+        target = mirror / f"{place}-{Path(name).name}"
+        try:
+            os.link(raw.path / name, target)
+        except OSError:  # another file system
+            shutil.copyfile(raw.path / name, target)
+    return mirror
+
+
+def _environment(code: Path, top: Path, mirror: Path | None) -> dict[str, str]:
+    """What the steps see: the clone's code, a tracking database of their own, nothing of the door that runs us."""
+    inherited = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("DVC_", "MLFLOW_")) and key not in (IMAGE, PIPELINE_DIGEST)
+    }
+    if mirror is not None:
+        inherited["GATELINE_MIRROR"] = str(mirror)
+    return inherited | {
+        "PYTHONPATH": os.pathsep.join([str(code / "src"), str(code)]),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{top}/mlflow.db",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _command(step: str, folders: tuple[str, ...], top: Path, settings: Json, report: Json) -> list[str]:
+    """The command line of a step, the same that every door calls."""
+    command = [sys.executable, "-m", f"components.{step}", "--workload", str(top / "workload.yaml")]
+    for kind in folders:
+        command += [f"--{kind}", str(top / kind)]
+    if step == "validate" and "as_of" in report:
+        command += ["--as-of", report["as_of"]]
+    if step == "train":
+        for name in ("seed", "device", "precision", "processes"):
+            command += [f"--{name}", str(settings[name])]
+    return command
+
+
+def _run(command: list[str], code: Path, environment: Mapping[str, str], say: Callable[[str], None], step: str) -> None:
+    """Run a step; what it says meanwhile is passed on.
+
+    Raises:
+        RegistryError: it refused.
+        TryAgainError: it can be run again.
+    """
+    last = ""
+    with subprocess.Popen(  # noqa: S603  (this very Python)
+        command,
+        cwd=code,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        for line in process.stdout or ():
+            last = line.decode("utf-8", errors="replace").rstrip("\r\n").rpartition("\r")[2]
+            if last.strip():
+                say(f"  {last.removeprefix(SAYS)}")
+    if process.returncode != 0:
+        kind = TryAgainError if process.returncode == EXIT_TRY_AGAIN else RegistryError
+        raise kind(
+            f"replay, {step}",
+            expected="the step to do again what it did",
+            found=f"exit code {process.returncode}: {last.removeprefix(SAYS)}"[:400],
+            do="Correct what it says, or see that everything the passport names is here with `gateline verify --all`",
+        )
+
+
+def _compared(recipe: _Recipe, made: Mapping[str, Artifact], code: str, tolerance: float) -> Replay:
+    passport, rows = recipe.passport, []
+
+    def row(link: str, was: object, now: object, state: State | None = None) -> None:
+        rows.append(Row(link, short(was), short(now), state or ("equal" if was == now else "differs")))
+
+    row("code", passport["code"]["version"], code)
+    now = made["model"].facts
+    for name, was in passport["settings"].items():
+        if isinstance(was, dict):
+            for key, value in was.items():
+                if value != now[name].get(key):
+                    row(f"settings.{name}.{key}", value, now[name].get(key))
+        else:
+            row(f"settings.{name}", was, now.get(name))
+    for name, version in versions(LIBRARIES).items():
+        if passport["libraries"].get(name) != version:
+            row(f"library {name}", passport["libraries"].get(name), version)
+    for name, what in machine().items():
+        if passport["machine"].get(name) != what:
+            row(f"machine: {name}", passport["machine"].get(name), what)
+    for kind in ("raw", "report", "prepared"):
+        row(
+            {"raw": "raw data", "report": "report", "prepared": "prepared data"}[kind],
+            passport["artifacts"][kind]["digest"],
+            made[kind].digest,
+        )
+    weights = recipe.manifests["model"]["files"]["weights.pt"]["sha256"]
+    again = json.loads((made["model"].path / "manifest.json").read_text(encoding="utf-8"))["files"]["weights.pt"][
+        "sha256"
+    ]
+    row("weights", weights, again)
+    worst = 0.0
+    for name, was in recipe.metrics["test"].items():
+        value = made["evaluation"].read_json(METRICS)["test"].get(name)
+        apart = _apart(was, value)
+        worst = max(worst, apart)
+        row(
+            f"test/{name}",
+            f"{was:.6g}" if was is not None else "-",
+            f"{value:.6g}" if value is not None else "-",
+            "equal" if apart == 0 else "within tolerance" if apart <= tolerance else "differs",
+        )
+    row("evaluation", passport["artifacts"]["evaluation"]["digest"], made["evaluation"].digest)
+    return Replay(recipe.name, recipe.version, tuple(rows), *_verdict(rows, weights == again, worst, tolerance))
+
+
+def _apart(was: float | None, now: float | None) -> float:
+    """Relative difference of two numbers; infinite where one of them is none."""
+    if was is None or now is None:
+        return 0.0 if was is now else math.inf
+    return abs(now - was) / max(abs(was), 1e-12) if now != was else 0.0
+
+
+def _verdict(rows: list[Row], same_weights: bool, worst: float, tolerance: float) -> tuple[str, bool]:
+    differing = [row for row in rows if row.state == "differs"]
+    causes = [row for row in differing if row.link == "code" or row.link.startswith("settings.")]
+    elsewhere = [row for row in differing if row.link.startswith(("library ", "machine: "))]
+    if same_weights:
+        return f"the weights are equal to the byte, metrics differ by at most {worst:.2g}", worst <= tolerance
+    named = "; ".join(
+        f"{row.link}: passport {row.passport}, replay {row.replayed}" for row in (causes or elsewhere or differing)
+    )
+    if not causes and elsewhere and worst <= tolerance:
+        return f"the weights differ ({named}), metrics by at most {worst:.2g}, within {tolerance:g}", True
+    return f"{named}; weights differ, metrics by up to {worst:.2g}", False

@@ -1,0 +1,261 @@
+"""Verify: walk every link from the raw data to the registered model, and name the first one that does not hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateline.adapters import tracking
+from gateline.adapters.mlflow_server import Connection, connected, shown
+from gateline.adapters.registry.inputs import judged
+from gateline.adapters.registry.links import Link, Verification, broken, compared, holds, short, unchecked
+from gateline.adapters.registry.project_links import ProjectLinks
+from gateline.adapters.registry.registered import (
+    PASSPORT_FORMAT,
+    Registered,
+    name_of,
+    registered,
+    version_of_reference,
+)
+from gateline.adapters.registry.serving_check import CHECK_TAG, PASSED
+from gateline.adapters.registry.versions import METRICS, PASSPORT_TAG
+from gateline.errors import ArtifactError, GatelineError, RegistryError
+from gateline.manifest import MANIFEST, Json, digest_of, file_digest, open_artifact
+from gateline.passport import SETTINGS, version_of
+from gateline.workload import Workload
+from gateline.workload.gates import Gates
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+KINDS = ("raw", "report", "prepared", "model", "evaluation")
+LINKS_OF_FILES = {"weights.pt": "weights", "preprocessing.json": "preprocessing state"}
+SECTIONS_OF = {"raw": ("source",), "report": ("schema",), "prepared": ("preprocess",), "model": ("model", "training")}
+
+
+def verify(reference: str, root: Path | None) -> Verification:
+    """Check every link of a registered version.
+
+    Args:
+        reference: see `version_of_reference`.
+        root: the project, whose data and commits are looked at; None where there is none.
+
+    Raises:
+        RegistryError: there is no such version, its files are gone, or it has no passport.
+        UnreachableError: MLflow does not answer.
+    """
+    with connected(name_of(reference), create=False) as to:
+        version = version_of_reference(to, reference)
+        with registered(version) as found:
+            links = _Chain(to, found, *_papers(found), root)
+            return Verification(found.name, found.number, list(links.walk()))
+
+
+def _papers(found: Registered) -> tuple[Json, Json, dict[str, bytes]]:
+    try:
+        passport, workload = found.passport(), found.workload()
+        manifests = {kind: (found.papers / "manifests" / f"{kind}.json").read_bytes() for kind in KINDS}
+        if passport["format"] != PASSPORT_FORMAT:
+            raise ValueError(f"format {passport['format']}")  # noqa: TRY301
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RegistryError(
+            f"{found.name} version {found.number}",
+            expected=f"a passport of format {PASSPORT_FORMAT} with workload and manifests",
+            found=f"{type(error).__name__}: {error}"[:200],
+            do="Its papers were damaged; restore the model's files, or register it again",
+        ) from error
+    return passport, workload, manifests
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """The links of one version."""
+
+    to: Connection
+    found: Registered
+    passport: Json
+    workload: Json
+    manifests: dict[str, bytes]
+    root: Path | None
+
+    def walk(self) -> Iterator[Link]:
+        """Look at each link, in the order of the data."""
+        run = self._run()
+        project = ProjectLinks(self.root, self.passport, self.workload, self.manifests)
+        looks: list[tuple[str, Callable[[], Link]]] = [
+            ("raw data", lambda: project.folder("raw")),
+            ("report", lambda: project.folder("report")),
+            ("prepared data", lambda: project.folder("prepared")),
+            ("DVC md5", project.dvc),
+            ("workload", self._workload),
+            ("workload file", project.workload_file),
+            ("code", self._code),
+            ("commit", project.commit_link),
+            ("lock file", project.lock_file),
+            ("image", lambda: project.image(tracking.where(run)["images"] if run else self.passport["images"])),
+            ("pipeline", project.pipeline),
+            ("settings", self._settings),
+            ("preprocessing state", lambda: self._file_of_model("preprocessing.json")),
+            ("weights", lambda: self._file_of_model("weights.pt")),
+            ("model", self._model),
+            ("evaluation", lambda: self._evaluation(run)),
+            ("verdict", self._verdict),
+            ("requirements", self._requirements),
+            ("signature", self._signature),
+            ("serving check", self._serving_check),
+            ("tags", self._tags),
+            ("passport", self._passport),
+        ]
+        for name, look in looks:
+            try:
+                yield look()
+            except (OSError, KeyError, TypeError, ValueError, GatelineError) as error:
+                yield broken(name, f"it cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:160]})")
+
+    def _run(self) -> Run | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.to.client.get_run(str(self.found.version.run_id))
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
+    def _workload(self) -> Link:
+        if digest_of(self.workload) != self.passport["workload"]["digest"]:
+            return broken("workload", "workload.json inside the model is not the one that the passport names")
+        for kind, sections in SECTIONS_OF.items():
+            facts = json.loads(self.manifests[kind])["facts"]
+            said = {**facts, **facts.get("sections", {})}
+            for section in sections:
+                if said[section] != self.workload[section]:
+                    return broken("workload", f"{kind} was made by another `{section}` than workload.json says")
+        return holds("workload", short(self.passport["workload"]["digest"]))
+
+    def _code(self) -> Link:
+        version = self.passport["code"]["version"]
+        actual = version_of(self.found.package)
+        if actual != version:
+            return compared("code", "the package inside the model", actual, version)
+        trained = self.passport["code"]["trained"]
+        return holds("code", short(version) + ("" if trained == version else f", trained by {short(trained)}"))
+
+    def _settings(self) -> Link:
+        facts = json.loads(self.manifests["model"])["facts"]
+        for name in SETTINGS:
+            if facts.get(name) != self.passport["settings"][name]:
+                return compared("settings", f"the model's {name}", facts.get(name), self.passport["settings"][name])
+        return compared("settings", "seed", facts["seed"], self.passport["seed"])
+
+    def _file_of_model(self, file: str) -> Link:
+        listed = json.loads(self.manifests["model"])["files"][file]["sha256"]
+        return compared(LINKS_OF_FILES[file], f"{file} inside the model", file_digest(self.found.model / file), listed)
+
+    def _model(self) -> Link:
+        digest = self.passport["artifacts"]["model"]["digest"]
+        if hashlib.sha256(self.manifests["model"]).hexdigest() != digest:
+            return broken("model", "its manifest among the papers is not the one that the passport names")
+        actual = open_artifact(self.found.model, "model").digest
+        if actual == digest:
+            for kind, made_from in self.passport["artifacts"]["model"]["inputs"].items():
+                if self.passport["artifacts"][kind]["digest"] != made_from:
+                    return broken("model", f"it was made from another {kind} than the passport names")
+        return compared("model", "the model folder", actual, digest)
+
+    def _evaluation(self, run: Run | None) -> Link:
+        """Check the metrics inside the model, and the report that MLflow shows, if it is still that of this evaluation."""
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        name, digest = "evaluation", self.passport["artifacts"]["evaluation"]["digest"]
+        if hashlib.sha256(self.manifests[name]).hexdigest() != digest:
+            return broken(name, "its manifest among the papers is not the one that the passport names")
+        listed = json.loads(self.manifests[name])["files"][METRICS]["sha256"]
+        if file_digest(self.found.papers / METRICS) != listed:
+            return broken(name, f"{METRICS} inside the model is not what evaluate wrote")
+        if run is None:
+            return unchecked(name, f"its numbers hold ({short(digest)}); the MLflow run with the report is gone")
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                uri = f"runs:/{run.info.run_id}/{name}"
+                folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch))
+                if file_digest(folder / MANIFEST) != digest:
+                    return unchecked(
+                        name, f"its numbers hold ({short(digest)}); MLflow shows a later evaluation of this model"
+                    )
+                open_artifact(folder, name)
+            except ArtifactError as error:
+                return broken(name, f"in MLflow: {error.found}")
+            except (OSError, MlflowException) as error:
+                return broken(name, f"in MLflow: {' '.join(shown(error).split())[:160]}")
+        return holds(name, short(digest))
+
+    def _verdict(self) -> Link:
+        """Judge again: the numbers under the gates must give the verdict that let the model in."""
+        said = {key: value for key, value in self.passport["verdict"].items() if key != "digest"}
+        if digest_of(said) != self.passport["verdict"]["digest"]:
+            return broken("verdict", "the passport's verdict is not the one that its digest names")
+        gates = Workload(self.found.name, "", "", "workload.json", self.workload).section("gates", Gates)
+        metrics = json.loads((self.found.papers / METRICS).read_text(encoding="utf-8"))
+        again = judged(metrics, gates).as_json()
+        if again != said:
+            differing = [reason for reason in again["reasons"] if reason not in said["reasons"]]
+            return broken(
+                "verdict", f"judged again, these numbers say: {'; '.join(differing) or again['passed']}"[:300]
+            )
+        for kind in ("report", "evaluation"):
+            if not json.loads(self.manifests[kind])["facts"]["verdict"]["passed"]:
+                return broken("verdict", f"the {kind} said no")
+        return holds("verdict", f"judged again: yes, by {len(again['reasons'])} checks")
+
+    def _requirements(self) -> Link:
+        listed = (self.found.top / "requirements.txt").read_text(encoding="utf-8").split()
+        said = self.passport["served"]["requirements"]
+        return compared("requirements", "requirements.txt", " ".join(sorted(listed)), " ".join(sorted(said)))
+
+    def _signature(self) -> Link:
+        actual, said = self.found.mlmodel.get("signature") or {}, self.passport["served"]["signature"]
+        for part in said:
+            if actual.get(part) != said[part]:
+                return broken("signature", f"MLmodel has other {part} than the model was registered with")
+        return holds(
+            "signature", f"{len(json.loads(said['inputs']))} columns in, {len(json.loads(said['outputs']))} out"
+        )
+
+    def _serving_check(self) -> Link:
+        words = self.found.version.tags.get(CHECK_TAG)
+        if words is None:
+            return unchecked("serving check", "the registry does not say that the registered files were tried")
+        return holds("serving check", words[:160]) if words.startswith(PASSED) else broken("serving check", words[:300])
+
+    def _tags(self) -> Link:
+        said = {
+            **{
+                f"gateline.{kind}_digest": self.passport["artifacts"][kind]["digest"]
+                for kind in ("model", "evaluation", "raw")
+            },
+            "gateline.workload_digest": self.passport["workload"]["digest"],
+            "gateline.code": self.passport["code"]["version"],
+            "gateline.seed": str(self.passport["seed"]),
+        }
+        for tag, value in said.items():
+            if self.found.version.tags.get(tag) != value:
+                return compared("tags", f"the version's {tag}", self.found.version.tags.get(tag), value)
+        return holds("tags", f"{len(said)} of the version")
+
+    def _passport(self) -> Link:
+        """Compare with the two places beside the file where its digest stands: the version and the logged model."""
+        logged = self.to.client.get_logged_model(str(self.found.mlmodel["model_id"]))
+        digest, places = digest_of(self.passport), {"version": self.found.version.tags, "logged model": logged.tags}
+        for place, tags in places.items():
+            if tags.get(PASSPORT_TAG) != digest:
+                return broken(
+                    "passport", f"passport.json is {short(digest)}, the {place} says {short(tags.get(PASSPORT_TAG))}"
+                )
+        return holds("passport", short(digest))

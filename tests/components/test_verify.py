@@ -1,0 +1,329 @@
+"""Every link from the raw data to a registered model is checked: a change of any one is found and named."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gateline.adapters.provenance import dvc_md5_of
+from gateline.adapters.registry.verify import verify
+from gateline.cli import app
+from gateline.errors import RegistryError
+from gateline.manifest import digest_of, dump_json
+from tests.components.conftest import EPOCHS
+from tests.conftest import ROOT
+from tests.steps import run_here
+
+KINDS = ("raw", "report", "prepared", "model", "evaluation")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A project in git with one registered model, and its files in MLflow."""
+
+    root: Path
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts" / "tiny"
+
+    @property
+    def top(self) -> Path:
+        (mlmodel,) = (self.root / "mlruns").rglob("MLmodel")
+        return mlmodel.parent
+
+    @property
+    def papers(self) -> Path:
+        (passport,) = self.top.rglob("passport.json")
+        return passport.parent
+
+    @property
+    def run_id(self) -> str:
+        return str(self.client.get_model_version("tiny", "1").run_id)
+
+    @property
+    def client(self) -> mlflow.MlflowClient:
+        return mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+
+    def first_broken(self) -> tuple[str, str]:
+        link = verify("tiny", self.root).first_broken
+        assert link is not None, "nothing was found"
+        return link.name, link.words
+
+
+def git(root: Path, *words: str) -> str:
+    who = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    done = subprocess.run(["git", *who, *words], cwd=root, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@contextmanager
+def tracking_at(root: Path) -> Iterator[None]:
+    before, folder = os.environ.get("MLFLOW_TRACKING_URI"), Path.cwd()
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root}/mlflow.db"
+    os.chdir(root)
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+@pytest.fixture(scope="module")
+def registered_once(made: Path, mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """A project of its own whose model was registered from a clean commit, by the door that dvc.yaml is."""
+    root = tmp_path_factory.mktemp("project")
+    shutil.copy(mlflow_template, root / "mlflow.db")
+    (root / "workloads").mkdir()
+    workload = yaml.safe_load((made / "tiny.yaml").read_text())
+    workload["training"]["epochs"] = EPOCHS["strong"]
+    (root / "workloads" / "tiny.yaml").write_text(yaml.safe_dump(workload))
+    shutil.copytree(ROOT / "src" / "gateline", root / "src" / "gateline", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("requirements.lock", "dvc.yaml"):
+        shutil.copy(ROOT / name, root / name)
+    (root / "params.yaml").write_text("workloads: [tiny]\n")
+    (root / ".gitignore").write_text("artifacts\nmlruns\nmlflow.db\n")
+    shutil.copytree(made / "strong", root / "artifacts" / "tiny")
+    outs = [{"path": f"artifacts/tiny/{kind}", "md5": dvc_md5_of(root / "artifacts" / "tiny" / kind)} for kind in KINDS]
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"all": {"cmd": "all", "outs": outs}}}))
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "A project")
+    with tracking_at(root):
+        os.environ |= {"DVC_STAGE": "register@tiny", "GATELINE_IMAGE": "registry.example/train@sha256:" + "a" * 64}
+        try:
+            assert run_here("register", root / "workloads" / "tiny.yaml", root / "artifacts" / "tiny") == 0
+        finally:
+            del os.environ["DVC_STAGE"], os.environ["GATELINE_IMAGE"]
+    return Chain(root)
+
+
+@pytest.fixture
+def chain(registered_once: Chain, tmp_path: Path) -> Iterator[Chain]:
+    """The registered model, put back after the test as it was."""
+    kept = tmp_path / "kept"
+    shutil.copytree(registered_once.root, kept, ignore=shutil.ignore_patterns(".git", "src"))
+    with tracking_at(registered_once.root):
+        yield registered_once
+    for path in kept.iterdir():
+        target = registered_once.root / path.name
+        if path.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(path, target)
+        else:
+            shutil.copy(path, target)
+
+
+def flip(path: Path) -> None:
+    """Change one byte in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def edit(path: Path, change: Callable[[Any], None]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(dump_json(content))
+
+
+def edit_passport(chain: Chain, change: Callable[[Any], None], *, seal: bool = False) -> None:
+    """Edit the passport inside the model; sealed, the tags say its new digest, as one who covers his tracks would."""
+    edit(chain.papers / "passport.json", change)
+    if seal:
+        digest = digest_of(json.loads((chain.papers / "passport.json").read_text()))
+        chain.client.set_model_version_tag("tiny", "1", "gateline.passport_digest", digest)
+        (logged,) = chain.client.search_logged_models([chain.client.get_run(chain.run_id).info.experiment_id])
+        chain.client.set_logged_model_tags(logged.model_id, {"gateline.passport_digest": digest})
+
+
+def edit_workload_file(chain: Chain) -> None:
+    """Another workload from the first commit on, so that neither the file nor the commit holds that of the passport."""
+    path = chain.root / "workloads" / "tiny.yaml"
+    path.write_text(path.read_text().replace("hidden_size: 12", "hidden_size: 13"))
+    edit_passport(chain, lambda passport: passport["code"].pop("commit"), seal=True)
+
+
+def edit_lock(chain: Chain) -> None:
+    edit_passport(chain, lambda passport: passport.update(lock_file="0" * 64), seal=True)
+
+
+def other_metrics(chain: Chain) -> None:
+    """Better numbers, with every digest that names them renewed: only the verdict says that something is wrong."""
+    edit(chain.papers / "metrics.json", lambda metrics: metrics["test"].update(mae=0.5))
+
+
+MUTATIONS: dict[str, tuple[Callable[[Chain], object], str]] = {
+    "a raw file": (lambda chain: flip(chain.artifacts / "raw" / "files" / "sales" / "sales.csv"), "raw data"),
+    "the table of the raw data": (lambda chain: flip(chain.artifacts / "raw" / "table.parquet"), "raw data"),
+    "the report on the data": (lambda chain: flip(chain.artifacts / "report" / "report.json"), "report"),
+    "an array of the prepared data": (
+        lambda chain: flip(chain.artifacts / "prepared" / "arrays" / "values.npy"),
+        "prepared data",
+    ),
+    "the md5 of DVC": (
+        lambda chain: edit_passport(
+            chain, lambda passport: passport["dvc_md5"].update(model="0" * 32 + ".dir"), seal=True
+        ),
+        "DVC md5",
+    ),
+    "a setting in the workload": (
+        lambda chain: edit(chain.papers / "workload.json", lambda workload: workload["training"].update(epochs=9)),
+        "workload",
+    ),
+    "the workload's file": (edit_workload_file, "workload file"),
+    "the code inside the model": (
+        lambda chain: flip(next(chain.top.rglob("gateline/training/loop.py"))),
+        "code",
+    ),
+    "the commit": (
+        lambda chain: edit_passport(chain, lambda passport: passport["code"].update(commit="0" * 40), seal=True),
+        "commit",
+    ),
+    "the lock file": (edit_lock, "lock file"),
+    "the image": (
+        lambda chain: chain.client.set_tag(
+            chain.run_id, "gateline.image.train", "registry.example/train@sha256:" + "b" * 64
+        ),
+        "image",
+    ),
+    "the pipeline": (
+        lambda chain: edit_passport(chain, lambda passport: passport["pipeline"].update(digest="0" * 64), seal=True),
+        "pipeline",
+    ),
+    "the seed": (
+        lambda chain: edit_passport(chain, lambda passport: passport["settings"].update(seed=8), seal=True),
+        "settings",
+    ),
+    "the preprocessing state": (
+        lambda chain: flip(next(chain.top.rglob("preprocessing.json"))),
+        "preprocessing state",
+    ),
+    "the weights": (lambda chain: flip(next(chain.top.rglob("weights.pt"))), "weights"),
+    "the settings inside the model": (lambda chain: flip(next(chain.top.rglob("config.json"))), "model"),
+    "a file more inside the model": (
+        lambda chain: (next(chain.top.rglob("weights.pt")).parent / "extra.py").write_text("print(1)"),
+        "model",
+    ),
+    "the evaluation in MLflow": (
+        lambda chain: flip(next((chain.root / "mlruns").rglob("evaluation/predictions.parquet"))),
+        "evaluation",
+    ),
+    "the numbers inside the model": (other_metrics, "evaluation"),
+    "the verdict": (
+        lambda chain: edit_passport(chain, lambda passport: passport["verdict"].update(passed=False), seal=True),
+        "verdict",
+    ),
+    "the requirements": (
+        lambda chain: (chain.top / "requirements.txt").write_text("torch==1.0\n"),
+        "requirements",
+    ),
+    "the signature": (
+        lambda chain: (
+            (chain.top / "MLmodel").write_text(
+                (chain.top / "MLmodel").read_text().replace('"name": "price"', '"name": "cost"', 1)
+            )
+            and None
+        ),
+        "signature",
+    ),
+    "the serving check": (
+        lambda chain: chain.client.set_model_version_tag(
+            "tiny", "1", "gateline.serving_check", "failed: another sales"
+        ),
+        "serving check",
+    ),
+    "a tag of the version": (
+        lambda chain: chain.client.set_model_version_tag("tiny", "1", "gateline.raw_digest", "0" * 64),
+        "tags",
+    ),
+    "a library in the passport": (
+        lambda chain: edit_passport(chain, lambda passport: passport["libraries"].update(torch="1.0")),
+        "passport",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MUTATIONS)
+def test_a_change_of_one_link_is_named(what: str, chain: Chain) -> None:
+    mutate, link = MUTATIONS[what]
+    mutate(chain)
+    assert chain.first_broken()[0] == link, chain.first_broken()
+
+
+def test_an_untouched_chain_holds_and_says_what_it_could_not_see(chain: Chain) -> None:
+    found = verify("models:/tiny@champion", chain.root)
+
+    assert found.first_broken is None, found.first_broken
+    assert {link.name for link in found.unchecked} <= {"image"}, found.unchecked
+    outside = verify("tiny/1", None)
+    assert outside.first_broken is None
+    assert {"raw data", "prepared data", "commit", "lock file"} <= {link.name for link in outside.unchecked}
+
+
+def test_the_command_prints_a_line_all_links_or_json(chain: Chain) -> None:
+    run = CliRunner().invoke
+    fine = run(app, ["verify", "tiny"])
+    assert fine.exit_code == 0, fine.output
+    assert "tiny version 1" in fine.stdout
+    assert run(app, ["verify", "tiny", "--strict"]).exit_code == 2, "there is no image here to look at"
+
+    flip(next(chain.top.rglob("weights.pt")))
+
+    refused = run(app, ["verify", "tiny"])
+    assert refused.exit_code == 2
+    assert refused.stderr.count("\n") == 1
+    assert "tiny version 1, weights: expected" in refused.stderr
+    everything = run(app, ["verify", "tiny", "--all"])
+    assert everything.exit_code == 2
+    assert "holds" in everything.stdout
+    said = json.loads(run(app, ["verify", "tiny", "--json"]).stdout)
+    assert not said["holds"]
+    assert [link["name"] for link in said["links"] if link["state"] == "broken"] == ["weights", "model"]
+
+
+def test_later_runs_of_the_workload_break_no_older_model(chain: Chain, made: Path) -> None:
+    """Another file of the workload, other artifacts, a later commit: what the passport names is still at its commit."""
+    path = chain.root / "workloads" / "tiny.yaml"
+    path.write_text(path.read_text().replace("hidden_size: 12", "hidden_size: 13"))
+    (chain.root / "requirements.lock").write_text("torch==99\n")
+    shutil.rmtree(chain.artifacts / "model")
+    shutil.copytree(made / "weak" / "model", chain.artifacts / "model")
+
+    found = verify("tiny", chain.root)
+
+    assert found.first_broken is None, found.first_broken
+    assert next(link for link in found.links if link.name == "workload file").words.endswith("at the commit")
+
+
+def test_what_is_not_there_is_refused_in_one_line(chain: Chain) -> None:
+    for reference, words in {
+        "nobody": "none",
+        "tiny/99": "version 99",
+        "tiny@challenger": "alias challenger",
+        "models:/": "something else",
+    }.items():
+        with pytest.raises(RegistryError) as refusal:
+            verify(reference, chain.root)
+        assert words in str(refusal.value), reference
+    assert chain.client.get_experiment_by_name("nobody") is None, "whoever looks makes nothing"
+
+
+def test_a_model_without_a_passport_is_refused_with_what_to_do(chain: Chain) -> None:
+    shutil.rmtree(chain.papers)
+    with pytest.raises(RegistryError, match="before models had one"):
+        verify("tiny", chain.root)
