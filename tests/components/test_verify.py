@@ -196,8 +196,8 @@ MUTATIONS: dict[str, tuple[Callable[[Chain], object], str]] = {
     ),
     "the lock file": (edit_lock, "lock file"),
     "the image": (
-        lambda chain: chain.client.set_tag(
-            chain.run_id, "gateline.image.train", "registry.example/train@sha256:" + "b" * 64
+        lambda chain: chain.client.set_model_version_tag(
+            "tiny", "1", "gateline.images", json.dumps({"register": "registry.example/train@sha256:" + "b" * 64})
         ),
         "image",
     ),

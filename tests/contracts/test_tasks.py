@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import copy
 import importlib
+import json
 import math
+import os
 import shutil
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +33,9 @@ import pandas as pd
 import pytest
 import torch
 
-from gateline.errors import GatelineError
+from gateline.adapters.registry.golden_requests import golden_requests
+from gateline.adapters.registry.requests import as_request, as_rows
+from gateline.errors import ArtifactError, GatelineError
 from gateline.evaluation import evaluate
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.table import TABLE, read_table
@@ -235,6 +239,53 @@ def test_a_model_folder_answers_the_same_wherever_it_lies(made: Made) -> None:
 
     pd.testing.assert_frame_equal(again, answer, check_exact=True)
     assert list(answer.columns) == [name for name, _ in made.predictor().output_columns]
+
+
+@every_task
+def test_weights_that_run_code_are_refused_before_they_do(made: Made) -> None:
+    folder = made.folder / "malicious"
+    shutil.copytree(made.model.path, folder, dirs_exist_ok=True)
+    proof = made.folder / "proof"
+    torch.save({"weight": Payload(proof)}, folder / "weights.pt")
+
+    with pytest.raises(ArtifactError, match="the weights of this network"):
+        made.task.load_predictor(folder)
+
+    assert not proof.exists(), "code of the file was run"
+
+
+class Payload:
+    """Unpickled, it makes the folder."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.proof),)
+
+
+@every_task
+def test_golden_requests_are_made_for_every_task(made: Made) -> None:
+    """What register asks a registered model: made for every task from its example, with one of a wrong type refused."""
+    predictor = made.predictor()
+    golden = golden_requests(predictor, read_table(made.prepared.path / TABLE))
+    by_name = {each.name: each for each in golden}
+
+    assert {"one row", "many rows", "longest", "missing value", "columns in another order", "wrong type"} <= set(
+        by_name
+    )
+    kinds = {kind for name, kind, _ in predictor.input_columns if name not in predictor.place_columns}
+    assert by_name["wrong type"].expected is None or kinds == {"text"}, "MLflow makes a text of a number"
+    for name in ("one row", "many rows", "longest", "columns in another order"):
+        expected = by_name[name].expected
+        assert expected is not None, name
+        assert expected["data"], name
+    plain = as_request(
+        predictor.predict(as_rows(as_request(predictor.example(read_table(made.prepared.path / TABLE))), predictor))
+    )
+    assert by_name["columns in another order"].expected == json.loads(plain)["dataframe_split"]
+    first, many = (json.loads(by_name[name].request)["dataframe_split"]["data"] for name in ("one row", "many rows"))
+    assert len(first) < len(many)
 
 
 @every_task

@@ -51,11 +51,28 @@ def golden_requests(predictor: Predictor, table: pd.DataFrame) -> list[GoldenReq
         predictor: the trained model.
         table: the cleaned table of the prepared data.
     """
-    golden = []
-    for name, rows in _frames(predictor, table).items():
-        request = as_request(rows)
-        golden.append(GoldenRequest(name, request, None if name == WRONG_TYPE else _answer(predictor, request)))
-    return golden
+    frames = _frames(predictor, table)
+    requests = {name: as_request(rows) for name, rows in frames.items()}
+    golden = [GoldenRequest(name, request, _answer(predictor, request)) for name, request in requests.items()]
+    return [*golden, _of_wrong_type(predictor, predictor.example(table))]
+
+
+def _of_wrong_type(predictor: Predictor, example: pd.DataFrame) -> GoldenRequest:
+    """Ask with a text in place of numbers or of files, which is refused; a number in place of a text, MLflow makes a text of."""
+    column, kind = _value_column(predictor, example)
+    if kind == "text":
+        expected = _answer(predictor, as_request(example.assign(**{column: str(NUMBER_FOR_A_TEXT)})))
+        return GoldenRequest(WRONG_TYPE, as_request(example.assign(**{column: NUMBER_FOR_A_TEXT})), expected)
+    wrong = TEXT_FOR_A_FILE if kind == "bytes" else TEXT_FOR_A_NUMBER
+    return GoldenRequest(WRONG_TYPE, as_request(example.assign(**{column: wrong})), None)
+
+
+def _value_column(predictor: Predictor, example: pd.DataFrame) -> tuple[str, str]:
+    """Name and kind of a column that says no place: one of numbers, where there is one."""
+    kinds = {name: kind for name, kind, _ in predictor.input_columns}
+    values = [name for name in example.columns if name not in predictor.place_columns]
+    column = next((name for name in values if kinds[name] in ("float", "integer", "boolean")), values[0])
+    return column, kinds[column]
 
 
 def _answer(predictor: Predictor, request: str) -> Mapping[str, Any] | None:
@@ -70,10 +87,7 @@ def _answer(predictor: Predictor, request: str) -> Mapping[str, Any] | None:
 def _frames(predictor: Predictor, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     example = predictor.example(table)
     kinds = {name: kind for name, kind, _ in predictor.input_columns}
-    values = [name for name in example.columns if name not in predictor.place_columns]
-    numeric = next((name for name in values if kinds[name] in ("float", "integer", "boolean")), None)
-    spoilt = numeric or values[0]
-    wrong: Any = TEXT_FOR_A_NUMBER if numeric else NUMBER_FOR_A_TEXT if kinds[spoilt] == "text" else TEXT_FOR_A_FILE
+    spoilt, _ = _value_column(predictor, example)
     first = example.index[:1]
     return {
         **_by_number_and_length(predictor, table, example, kinds),
@@ -81,7 +95,6 @@ def _frames(predictor: Predictor, table: pd.DataFrame) -> dict[str, pd.DataFrame
             **{spoilt: example[spoilt].astype(object).mask(example.index.isin(first), None)}
         ),
         "columns in another order": example[list(reversed(example.columns))],
-        WRONG_TYPE: example.assign(**{spoilt: wrong}),
     }
 
 

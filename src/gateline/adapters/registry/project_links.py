@@ -170,24 +170,24 @@ class ProjectLinks:
         return self._file("pipeline", said["file"], said["digest"])
 
     def image(self, noted: Mapping[str, str]) -> Link:
-        """Compare the images with what the steps noted in their run, and with what a container engine knows of them.
+        """Compare the images with what the registry noted of the version, and with what a container engine knows of them.
 
         Args:
-            noted: image by step, as the tags of the MLflow run have them.
+            noted: image by step, as a tag of the version has them.
         """
         said: dict[str, str] = self.passport["images"]
         for step in sorted({*said, *noted}):
             if said.get(step) != noted.get(step):
                 return broken(
                     "image",
-                    f"the run says {noted.get(step) or 'none'} of {step}, the passport {said.get(step) or 'none'}",
+                    f"the registry says {noted.get(step) or 'none'} of {step}, the passport {said.get(step) or 'none'}",
                 )
         if not said:
             return holds("image", "none: the steps ran outside an image")
         engine = next((path for each in ("podman", "docker") if (path := shutil.which(each))), None)
         if engine is None:
             return unchecked(
-                "image", f"the run agrees on {', '.join(sorted(set(said.values())))}; no podman or docker here"
+                "image", f"the registry agrees on {', '.join(sorted(set(said.values())))}; no podman or docker here"
             )
         commit = self.passport["code"].get("commit")
         for step, image in sorted(said.items()):

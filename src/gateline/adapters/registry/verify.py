@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateline.adapters import tracking
 from gateline.adapters.mlflow_server import Connection, connected, shown
 from gateline.adapters.registry.inputs import judged
 from gateline.adapters.registry.links import Link, Verification, broken, compared, holds, short, unchecked
@@ -23,7 +22,7 @@ from gateline.adapters.registry.registered import (
     version_of_reference,
 )
 from gateline.adapters.registry.serving_check import CHECK_TAG, PASSED
-from gateline.adapters.registry.versions import METRICS, PASSPORT_TAG
+from gateline.adapters.registry.versions import IMAGES_TAG, METRICS, PASSPORT_TAG
 from gateline.errors import ArtifactError, GatelineError, RegistryError
 from gateline.manifest import MANIFEST, Json, digest_of, file_digest, open_artifact
 from gateline.passport import SETTINGS, version_of
@@ -97,7 +96,7 @@ class _Chain:
             ("code", self._code),
             ("commit", project.commit_link),
             ("lock file", project.lock_file),
-            ("image", lambda: project.image(tracking.where(run)["images"] if run else self.passport["images"])),
+            ("image", lambda: project.image(json.loads(self.found.version.tags[IMAGES_TAG]))),
             ("pipeline", project.pipeline),
             ("settings", self._settings),
             ("preprocessing state", lambda: self._file_of_model("preprocessing.json")),

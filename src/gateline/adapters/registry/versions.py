@@ -5,6 +5,7 @@ MLflow is imported inside the functions, so that a refusal does not wait for it.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pyarrow", "pydantic", "py
 SERVED_FOLDER = "model_folder"  # as in served_model.py, which imports MLflow
 PAPERS_FOLDER = "papers"
 PASSPORT, WORKLOAD, METRICS = "passport.json", "workload.json", "metrics.json"
-PASSPORT_TAG = "gateline.passport_digest"
+PASSPORT_TAG, IMAGES_TAG = "gateline.passport_digest", "gateline.images"
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def registered_version(
         "gateline.workload_digest": passport["workload"]["digest"],
         "gateline.code": passport["code"]["version"],
         "gateline.seed": str(passport["seed"]),
+        IMAGES_TAG: json.dumps(passport["images"], sort_keys=True),
         **{f"gateline.git_{key}": passport["code"][key] for key in ("commit", "dirty") if key in passport["code"]},
     }
     to.client.set_tag(run.info.run_id, PASSPORT_TAG, papers.digest)
