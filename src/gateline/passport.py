@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -80,12 +81,11 @@ def workload_of(workload: Workload, artifacts: Mapping[str, Artifact]) -> dict[s
             "task": workload.task,
             "description": facts["evaluation"]["description"],
             "source": facts["raw"]["source"],
-            **facts["report"]["sections"],
-            **facts["prepared"]["sections"],
+            **_sections(facts["report"]["sections"]),
+            **_sections(facts["prepared"]["sections"]),
             "model": facts["model"]["model"],
             "training": facts["model"]["training"],
-            **facts["evaluation"]["sections"],
-            **workload.recorded("gates"),
+            **_sections(facts["evaluation"]["sections"] | workload.recorded("gates")),
         }
     except KeyError as error:
         raise ArtifactError(
@@ -94,6 +94,15 @@ def workload_of(workload: Workload, artifacts: Mapping[str, Artifact]) -> dict[s
             found=f"none that says {error}, so they are older than passports",
             do="Run the steps again",
         ) from error
+
+
+def _sections(recorded: Mapping[str, str]) -> dict[str, Any]:
+    return {name: json.loads(text) for name, text in recorded.items()}
+
+
+def workload_text(workload: Mapping[str, Any]) -> str:
+    """Write what `workload_of` says as JSON text; the order of its keys is that of the file, since columns have an order."""
+    return json.dumps(workload, indent=2, ensure_ascii=False) + "\n"
 
 
 def make_passport(
@@ -124,7 +133,7 @@ def make_passport(
     model, raw = artifacts["model"].facts, artifacts["raw"]
     return {
         "format": FORMAT_VERSION,
-        "workload": {"name": workload["name"], "task": workload["task"], "digest": digest_of(workload)},
+        "workload": {"name": workload["name"], "task": workload["task"], "digest": _digest(workload_text(workload))},
         "raw": {
             "digest": raw.digest,
             "files": {
@@ -147,6 +156,10 @@ def make_passport(
         "served": dict(served),
         "verdict": {**verdict, "digest": digest_of(dict(verdict))},
     }
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def versions(names: tuple[str, ...]) -> dict[str, str]:

@@ -122,9 +122,9 @@ class Workload:
         sections = {key: content[key] for key in SECTIONS if key in content and key in wanted}
         return cls(name, task, str(description or "").strip(), place, sections)
 
-    def recorded(self, *names: str) -> dict[str, Any]:
-        """Give sections as JSON values, so that a folder says what it was made by; a date becomes text."""
-        return {name: json.loads(json.dumps(self.sections[name], default=str)) for name in names}
+    def recorded(self, *names: str) -> dict[str, str]:
+        """Give sections as JSON text, so that a folder says what it was made by, and in which order; a date becomes text."""
+        return {name: json.dumps(self.sections[name], default=str, ensure_ascii=False) for name in names}
 
     def section(self, name: str, kind: type[S]) -> S:
         """Check one section and return it.

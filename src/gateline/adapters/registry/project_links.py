@@ -259,7 +259,7 @@ class ProjectLinks:
                 "source": file.section("source", Source).model_dump(mode="json"),
                 "model": file.section("model", task.Model).model_dump(mode="json"),
                 "training": file.section("training", Training).model_dump(mode="json", exclude={"workers"}),
-                **file.recorded(*RAW_SECTIONS),
+                **{name: json.loads(text) for name, text in file.recorded(*RAW_SECTIONS).items()},
                 "task": file.task,
                 "description": file.description,
             }

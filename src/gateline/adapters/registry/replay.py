@@ -22,8 +22,8 @@ from gateline.adapters.registry.links import short
 from gateline.adapters.registry.registered import name_of, registered, version_of_reference
 from gateline.adapters.registry.versions import METRICS
 from gateline.errors import EXIT_TRY_AGAIN, ArtifactError, RegistryError, TryAgainError
-from gateline.manifest import Artifact, Json, dump_json, open_artifact
-from gateline.passport import LIBRARIES, version_of, versions
+from gateline.manifest import Artifact, Json, open_artifact
+from gateline.passport import LIBRARIES, version_of, versions, workload_text
 
 STEPS = {
     "ingest": ("raw",),
@@ -116,7 +116,7 @@ def replay(
         code = _code(recipe, project.root, top / "clone", allow_dirty=allow_dirty)
         say(f"{recipe.name} version {recipe.version}: {_where(recipe, code, project.root)}")
         settings = recipe.passport["settings"] | ({} if seed is None else {"seed": seed})
-        (top / "workload.yaml").write_text(dump_json(recipe.workload), encoding="utf-8")  # JSON is YAML
+        (top / "workload.yaml").write_text(workload_text(recipe.workload), encoding="utf-8")  # JSON is YAML
         environment = _environment(code, top, _mirror(recipe, project.root, top / "mirror"))
         for step, folders in STEPS.items():
             began = time.monotonic()

@@ -22,7 +22,7 @@ from gateline.adapters.registry.registered import (
     version_of_reference,
 )
 from gateline.adapters.registry.serving_check import CHECK_TAG, PASSED
-from gateline.adapters.registry.versions import IMAGES_TAG, METRICS, PASSPORT_TAG
+from gateline.adapters.registry.versions import IMAGES_TAG, METRICS, PASSPORT_TAG, WORKLOAD
 from gateline.errors import ArtifactError, GatelineError, RegistryError
 from gateline.manifest import MANIFEST, Json, digest_of, file_digest, open_artifact
 from gateline.passport import SETTINGS, version_of
@@ -127,11 +127,11 @@ class _Chain:
             raise
 
     def _workload(self) -> Link:
-        if digest_of(self.workload) != self.passport["workload"]["digest"]:
+        if file_digest(self.found.papers / WORKLOAD) != self.passport["workload"]["digest"]:
             return broken("workload", "workload.json inside the model is not the one that the passport names")
         for kind, sections in SECTIONS_OF.items():
             facts = json.loads(self.manifests[kind])["facts"]
-            said = {**facts, **facts.get("sections", {})}
+            said = facts | {name: json.loads(text) for name, text in facts.get("sections", {}).items()}
             for section in sections:
                 if said[section] != self.workload[section]:
                     return broken("workload", f"{kind} was made by another `{section}` than workload.json says")

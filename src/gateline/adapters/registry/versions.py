@@ -18,7 +18,7 @@ from gateline.adapters.provenance import dvc_md5, git_state, image, pipeline
 from gateline.adapters.registry.inputs import Inputs
 from gateline.adapters.registry.requests import SERVED_TYPES, as_rows
 from gateline.manifest import MANIFEST, Json, digest_of, dump_json
-from gateline.passport import make_passport, versions, workload_of
+from gateline.passport import make_passport, versions, workload_of, workload_text
 from gateline.promotion import Verdict
 from gateline.workload import Workload
 
@@ -65,7 +65,7 @@ class Papers:
         """Write the folder."""
         (folder / "manifests").mkdir(parents=True)
         (folder / PASSPORT).write_text(dump_json(self.passport), encoding="utf-8")
-        (folder / WORKLOAD).write_text(dump_json(self.workload), encoding="utf-8")
+        (folder / WORKLOAD).write_text(workload_text(self.workload), encoding="utf-8")
         shutil.copyfile(self.inputs.evaluation.path / METRICS, folder / METRICS)
         for kind, artifact in self.inputs.by_kind().items():
             shutil.copyfile(artifact.path / MANIFEST, folder / "manifests" / f"{kind}.json")
