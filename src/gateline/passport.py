@@ -76,6 +76,9 @@ def workload_of(workload: Workload, artifacts: Mapping[str, Artifact]) -> dict[s
     """
     facts = {kind: artifact.facts for kind, artifact in artifacts.items()}
     try:
+        judged_by = _sections(facts["evaluation"]["sections"])
+        if judged_by["gates"] != _sections(workload.recorded("gates"))["gates"]:
+            del judged_by["gates"]
         return {
             "name": workload.name,
             "task": workload.task,
@@ -85,7 +88,8 @@ def workload_of(workload: Workload, artifacts: Mapping[str, Artifact]) -> dict[s
             **_sections(facts["prepared"]["sections"]),
             "model": facts["model"]["model"],
             "training": facts["model"]["training"],
-            **_sections(facts["evaluation"]["sections"] | workload.recorded("gates")),
+            **_sections(workload.recorded("gates")),
+            **judged_by,
         }
     except KeyError as error:
         raise ArtifactError(

@@ -110,10 +110,8 @@ class ServingCheck:
             "latency_ms": round(1000 * seconds[ONE], 2),
             "memory_mb": round(said["peak_memory_bytes"] / MEBIBYTE, 1),
         }
-        for key, value in measured.items():
-            most = getattr(self.settings, key)
-            if value > most:
-                raise self._failed(f"{key} {value:g}, and gates.serving.{key} allows {most:g}")
+        if problem := excess(measured, self.settings):
+            raise self._failed(problem)
         result = measured | {
             "requests": [golden.name for golden in self.requests],
             "environment": self.settings.environment,
@@ -160,6 +158,15 @@ def serving_check(settings: Serving, requirements: Sequence[str], say: Callable[
         finally:
             process.kill()
             process.wait()
+
+
+def excess(measured: Mapping[str, float], settings: Serving) -> str | None:
+    """Say what takes more than it may; None if nothing does."""
+    for key, value in measured.items():
+        most = getattr(settings, key)
+        if not value <= most:
+            return f"{key} {value:g}, and gates.serving.{key} allows {most:g}"
+    return None
 
 
 def difference(golden: GoldenRequest, answer: Mapping[str, Any]) -> str | None:

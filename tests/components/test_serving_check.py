@@ -1,0 +1,181 @@
+"""What was registered is asked golden requests in an environment of its own; what fails is marked and not promoted."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import yaml
+
+from gateline.adapters import answer_requests
+from gateline.adapters.registry.golden_requests import GoldenRequest
+from gateline.adapters.registry.serving_check import ANSWERS_AGREE, difference, excess
+from gateline.adapters.registry.serving_environment import environments, fresh_environment, python_for
+from gateline.errors import EXIT_TRY_AGAIN, TryAgainError
+from gateline.workload.gates import Serving
+from tests.steps import run_here
+
+
+def register(made: Path, folder: Path, workload: Path) -> int:
+    target = folder / "strong"
+    if not target.exists():
+        shutil.copytree(made / "strong", target)
+    return run_here("register", workload, target)
+
+
+def with_limits(made: Path, folder: Path, **limits: Any) -> Path:
+    workload = yaml.safe_load((made / "tiny.yaml").read_text())
+    workload["gates"]["serving"] = limits
+    path = folder / "limited.yaml"
+    path.write_text(yaml.safe_dump(workload))
+    return path
+
+
+def version() -> Any:
+    return client().get_model_version("tiny", "1")
+
+
+def client() -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+
+
+def test_a_model_that_fails_is_registered_marked_and_not_promoted_until_it_passes(
+    made: Path, here: Callable[[], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = here()
+    assert register(made, folder, with_limits(made, folder, start_seconds=0.001)) == 2
+    said = capsys.readouterr().err
+    assert "gates.serving.start_seconds allows 0.001" in said
+    assert len(said.splitlines()) == 1
+    assert version().tags["gateline.serving_check"].startswith("failed: start_seconds")
+    assert client().get_registered_model("tiny").aliases == {}
+
+    (listed,) = (folder / "mlruns").rglob("requirements.txt")
+    right = listed.read_text()
+    listed.write_text(right.replace("torch==", "torch==9"))
+    assert register(made, folder, made / "tiny.yaml") == 2
+    assert "other requirements" in capsys.readouterr().err
+    assert version().tags["gateline.serving_check"].startswith("failed: other requirements")
+
+    listed.write_text(right)
+    assert register(made, folder, made / "tiny.yaml") == 0
+
+    passed, _, measured = version().tags["gateline.serving_check"].partition(": ")
+    assert passed == "passed"
+    assert {"one row", "many rows", "longest", "missing value", "columns in another order", "wrong type"} <= set(
+        json.loads(measured)["requests"]
+    )
+    assert 0 < json.loads(measured)["latency_ms"] < 10_000
+    assert 50 < json.loads(measured)["memory_mb"] < 8192
+    assert client().get_registered_model("tiny").aliases == {"champion": 1}
+
+
+def test_limits_are_those_of_the_workload() -> None:
+    measured = {"start_seconds": 3.0, "latency_ms": 20.0, "memory_mb": 500.0}
+    assert excess(measured, Serving()) is None
+    for key, value in measured.items():
+        assert excess(measured, Serving(**{key: value})) is None, "what is allowed may be reached"
+        assert key in str(excess(measured, Serving(**{key: value / 2})))
+        assert key in str(excess(measured | {key: math.nan}, Serving())), "what was not measured is no pass"
+
+
+def test_what_an_environment_lacks_is_said() -> None:
+    numpy, absent = f"numpy=={mlflow.__version__}", "no-such-distribution==1.0"
+    here = [f"pytest=={pytest.__version__}"]
+    assert answer_requests.unmet(here) == []
+    (wrong, missing) = answer_requests.unmet([*here, numpy, absent])
+    assert wrong.startswith(numpy)
+    assert missing == f"{absent} (here none)"
+
+
+def golden(expected: dict[str, Any] | None) -> GoldenRequest:
+    return GoldenRequest("one row", "{}", expected)
+
+
+def test_answers_are_compared_to_five_digits() -> None:
+    expected = {"columns": ["shop", "sales"], "data": [["east", 100.0], ["west", None]]}
+
+    def answer(shop: str, sales: float | None) -> dict[str, Any]:
+        return {"predictions": [{"shop": shop, "sales": sales}, {"shop": "west", "sales": None}]}
+
+    near, far = 100 * (1 + ANSWERS_AGREE / 2), 100 * (1 + 5 * ANSWERS_AGREE)
+    assert difference(golden(expected), answer("east", near)) is None
+    assert difference(golden(expected), answer("east", far)) == "another sales"
+    assert difference(golden(expected), answer("east", None)) == "another sales"
+    assert difference(golden(expected), answer("north", 100.0)) == "another shop"
+    assert "rows of" in str(difference(golden(expected), {"predictions": answer("east", 100.0)["predictions"][:1]}))
+    assert "the trained model answers it" in str(difference(golden(expected), {"refused": "no"}))
+    assert "the trained model refuses it" in str(difference(golden(None), answer("east", 100.0)))
+    assert difference(golden(None), {"refused": "no"}) is None
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package index of one small distribution, and a cache of this test's own."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    info = "tiny_thing-1.0.dist-info"
+    with zipfile.ZipFile(folder / "tiny_thing-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tiny_thing.py", "ANSWER = 42\n")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-thing\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", f"tiny_thing.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return folder
+
+
+def test_a_fresh_environment_holds_the_requirements_and_nothing_of_this_one(index: Path) -> None:
+    said: list[str] = []
+
+    (python,) = python_for("fresh", ["tiny-thing==1.0"], said.append)
+
+    run = [python, "-I", "-c", "import tiny_thing, sys; print(tiny_thing.ANSWER, sys.prefix)"]
+    answer, prefix = subprocess.run(run, check=True, capture_output=True, text=True).stdout.split()
+    assert answer == "42"
+    assert Path(prefix).parent == environments()
+    assert subprocess.run([python, "-I", "-c", "import numpy"], capture_output=True).returncode == 1
+    assert len(said) == 1
+    assert python_for("fresh", ["tiny-thing==1.0"], said.append) == [python]
+    assert len(said) == 1, "it is built once"
+
+
+def test_an_environment_that_cannot_be_built_is_no_fault_of_the_model(index: Path) -> None:
+    with pytest.raises(TryAgainError, match=r"pip to install tiny-thing==2\.0.*found ERROR") as refusal:
+        fresh_environment(["tiny-thing==2.0"], print)
+    assert refusal.value.exit_code == EXIT_TRY_AGAIN
+    assert list(environments().iterdir()) == [], "nothing half-built is left"
+
+
+def test_environments_that_nobody_used_for_a_day_are_removed_but_the_newest(index: Path) -> None:
+    environments().mkdir(parents=True)
+    for number in range(6):
+        (environments() / str(number)).mkdir()
+        used = environments() / str(number) / "last_used"
+        used.touch()
+        os.utime(used, (1e9 + number, 1e9 + number))
+    fresh_environment(["tiny-thing==1.0"], print)
+    assert {"4", "5"} < {path.name for path in environments().iterdir()}
+    assert len(list(environments().iterdir())) == 3
+
+
+def test_in_an_image_its_own_python_is_the_environment(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATELINE_IMAGE", "registry.example/register@sha256:" + "a" * 64)
+    assert python_for("fresh", ["tiny-thing==1.0"], print) == [sys.executable]
+    assert not environments().exists()
