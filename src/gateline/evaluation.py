@@ -18,7 +18,8 @@ from gateline.intervals import Interval, ratio_intervals
 from gateline.manifest import Artifact, check_made_from, open_artifact, write_artifact
 from gateline.promotion import judge, with_slices
 from gateline.table import write_table
-from gateline.tasks import task_named
+from gateline.tasks import Predictor, task_named
+from gateline.training_statistics import ANSWER_STATISTICS, answer_statistics
 from gateline.workload import Workload
 from gateline.workload.gates import Gates
 
@@ -94,6 +95,7 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
         evaluation/
         ├── metrics.json            test, baselines, slices, details of the task
         ├── predictions.parquet     one row per answer, e.g. window and step, or sentence
+        ├── answer_statistics.json  the numbers among them described, for `gateline drift`
         ├── plots/*.png
         ├── report.html             all of it on one page
         └── model_card.md           what the model is, from evidence only
@@ -122,6 +124,7 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
         (draft.path / "plots").mkdir()
         figures = scoring.figures(scores, prepared, model, draft.path / "plots")
         write_table(scores.predictions, draft.path / "predictions.parquet")
+        draft.write_json(ANSWER_STATISTICS, _answers(scores.predictions, task.load_predictor(model.path)))
         measured = {
             "test": scores.metrics,
             "baselines": scores.baselines,
@@ -143,6 +146,20 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
             "sections": workload.recorded("evaluation", "gates"),
         }
     return open_artifact(folder, "evaluation")
+
+
+def _answers(predictions: pd.DataFrame, predictor: Predictor) -> Any:
+    """Describe the columns of numbers that the served model will answer with, as far as evaluation has them."""
+    numbers = [
+        name for name, kind in predictor.output_columns if kind == "float" and name not in predictor.place_columns
+    ]
+    columns = {}
+    for name in numbers:
+        evaluated = name if name in predictions else name.replace(numbers[0], "forecast", 1)
+        if evaluated in predictions and evaluated not in columns:
+            columns[evaluated] = name
+    time = next((name for name, kind in predictor.output_columns if kind == "time"), None)
+    return answer_statistics(predictions, columns, time) if columns else None
 
 
 def summary(evaluation: Artifact) -> str:

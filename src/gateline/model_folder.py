@@ -1,10 +1,11 @@
 """Read the files of a model folder without running anything that stands in them.
 
 model/
-├── weights.pt            a state_dict, read with weights_only=True
-├── config.json           task, settings of the network, shapes
-├── preprocessing.json    the fitted state of preprocess
-└── history.json          one record per epoch
+├── weights.pt                  a state_dict, read with weights_only=True
+├── config.json                 task, settings of the network, shapes
+├── preprocessing.json          the fitted state of preprocess
+├── training_statistics.json    what the training part looked like, see `gateline.training_statistics`
+└── history.json                one record per epoch
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from torch import nn
 from gateline.errors import ArtifactError
 
 WEIGHTS = "weights.pt"
+TRAINING_STATISTICS = "training_statistics.json"
+"""In `prepared` and in the model folder."""
 
 
 def read_model_json(folder: Path, name: str) -> Any:

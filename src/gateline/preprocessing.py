@@ -8,12 +8,13 @@ from gateline.errors import ArtifactError
 from gateline.manifest import Artifact, check_made_from, open_artifact, write_artifact
 from gateline.table import TABLE, read_table
 from gateline.tasks import task_named
+from gateline.training_statistics import TRAINING_STATISTICS, training_statistics
 from gateline.workload import Workload
 from gateline.workload.schema import Schema
 
 
 def preprocess(workload: Workload, raw: Artifact, report: Artifact, folder: Path) -> Artifact:
-    """Write the artifact `prepared`; what is in it, the task says.
+    """Write the artifact `prepared`; what is in it, the task says, and `training_statistics.json` describes its training part.
 
     Args:
         workload: its sections `schema` and `preprocess`.
@@ -39,6 +40,8 @@ def preprocess(workload: Workload, raw: Artifact, report: Artifact, folder: Path
     settings = workload.section("preprocess", task.Preprocess)
     task.check(schema, settings, None, None)
     with write_artifact(folder, "prepared", {"raw": raw, "report": report}) as draft:
-        task.prepare(read_table(raw.path / TABLE), schema, settings, draft)
+        rows = task.prepare(read_table(raw.path / TABLE), schema, settings, draft)
+        described = training_statistics(rows, schema, draft.facts.get("vocabulary"))
+        draft.write_json(TRAINING_STATISTICS, described)
         draft.facts["sections"] = workload.recorded("preprocess")
     return open_artifact(folder, "prepared")

@@ -132,10 +132,10 @@ def _clean_column(values: pd.Series, column: Column, schema: Schema) -> Any:
     if wrong.any():
         if column.violation == "refuse":
             rows = np.flatnonzero(wrong)
-            first = [_short(value) for value in cleaned[rows[:MAX_EXAMPLES]]]
+            first = [shortened(value) for value in cleaned[rows[:MAX_EXAMPLES]]]
             raise DataError(
                 f"column {values.name}",
-                expected=f"values {_range_in_words(column)}",
+                expected=f"values {range_in_words(column)}",
                 found=f"{examples(first, len(rows))} in row {examples(rows.tolist())}",
                 do="Correct the rows, or say `violation: missing` in the schema",
             )
@@ -202,14 +202,15 @@ def _as_numbers(values: pd.Series) -> np.ndarray:
     return numbers
 
 
-def _short(value: Any) -> Any:
+def shortened(value: Any) -> Any:
     """Cut a long text: an error is no place for a megabyte."""
     if isinstance(value, str) and len(value) > LONGEST_SHOWN:
         return f"{value[:LONGEST_SHOWN]}... ({len(value):,} characters)"
     return value
 
 
-def _range_in_words(column: Column) -> str:
+def range_in_words(column: Column) -> str:
+    """Say which values a column may hold."""
     if column.values is not None:
         return f"among {examples(column.values)}"
     if column.type == "text":

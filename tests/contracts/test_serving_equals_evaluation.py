@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 from gateline.data.series_encoding import regular_table
 from gateline.errors import DataError
 from gateline.evaluation import evaluate
+from gateline.input_check import InputCheck
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.predictors.forecasting import Forecaster
-from gateline.table import TABLE, read_table
+from gateline.table import TABLE, as_frame, clean, read_table
 from gateline.tasks.forecasting import TASK, ForecastingPreprocess
 from gateline.training import RunSettings, train
+from gateline.training_statistics import training_statistics
 from gateline.workload import Workload
 from gateline.workload.schema import Schema
 from tests.tiny import tiny_table, tiny_workload
@@ -152,8 +155,12 @@ def served(forecaster: Forecaster) -> Any:
     """The model as MLflow serves it, without the time that MLflow takes to load it."""
     from gateline.adapters.served_model import ServedModel
 
+    schema = Schema.model_validate(tiny_workload()["schema"])
+    trained_on = as_frame(clean(tiny_table(), schema)).query("time < '2024-02-15T00:00:00Z'")
+    columns = [name for name, _, _ in forecaster.input_columns]
     model = ServedModel()
     model.predictor, model.times = forecaster, ["time"]
+    model.check = InputCheck(training_statistics(trained_on, schema), columns, {})
     return model
 
 
@@ -165,7 +172,41 @@ def test_the_served_model_answers_as_the_library_does_but_for_times_as_text(
     answer = forecaster.predict(asked)
 
     as_text = answer["time"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-    pd.testing.assert_frame_equal(served(forecaster).predict(None, asked), answer.assign(time=as_text))
+    expected = answer.assign(time=as_text, flags="").astype({"flags": answer["shop"].dtype})
+    pd.testing.assert_frame_equal(served(forecaster).predict(None, asked), expected)
+
+
+def test_what_training_has_not_seen_is_answered_and_flagged_for_its_series_alone(
+    with_known: tuple[Forecaster, Artifact, Artifact],
+) -> None:
+    forecaster, prepared, _ = with_known
+    asked = forecaster.example(read_table(prepared.path / TABLE))
+    usual = served(forecaster).predict(None, asked)
+    first, second = asked["shop"].unique()
+    asked.loc[asked["shop"] == second, "price"] = 99.0
+
+    answer = served(forecaster).predict(None, asked)
+
+    flags = answer.groupby("shop")["flags"].unique()
+    assert flags[first].tolist() == [""]
+    assert re.fullmatch(r"price: 99 above the [0-9.]+ of training in 30 rows", flags[second].item())
+    of_first = usual["shop"] == first
+    np.testing.assert_array_equal(answer.loc[of_first, "sales"], usual.loc[of_first, "sales"])
+
+
+def test_a_value_that_is_refused_is_named_by_row_and_column(
+    with_known: tuple[Forecaster, Artifact, Artifact],
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    forecaster, prepared, _ = with_known
+    asked = forecaster.example(read_table(prepared.path / TABLE))
+    asked.loc[5, "price"] = -1.0
+
+    with pytest.raises(
+        MlflowException, match=r"^request, row 5, column price: expected values from 0 to 100; found -1"
+    ):
+        served(forecaster).predict(None, asked)
 
 
 @pytest.mark.parametrize("also_wrong", [{}, {"price": -1.0}], ids=["alone", "beside a price out of range"])

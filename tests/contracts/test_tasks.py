@@ -26,6 +26,7 @@ import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,15 @@ import torch
 
 from gateline.adapters.registry.golden_requests import golden_requests
 from gateline.adapters.registry.requests import as_request, as_rows
+from gateline.adapters.registry.versions import SERVED_FOLDER
 from gateline.errors import ArtifactError, GatelineError
 from gateline.evaluation import evaluate
+from gateline.input_check import FLAGS
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.table import TABLE, read_table
 from gateline.tasks import task_named, task_names
 from gateline.training import RunSettings, train
+from gateline.training_statistics import TRAINING_STATISTICS, training_statistics
 from gateline.workload import Workload
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema
@@ -98,12 +102,11 @@ def prepare(name: str, folder: Path, altered: str | None = None) -> Artifact:
             pass
     raw = open_artifact(folder.parent / "raw", "raw")
     with write_artifact(folder, "prepared", {"raw": raw}) as draft:
-        task.prepare(
-            EXAMPLES[name].altered(altered),
-            workload.section("schema", Schema),
-            workload.section("preprocess", task.Preprocess),
-            draft,
+        schema = workload.section("schema", Schema)
+        rows = task.prepare(
+            EXAMPLES[name].altered(altered), schema, workload.section("preprocess", task.Preprocess), draft
         )
+        draft.write_json(TRAINING_STATISTICS, training_statistics(rows, schema, draft.facts.get("vocabulary")))
     return open_artifact(folder, "prepared")
 
 
@@ -304,14 +307,13 @@ def test_the_served_model_answers_as_the_library_does(made: Made) -> None:
 
     predictor: Any = made.predictor()
     served: Any = ServedModel()
-    served.predictor = predictor
-    served.times = [name for name, kind in predictor.output_columns if kind == "time"]
+    served.load_context(SimpleNamespace(artifacts={SERVED_FOLDER: str(made.model.path)}))
     asked, _ = made.request()
     answer = predictor.predict(asked, **made.example.answers)
 
     through_mlflow = served.predict(None, asked, dict(made.example.answers) or None)
 
-    assert list(through_mlflow.columns) == list(answer.columns)
+    assert list(through_mlflow.columns) == [*answer.columns, FLAGS]
     same_answer(through_mlflow, answer.drop(columns=served.times), 1e-6)
 
 

@@ -31,6 +31,7 @@ class ServedModel(PythonModel):
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self.predictor = task_named(config["task"]).load_predictor(folder)
         self.times = [name for name, kind in self.predictor.output_columns if kind == "time"]
+        self.check = input_check(self.predictor, folder)
 
     def predict(
         self,
@@ -49,14 +50,25 @@ class ServedModel(PythonModel):
             MlflowException: the request cannot be answered (status 400, with one line that says why).
         """
         from gateline.errors import GatelineError
+        from gateline.input_check import FLAGS
         from gateline.table import as_frame
 
         try:
             answer = self.predictor.answer(model_input, **(params or {}))
         except GatelineError as error:
-            plainer = without_place(model_input, self.predictor.place_columns)
+            plainer = without_place(model_input, self.predictor.place_columns) or self.check.refused_rows(model_input)
             raise MlflowException.invalid_parameter_value(str(plainer or error)) from None
-        return as_frame(answer | {name: as_text(answer[name]) for name in self.times})
+        flags = self.check.flags(model_input, answer, self.predictor.place_columns)
+        return as_frame(answer | {name: as_text(answer[name]) for name in self.times} | {FLAGS: flags})
+
+
+def input_check(predictor: Any, folder: Path) -> Any:
+    """Make what looks at requests, from the statistics of the training part in a model folder."""
+    from gateline.input_check import InputCheck
+    from gateline.model_folder import TRAINING_STATISTICS, read_model_json
+
+    columns = [name for name, _, _ in predictor.input_columns]
+    return InputCheck(read_model_json(folder, TRAINING_STATISTICS), columns, getattr(predictor, "tokenizers", {}))
 
 
 def without_place(frame: pd.DataFrame, columns: list[str]) -> Exception | None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from gateline.cli.app import app
 from gateline.cli import workloads  # noqa: F401  (each file adds its commands)
 from gateline.cli import runs  # noqa: F401
+from gateline.cli import serving  # noqa: F401
+from gateline.cli import drift  # noqa: F401
 from gateline.cli import cluster  # noqa: F401
 from gateline.cli import trust  # noqa: F401
 

@@ -78,6 +78,11 @@ class DigitClips(Section):
                 )
         return self
 
+    def trains(self, num_rows: int) -> np.ndarray:
+        """Mark the rows of the table that training clips are made of: bool (N,)."""
+        first, after = self.train.pictures
+        return (np.arange(num_rows) >= first) & (np.arange(num_rows) < after)
+
     def shape(self) -> tuple[int, int, int]:
         """Channels, rows and columns of a frame."""
         return 1, self.size, self.size
@@ -111,6 +116,10 @@ class FilmClips(Section):
         if self.validation + self.test >= 1:
             raise ValueError(f"`validation` and `test` of less than 1 together, got {self.validation + self.test:g}")
         return self
+
+    def trains(self, num_rows: int) -> np.ndarray:
+        """Mark the rows of the table that training clips are made of: bool (N,). Each film has a part for training."""
+        return np.ones(num_rows, dtype=bool)
 
     def shape(self) -> tuple[int, int, int]:
         """Channels, rows and columns of a frame."""

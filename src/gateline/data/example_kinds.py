@@ -53,6 +53,9 @@ class ExampleKind(Protocol):
     def first_rows(self, layout: Any) -> np.ndarray:
         """Say which row of the table speaks for each sequence: int64 (S,)."""
 
+    def rows_of(self, layout: Any, sequences: np.ndarray) -> np.ndarray:
+        """Mark the rows of the table that belong to some sequences: bool (N,) for int64 numbers of them."""
+
     def fit(self, inputs: Any, layout: Any, train: np.ndarray, schema: Schema) -> Any:
         """Fit an encoding on some sequences, int64 numbers of them."""
 
@@ -93,6 +96,10 @@ class Texts:
     def first_rows(self, layout: Sequence[str]) -> np.ndarray:
         """Each row speaks for itself."""
         return np.arange(len(layout))
+
+    def rows_of(self, layout: Sequence[str], sequences: np.ndarray) -> np.ndarray:
+        """A text is a row."""
+        return np.isin(np.arange(len(layout)), sequences)
 
     def fit(self, inputs: TextInputs, layout: Sequence[str], train: np.ndarray, schema: Schema) -> TextEncoding:  # noqa: ARG002
         """Make the vocabulary of the training texts."""
@@ -135,6 +142,10 @@ class Series:
     def first_rows(self, layout: Steps) -> np.ndarray:
         """The first row in time speaks for its series."""
         return layout.first_rows
+
+    def rows_of(self, layout: Steps, sequences: np.ndarray) -> np.ndarray:
+        """A series is all rows of its steps."""
+        return layout.rows_of(sequences)
 
     def fit(self, inputs: SeriesInputs, layout: Steps, train: np.ndarray, schema: Schema) -> IrregularEncoding:
         """Fit scales and vocabularies on the training series."""

@@ -14,6 +14,7 @@ from gateline.comparison import ExampleErrors, digest_of_rows, example_errors
 from gateline.data.examples import as_key, open_examples, slice_masks
 from gateline.data.sequences import LabelledSequences
 from gateline.data.text_encoding import TextEncoding
+from gateline.data.tokenizers import FittedTokenizer
 from gateline.errors import DataError, examples
 from gateline.manifest import Artifact
 from gateline.models.classifier import Classifier
@@ -64,6 +65,11 @@ class TextClassifier:
     def input_columns(self) -> list[tuple[str, str, bool]]:
         """The text."""
         return [(self.encoding.column, "text", True)]
+
+    @property
+    def tokenizers(self) -> dict[str, FittedTokenizer]:
+        """What cuts the texts of a column of a request into tokens."""
+        return {self.encoding.column: self.encoding.tokenizer}
 
     @property
     def place_columns(self) -> list[str]:

@@ -71,6 +71,11 @@ class Writer:
         return [(self.column, "text", True)]
 
     @property
+    def tokenizers(self) -> dict[str, FittedTokenizer]:
+        """What cuts the texts of a column of a request into tokens."""
+        return {self.column: self.tokenizer}
+
+    @property
     def place_columns(self) -> list[str]:
         """None: an answer stands in the row of its beginning."""
         return []

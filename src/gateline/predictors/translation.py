@@ -92,6 +92,11 @@ class SentenceTranslator:
         return [(self.source_column, "text", True)]
 
     @property
+    def tokenizers(self) -> dict[str, FittedTokenizer]:
+        """What cuts the texts of a column of a request into tokens."""
+        return {self.source_column: self.source}
+
+    @property
     def place_columns(self) -> list[str]:
         """None: a translation stands in the row of its source."""
         return []

@@ -112,8 +112,12 @@ class Task(Protocol):
     def explain(self, schema: Schema, preprocess: Any, facts: Mapping[str, Any]) -> Iterator[str]:
         """Say in words what preprocess would do; `facts` are those of the prepared folder, empty if it is not made."""
 
-    def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: Any, draft: Draft) -> None:
-        """Write arrays, examples and fitted state into the folder `prepared`; its facts say how many `examples` a part has."""
+    def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: Any, draft: Draft) -> pd.DataFrame:
+        """Write arrays, examples and fitted state into the folder `prepared`; its facts say how many `examples` a part has.
+
+        Returns:
+            The rows of the table that the training part was made of, cleaned: what later data are compared with.
+        """
 
     def dataset(self, prepared: Artifact, part: str) -> Dataset[Any]:
         """Open the windows or sequences of one part; the data set gathers whole batches by `__getitems__`."""

@@ -195,7 +195,9 @@ class Classification:
         yield from KINDS[preprocess.inputs.kind].explain(preprocess.inputs, facts)
         yield split_in_words(preprocess.split, facts.get("examples", {}), KINDS[preprocess.inputs.kind].examples_are)
 
-    def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: ClassificationPreprocess, draft: Draft) -> None:
+    def prepare(
+        self, raw: pd.DataFrame, schema: Schema, preprocess: ClassificationPreprocess, draft: Draft
+    ) -> pd.DataFrame:
         """Write the folder `prepared`.
 
             prepared/
@@ -261,6 +263,7 @@ class Classification:
             **facts,
             "split": split,
         }
+        return as_frame(columns)[kind.rows_of(layout, parts["train"])]
 
     def dataset(self, prepared: Artifact, part: str) -> LabelledSequences:
         """Open the sequences of one part."""

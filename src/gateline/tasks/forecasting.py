@@ -41,7 +41,7 @@ from gateline.metrics import (
 )
 from gateline.models.forecaster import ForecasterNetwork, ForecasterSettings, Shapes, build_forecaster
 from gateline.predictors.forecasting import Forecaster
-from gateline.table import TABLE, write_table
+from gateline.table import TABLE, as_frame, clean, write_table
 from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Column, Instant, Schema
@@ -325,7 +325,9 @@ class Forecasting:
             f"{split.test_from:%Y-%m-%d %H:%M}{counts.get('validation', '')}, test from then on{counts.get('test', '')}"
         )
 
-    def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: ForecastingPreprocess, draft: Draft) -> None:
+    def prepare(
+        self, raw: pd.DataFrame, schema: Schema, preprocess: ForecastingPreprocess, draft: Draft
+    ) -> pd.DataFrame:
         """Write the folder `prepared`.
 
             prepared/
@@ -381,6 +383,8 @@ class Forecasting:
             "decoder_features": encoding.decoder_names(),
             "texts": {name: len(vocabulary.texts) for name, vocabulary in encoding.vocabularies.items()},
         }
+        seen = clean(raw, schema)  # not those that stand in for absent ones
+        return as_frame(seen)[split.rows("train", unix_seconds(seen[schema.grid.column]))]
 
     def dataset(self, prepared: Artifact, part: str) -> WindowDataset:
         """Open the windows of one part, ordered by series, then by time."""

@@ -25,7 +25,7 @@ from gateline.manifest import Artifact, Draft
 from gateline.models.frame_predictor import FramePredictor, FramePredictorSettings
 from gateline.predictors.frame_prediction import CLIPS_AT_A_TIME, FrameForecaster, as_request
 from gateline.randomness import training_progress
-from gateline.table import TABLE, clean, write_table
+from gateline.table import TABLE, as_frame, clean, write_table
 from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema
@@ -163,7 +163,7 @@ class FramePrediction:
         if facts:
             yield "clips: " + ", ".join(f"{count:,} {part}" for part, count in facts["examples"].items())
 
-    def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: ClipsOfWorkload, draft: Draft) -> None:
+    def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: ClipsOfWorkload, draft: Draft) -> pd.DataFrame:
         """Write the folder `prepared`.
 
             prepared/
@@ -176,7 +176,8 @@ class FramePrediction:
         Raises:
             DataError: the table does not hold what clips are made of, or a part has none.
         """
-        clips = make_clips(clean(raw, schema), preprocess.clips, preprocess.past + preprocess.future)
+        columns = clean(raw, schema)
+        clips = make_clips(columns, preprocess.clips, preprocess.past + preprocess.future)
         clips.save(draft.path)
         draft.write_json(STATE, preprocess.model_dump(mode="json"))
         shown = min(CLIPS_OF_REQUEST, clips.count("test"))
@@ -189,6 +190,7 @@ class FramePrediction:
             "shape": list(preprocess.clips.shape()),
             "clips": preprocess.clips.kind,
         }
+        return as_frame(columns)[preprocess.clips.trains(len(raw))]
 
     def dataset(self, prepared: Artifact, part: str) -> ClipDataset:
         """Open the clips of one part."""

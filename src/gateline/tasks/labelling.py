@@ -34,7 +34,7 @@ from gateline.manifest import Artifact, Draft
 from gateline.models.labeller import Labeller, LabellerSettings
 from gateline.predictors.labelling import Fitted, Label, SequenceLabeller, as_numbers, probabilities_of, step_errors
 from gateline.probabilities import best_threshold, fit_temperature
-from gateline.table import TABLE, clean, write_table
+from gateline.table import TABLE, as_frame, clean, write_table
 from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema
@@ -165,7 +165,7 @@ class Labelling:
         yield from inputs.explain()
         yield split_in_words(preprocess.split, facts.get("examples", {}), self.examples_are)
 
-    def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: LabellingPreprocess, draft: Draft) -> None:
+    def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: LabellingPreprocess, draft: Draft) -> pd.DataFrame:
         """Write the folder `prepared`.
 
             prepared/
@@ -209,6 +209,7 @@ class Labelling:
             "classes": classes,
             "split": split,
         }
+        return as_frame(table)[layout.rows_of(parts["train"])]
 
     def dataset(self, prepared: Artifact, part: str) -> LabelledStepSequences:
         """Open the sequences of one part."""

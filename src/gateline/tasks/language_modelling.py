@@ -25,7 +25,7 @@ from gateline.losses import summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.language_model import LanguageModel, LanguageModelSettings
 from gateline.predictors.language_modelling import METRICS, STREAMS, TEXTS, Writer, passages_in, stream_of
-from gateline.table import TABLE, as_frame, clean, write_table
+from gateline.table import TABLE, TEXT, as_frame, clean, write_table
 from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema
@@ -159,7 +159,9 @@ class LanguageModelling:
                 f" ({counts[part]:,} passages)" if part in counts else ""
             )
 
-    def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: LanguageModellingPreprocess, draft: Draft) -> None:
+    def prepare(
+        self, raw: pd.DataFrame, schema: Schema, preprocess: LanguageModellingPreprocess, draft: Draft
+    ) -> pd.DataFrame:
         """Write the folder `prepared`.
 
             prepared/
@@ -218,6 +220,7 @@ class LanguageModelling:
                 tokenizer, {part: Encoded.of([stream]) for part, stream in streams.items()}
             ),
         }
+        return pd.DataFrame({preprocess.text: [text for text, _ in parts["train"]]}, dtype=TEXT)
 
     def dataset(self, prepared: Artifact, part: str) -> StreamDataset:
         """Open the stream of one part: in whole pieces for training, else as streams side by side."""

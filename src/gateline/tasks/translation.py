@@ -156,7 +156,9 @@ class Translation:
         )
         yield split_in_words(preprocess.split, facts.get("examples", {}), self.examples_are)
 
-    def prepare(self, raw: pd.DataFrame, schema: Schema, preprocess: TranslationPreprocess, draft: Draft) -> None:
+    def prepare(
+        self, raw: pd.DataFrame, schema: Schema, preprocess: TranslationPreprocess, draft: Draft
+    ) -> pd.DataFrame:
         """Write the folder `prepared`.
 
             prepared/
@@ -204,6 +206,7 @@ class Translation:
             "split": preprocess.split.model_dump(mode="json"),
             "vocabulary": report,
         }
+        return as_frame(columns).iloc[parts["train"]]
 
     def dataset(self, prepared: Artifact, part: str) -> PairDataset:
         """Open the pairs of one part."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from gateline.device import configure_process
 from gateline.errors import WorkloadError, did_you_mean
 from gateline.manifest import Artifact, Json, digest_of, open_artifact, write_artifact
-from gateline.model_folder import WEIGHTS, save_tensors
+from gateline.model_folder import TRAINING_STATISTICS, WEIGHTS, save_tensors
 from gateline.passport import code_version
 from gateline.processes import Processes
 from gateline.tasks import task_named
@@ -97,6 +98,8 @@ def train(
             draft.write_json("config.json", {"task": task.name, "model": settings["model"], "shapes": shapes})
             draft.write_json("preprocessing.json", prepared.read_json("state.json"))
             draft.write_json("history.json", loop.history)
+            if (statistics := prepared.path / TRAINING_STATISTICS).is_file():
+                shutil.copyfile(statistics, draft.path / TRAINING_STATISTICS)
             loop.network.load_state_dict(loop.best_weights)
             task.finish(loop.network.eval(), prepared, draft)
             draft.facts |= {

@@ -25,6 +25,7 @@ from gateline.adapters.mlflow_server import Connection, shown
 from gateline.adapters.registry.golden_requests import ONE, GoldenRequest
 from gateline.adapters.registry.serving_environment import python_for
 from gateline.errors import RegistryError
+from gateline.input_check import FLAGS
 from gateline.workload.gates import Serving
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def difference(golden: GoldenRequest, answer: Mapping[str, Any]) -> str | None:
     if "refused" in answer:
         return f"refused ({str(answer['refused'])[-200:]}), and the trained model answers it"
     there, wanted = (
-        pd.DataFrame(answer["predictions"]),
+        pd.DataFrame(answer["predictions"]).drop(columns=FLAGS, errors="ignore"),  # only the served model flags
         pd.DataFrame(golden.expected["data"], columns=golden.expected["columns"]),
     )
     if list(there.columns) != list(wanted.columns) or len(there) != len(wanted):

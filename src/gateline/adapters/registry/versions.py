@@ -17,6 +17,7 @@ from gateline.adapters.mlflow_server import Connection
 from gateline.adapters.provenance import dvc_md5, git_state, image, pipeline
 from gateline.adapters.registry.inputs import Inputs
 from gateline.adapters.registry.requests import SERVED_TYPES, as_rows
+from gateline.input_check import FLAGS
 from gateline.manifest import MANIFEST, Json, digest_of, dump_json
 from gateline.passport import make_passport, versions, workload_of, workload_text
 from gateline.promotion import Verdict
@@ -173,7 +174,7 @@ def signature_of(predictor: Predictor) -> ModelSignature:
     parameters = [ParamSpec(*parameter) for parameter in predictor.parameters]
     return mlflow.models.ModelSignature(
         inputs=_columns([(name, kind, needed) for name, kind, needed in predictor.input_columns]),
-        outputs=_columns([(name, kind, True) for name, kind in predictor.output_columns]),
+        outputs=_columns([(name, kind, True) for name, kind in (*predictor.output_columns, (FLAGS, "text"))]),
         params=ParamSchema(parameters) if parameters else None,  # type: ignore[arg-type]  # None is its default
     )
 

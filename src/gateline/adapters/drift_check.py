@@ -1,0 +1,319 @@
+"""`gateline drift`: fetch what the champion was trained on, read what is new, compare, write report and metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gateline.adapters.mlflow_server import Connection, connected
+from gateline.adapters.registry.champion import CHAMPION, champion_folder, version_by_alias
+from gateline.column_statistics import instant_text
+from gateline.drift import LIMITS, ORDER, SIGNIFICANCE, SIZE_IS, Finding, Verdict, compare, judged, worst
+from gateline.errors import ArtifactError, DataError, RegistryError
+from gateline.manifest import dump_json, open_artifact
+from gateline.model_folder import TRAINING_STATISTICS, read_model_json
+from gateline.readout import read_out
+from gateline.table import TABLE
+from gateline.training_statistics import ANSWER_STATISTICS
+from gateline.workload.schema import Schema
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+TEMPLATES = Path(__file__).with_name("templates")
+YEAR = pd.Timedelta(days=300)
+"""Training that covers this much has seen the seasons."""
+ANSWERS = "answers: "
+"""Before the name of a column of answers."""
+JSON_NAME, PAGE_NAME = "drift.json", "drift.html"
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What a check found.
+
+    Args:
+        name: of the registered model.
+        version: that was champion.
+        verdict: on the whole.
+        findings: every comparison, the worst first.
+        rows: new rows, and answers, that were compared.
+        trained_on: first and last time stamp of the training part; None for a table without times.
+        compared: the same of what is new.
+        notes: what a reader must know.
+        charts: shares by bin in training and now, of the columns with an alarm.
+        page: the report.
+        run_id: MLflow's run.
+    """
+
+    name: str
+    version: int
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    rows: Mapping[str, int]
+    trained_on: tuple[str, str] | None
+    compared: tuple[str, str] | None
+    notes: tuple[str, ...]
+    charts: Mapping[str, Any]
+    page: Path
+    run_id: str
+
+
+def check_drift(name: str, data: Path | None, log: Path | None, folder: Path) -> Drift:
+    """Compare new rows, and logged answers, with what the champion was trained on.
+
+        FOLDER/
+        ├── drift.json      every comparison
+        └── drift.html      the report
+
+    Args:
+        name: of the registered model.
+        data: csv or parquet with the columns of the workload's table, or a folder that ingest wrote.
+        log: folder that `gateline serve --log` or `gateline predict --log` wrote.
+        folder: where to write.
+
+    Raises:
+        RegistryError: there is no champion, or its files are gone.
+        DataError: there is nothing to compare, or it has none of the columns.
+        ArtifactError: the champion was registered without statistics.
+        UnreachableError: MLflow does not answer.
+    """
+    if data is None and log is None:
+        raise DataError("gateline drift", expected="--data or --predictions", found="neither", do="Name one")
+    with connected(name) as to:
+        champion = version_by_alias(to, name, CHAMPION)
+        if champion is None:
+            raise RegistryError(
+                f"models:/{name}@{CHAMPION}", expected="a champion", found="none", do=f"Run `gateline run {name}`"
+            )
+        with champion_folder(name, champion) as model:
+            expected = _statistics_of(model)
+            schema = Schema.model_validate(expected["schema"])
+            version = int(champion.version)
+            notes: list[str] = []
+            new = _asked(log, name, version, schema) if data is None else _read(data)
+            frame = _typed(new, schema, data or log)
+            findings = compare(expected, frame, unknown_tokens=_unknown_tokens(model, expected, frame))
+            if data is None:
+                notes.append(
+                    "Compared are the rows that were asked; whether values are missing is not, since a request leaves empty what is not known yet."
+                )
+                findings = [each for each in findings if each.kind != "missing"]
+        rows = {"rows": len(frame)}
+        if log is not None:
+            answers, found = _answers(to, champion, log, name, version)
+            rows["answers"] = len(answers)
+            findings += found
+            if not found:
+                notes.append("No logged answer of this version could be compared.")
+        findings = sorted(judged(findings), key=lambda each: (-ORDER.index(each.verdict), each.adjusted_p, -each.size))
+        trained_on = None if expected["first"] is None else (expected["first"], expected["last"])
+        compared = _period(frame, schema)
+        notes += _about_seasons(trained_on, compared)
+        charts = {
+            each.column: _chart(expected["columns"][each.column], frame[each.column])
+            for each in findings
+            if each.verdict != "none" and each.column in expected["columns"] and each.column in frame
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        run_id = to.client.create_run(
+            to.experiment_id, run_name="drift", tags={"gateline.drift_of": f"{name} version {version}"}
+        ).info.run_id
+        drift = Drift(
+            *(name, version, worst(findings), tuple(findings), rows, trained_on, compared, tuple(notes)),
+            {column: chart for column, chart in charts.items() if chart},
+            folder / PAGE_NAME,
+            run_id,
+        )
+        _write(drift, folder)
+        _log(to, drift, folder)
+    return drift
+
+
+def _statistics_of(model: Path) -> dict[str, Any]:
+    if not (model / TRAINING_STATISTICS).is_file():
+        raise ArtifactError(
+            model,
+            expected=f"{TRAINING_STATISTICS}, which says what the champion was trained on",
+            found="a model that was trained before Gateline wrote it",
+            do="Train and register again",
+        )
+    statistics: dict[str, Any] = read_model_json(model, TRAINING_STATISTICS)
+    return statistics
+
+
+def _read(data: Path) -> pd.DataFrame:
+    """Read a table, from a file or from a folder that ingest wrote."""
+    try:
+        if data.is_dir():
+            return pd.read_parquet(open_artifact(data, "raw").path / TABLE)
+        return pd.read_parquet(data) if data.suffix == ".parquet" else pd.read_csv(data, low_memory=False)
+    except (OSError, ValueError) as error:
+        found = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:160]
+        raise DataError(
+            data, expected="a csv or parquet file, or a folder that ingest wrote", found=found, do="Correct the path"
+        ) from error
+
+
+def _asked(log: Path | None, name: str, version: int, schema: Schema) -> pd.DataFrame:
+    """Read the rows that were asked, each once: windows overlap, and a later one knows more of the same moment."""
+    asked = _logged(log, name, "inputs", version)
+    place = [column for column in schema.place_columns if column in asked]
+    if schema.time is None or not place:
+        return asked
+    return asked.sort_values("gateline_time").groupby(place, sort=False, as_index=False).last()
+
+
+def _logged(log: Path | None, name: str, part: str, version: int) -> pd.DataFrame:
+    folder = Path(str(log)) / name / part
+    files = sorted(folder.glob("day=*/*.parquet"))
+    if not files:
+        raise DataError(
+            folder, expected="a log of predictions", found="no file of one", do=f"Start `gateline serve {name} --log`"
+        )
+    pieces = [pd.read_parquet(file) for file in files]
+    whole = pd.concat(pieces, ignore_index=True)
+    return whole[whole["gateline_version"] == version]
+
+
+def _typed(new: pd.DataFrame, schema: Schema, place: object) -> pd.DataFrame:
+    """Read every column as the schema says; what cannot be read is missing."""
+    typed = read_out(new, schema).typed
+    if not len(typed.columns) or not len(typed):
+        raise DataError(
+            place,
+            expected=f"rows with some of the columns {', '.join(schema.columns)}",
+            found=f"{len(new)} rows with {', '.join(map(str, new.columns[:8])) or 'no column'}",
+            do="Bring the data into the shape of the workload's table: its query, run over the new files",
+        )
+    return typed.reset_index(drop=True)
+
+
+def _unknown_tokens(model: Path, expected: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """Count unknown and all tokens of each column of texts that the champion cuts into tokens."""
+    if not expected["unknown_tokens"]:
+        return {}
+    from gateline.data.tokenizers import UNKNOWN
+    from gateline.tasks import task_named
+
+    predictor = task_named(read_model_json(model, "config.json")["task"]).load_predictor(model)
+    counts = {}
+    for column, tokenizer in getattr(predictor, "tokenizers", {}).items():
+        if column in frame:
+            tokens = tokenizer.encode(frame[column].dropna().astype(str).tolist()).tokens
+            counts[column] = (int((tokens == UNKNOWN).sum()), len(tokens))
+    return counts
+
+
+def _answers(
+    to: Connection, champion: ModelVersion, log: Path, name: str, version: int
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """Compare logged answers of the champion with those that it gave on its test part."""
+    from mlflow.exceptions import MlflowException
+
+    answers = _logged(log, name, "answers", version)
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            path = to.client.download_artifacts(str(champion.run_id), f"evaluation/{ANSWER_STATISTICS}", scratch)
+            expected = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, MlflowException):
+            expected = None
+    if expected is None or not len(answers):
+        return answers, []
+    schema = Schema.model_validate(expected["schema"])
+    found = compare(expected, _typed(answers, schema, log))
+    named = [Finding(**{**asdict(each), "column": ANSWERS + each.column}) for each in found if each.kind != "missing"]
+    return answers, named
+
+
+def _period(frame: pd.DataFrame, schema: Schema) -> tuple[str, str] | None:
+    if schema.time is None or schema.time.column not in frame or not frame[schema.time.column].notna().any():
+        return None
+    times = frame[schema.time.column]
+    return instant_text(times.min()), instant_text(times.max())
+
+
+def _about_seasons(trained_on: tuple[str, str] | None, compared: tuple[str, str] | None) -> list[str]:
+    """Say where a season can look like drift."""
+    if trained_on is None or compared is None:
+        return []
+    before, now = (pd.Timestamp(last) - pd.Timestamp(first) for first, last in (trained_on, compared))
+    if now >= YEAR:
+        return []
+    if before >= YEAR:
+        return [
+            f"Training saw {before.days} days, and {now.days} are compared with all of them: a season alone can look like "
+            "drift. Compare a whole year, or look at the same weeks of the year before."
+        ]
+    return [
+        f"Training saw {before.days} days, less than a year: a season that it has not seen looks like drift, and is some."
+    ]
+
+
+def _chart(seen: Mapping[str, Any], values: pd.Series) -> list[dict[str, Any]] | None:
+    """Lay shares in training and now side by side, by bin or by value."""
+    values = values.dropna()
+    if "histogram" in seen:
+        edges, counts = np.array(seen["histogram"]["edges"]), np.array(seen["histogram"]["counts"])
+        if len(edges) < 2 or not len(values):
+            return None
+        numbers = values.to_numpy(dtype=np.float64)
+        inner, _ = np.histogram(numbers, edges)
+        now = np.array([(numbers < edges[0]).sum(), *inner, (numbers > edges[-1]).sum()])
+        labels = [f"below {edges[0]:.4g}", *(f"from {edge:.4g}" for edge in edges[:-1]), f"above {edges[-1]:.4g}"]
+    else:
+        known = {each["value"]: each["count"] for each in seen["values"][:20]}
+        counts = np.array([*known.values(), seen["count"] - sum(known.values())])
+        spelt = values.astype(str).value_counts()
+        now = np.array(
+            [*(int(spelt.get(value, 0)) for value in known), int(spelt[~spelt.index.isin(list(known))].sum())]
+        )
+        labels = [*known, "any other"]
+    before, after = counts / max(counts.sum(), 1), now / max(now.sum(), 1)
+    return [
+        {"label": label, "before": float(old), "now": float(new)}
+        for label, old, new in zip(labels, before, after, strict=True)
+    ]
+
+
+def _write(drift: Drift, folder: Path) -> None:
+    import jinja2
+
+    content = {
+        **{
+            key: getattr(drift, key)
+            for key in ("name", "version", "verdict", "rows", "trained_on", "compared", "notes")
+        },
+        "findings": [asdict(each) for each in drift.findings],
+        "significance": SIGNIFICANCE,
+        "limits": {kind: list(limits) for kind, limits in LIMITS.items()},
+        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "mlflow_run_id": drift.run_id,
+    }
+    (folder / JSON_NAME).write_text(dump_json(content), encoding="utf-8")
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    page = environment.get_template("drift.html.jinja").render(**content, charts=drift.charts, size_is=SIZE_IS)
+    drift.page.write_text(page, encoding="utf-8")
+
+
+def _log(to: Connection, drift: Drift, folder: Path) -> None:
+    """Log each size as a metric, and the two files."""
+    to.client.set_tag(drift.run_id, "gateline.drift", drift.verdict)
+    for each in drift.findings:
+        column = re.sub(r"[^A-Za-z0-9_. -]", "_", each.column.replace(ANSWERS, "answers."))
+        to.client.log_metric(drift.run_id, f"drift/{column}/{each.kind}", each.size)
+    for verdict in ("warn", "drift"):
+        count = sum(each.verdict == verdict for each in drift.findings)
+        to.client.log_metric(drift.run_id, f"drift/num_{verdict}", count)
+    for file in (JSON_NAME, PAGE_NAME):
+        to.client.log_artifact(drift.run_id, str(folder / file), "drift")
+    to.client.set_terminated(drift.run_id)

@@ -1,0 +1,269 @@
+"""Serve one registered version on a socket that is open already: `python -I worker.py < settings`.
+
+Run by path in a process of its own, since a version comes with the package `gateline` as it was at its registration, and two
+of these do not fit into one process. So this file and the one beside it import nothing of the project.
+
+The first line of stdin is JSON, see `main`. What this process has to say goes to the descriptor `status`, one word a line:
+`ready` (loaded, and has answered a request on itself), `failed REASON`, `draining` (accepts no more). It accepts nothing
+before it reads the line `go`. When stdin ends, whoever started it is gone, and it ends as after SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+IDLE_SECONDS = 20
+"""How long a connection may be silent before it is closed, also while draining: so draining adds no way to lose a request."""
+DRAIN_SECONDS = 30.0
+"""How long connections may live on after a successor has taken over; longer than a silent one lives anyway."""
+SETTLING_SECONDS = 0.2
+"""Until every connection that the kernel handed over has its protocol."""
+JSON = b"application/json"
+REASON = "Error: "  # stands between the request, printed whole, and what MLflow or the model says of it
+
+
+class Server(uvicorn.Server):
+    """A server that hands over without losing a request.
+
+    uvicorn's own end closes connections that are silent at that moment, though their next request may be on its way. This
+    one first stops accepting (the socket stays open in other processes, and with it the queue of connections), then answers
+    on each connection that is left until its client has read `Connection: close`.
+
+    Args:
+        config: of uvicorn.
+        front: what says `Connection: close`.
+        tell: takes the word `draining`.
+    """
+
+    def __init__(self, config: uvicorn.Config, front: Front, tell: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._front, self._tell = front, tell
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, answer what is left, end."""
+        loop = asyncio.get_running_loop()
+        # Not `close`, yet: a connection that was accepted a moment ago would find no server to belong to.
+        for listening in [each for server in self.servers for each in server.sockets]:
+            loop.remove_reader(listening.fileno())
+        self._tell("draining")
+        self._front.draining = True
+        ends = loop.time() + DRAIN_SECONDS
+        await asyncio.sleep(SETTLING_SECONDS)
+        while self.server_state.connections and loop.time() < ends and not self.force_exit:
+            await asyncio.sleep(0.05)
+        await super().shutdown(sockets)
+
+
+class Front:
+    """MLflow's server with its own door for requests to the model.
+
+    POST /invocations calls what MLflow's own route calls, without the layers around it, which take as long as a small model;
+    everything else is answered by MLflow's application. Each answer says which version it is from, and a refusal is one line.
+
+    Args:
+        model: as MLflow loaded it.
+        name: of the registered model.
+        version: that answers.
+        most_bytes: of a request.
+    """
+
+    def __init__(self, model: Any, name: str, version: int, most_bytes: int) -> None:
+        from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
+        from mlflow.pyfunc import scoring_server
+
+        self._application = scoring_server.init(model)
+        self._invocations, self._model = scoring_server.invocations, model
+        self._schema = model.metadata.get_input_schema()
+        self._seconds = MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get()
+        self._most_bytes = most_bytes
+        self._headers = [(b"gateline-model", name.encode()), (b"gateline-version", str(version).encode())]
+        self.draining = False
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request, as ASGI has it."""
+
+        async def write(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                close = [(b"connection", b"close")] if self.draining else []
+                message["headers"] = [*message.get("headers", ()), *self._headers, *close]
+            await send(message)
+
+        if scope["type"] != "http" or scope["path"] != "/invocations" or scope["method"] != "POST":
+            await self._application(scope, receive, write)
+            return
+        body = await self._body(receive)
+        if body is None:
+            status, kind, text = 413, JSON, refusal(f"request: expected at most {self._most_bytes:,} bytes; found more")
+        else:
+            headers = dict(scope["headers"])
+            status, kind, text = await self._answer(body, headers.get(b"content-type", b"").decode("latin-1"))
+        content = text.encode()
+        length = (b"content-length", str(len(content)).encode())
+        # What was not read of a request that is too long would be taken for the next one.
+        rest = [(b"connection", b"close")] if body is None and not self.draining else []
+        start = {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), length, *rest]}
+        await write(start)
+        await write({"type": "http.response.body", "body": content})
+
+    async def _answer(self, body: bytes, content_type: str) -> tuple[int, bytes, str]:
+        """Ask the model, in a thread: status, type and text of the answer."""
+        from mlflow.exceptions import MlflowException
+
+        asked = asyncio.to_thread(self._invocations, body, content_type, self._model, self._schema)
+        try:
+            answer = await asyncio.wait_for(asked, self._seconds)
+        except TimeoutError:
+            return 504, JSON, refusal(f"request: expected to be answered in {self._seconds} s; found no end")
+        except MlflowException as error:
+            code = str(error.error_code)
+            return error.get_http_status_code(), JSON, refusal(error.message.rpartition(REASON)[2], code)
+        return answer.status, answer.mimetype.encode(), answer.response
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        """Read a request; None if it is too long."""
+        parts, size = [], 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":  # the client went away
+                return b""
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self._most_bytes:
+                return None
+            if not message.get("more_body"):
+                return b"".join(parts)
+
+
+def refusal(words: str, code: str = "INVALID_PARAMETER_VALUE") -> str:
+    """Write a refusal as MLflow does, in one line, without the request itself, which MLflow prints before the reason."""
+    return json.dumps({"error_code": code, "message": " ".join(words.split())})
+
+
+class Asked:
+    """A loaded model that hands what it was asked and has answered to a log.
+
+    Args:
+        model: as MLflow loaded it.
+        log: takes a request and its answer; must not wait and must not fail.
+    """
+
+    def __init__(self, model: Any, log: Callable[[Any, Any], None]) -> None:
+        self.metadata, self._model, self._log = model.metadata, model, log
+
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
+        """Answer as the model does."""
+        answer = self._model.predict(data, params=params)
+        self._log(data, answer)
+        return answer
+
+
+def load(uri: str, scratch: str) -> Any:
+    """Fetch a version, load it, and let it answer the example it was registered with.
+
+    Raises:
+        RuntimeError: it came without an example, or ran with a package that is not its own.
+    """
+    import mlflow
+    from mlflow.pyfunc.scoring_server import infer_and_parse_data
+
+    folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch)).resolve()
+    model = mlflow.pyfunc.load_model(str(folder))
+    example = folder / "serving_input_example.json"
+    if not example.is_file():
+        raise RuntimeError("it was registered without an example to answer")
+    rows = infer_and_parse_data(
+        json.loads(example.read_text(encoding="utf-8")), schema=model.metadata.get_input_schema()
+    )
+    model.predict(rows)
+    package = Path(str(sys.modules["gateline"].__file__)).resolve()
+    if not package.is_relative_to(folder):
+        raise RuntimeError(f"it ran with {package}, which is not registered with it")
+    return model
+
+
+def log_to(folder: str, name: str, version: int) -> Any:
+    """Open the log of what is asked and answered, whose file stands beside this one."""
+    place = Path(__file__).with_name("prediction_log.py")
+    spec = importlib.util.spec_from_file_location("gateline_prediction_log", place)
+    if spec is None or spec.loader is None:
+        raise RuntimeError(f"{place} cannot be read")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module.PredictionLog(Path(folder), name, version)
+
+
+def end_with_stdin() -> None:
+    """End as after SIGTERM when whoever started this process is gone."""
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> None:
+    """Load, say so, wait for `go`, serve until told to end.
+
+    Settings: `uri`, `name`, `version`, `socket` and `status` (descriptors), `most_bytes`, and `log` (a folder, or null).
+    """
+    settings = json.loads(sys.stdin.readline())
+
+    def tell(words: str) -> None:
+        os.write(settings["status"], (" ".join(words.split()) + "\n").encode())
+
+    with tempfile.TemporaryDirectory(prefix="gateline-serve-") as scratch:
+        began = time.monotonic()
+        try:
+            import torch
+
+            torch.set_num_threads(1)  # requests are answered side by side, see docs/serving.md
+            model = load(settings["uri"], scratch)
+            log = None if settings["log"] is None else log_to(settings["log"], settings["name"], settings["version"])
+            asked = model if log is None else Asked(model, log.put)
+            front = Front(asked, settings["name"], settings["version"], settings["most_bytes"])
+        except Exception as error:  # noqa: BLE001  (whatever a registered version raises, the old one goes on)
+            tell(f"failed {type(error).__name__}: {error}"[:500])
+            sys.exit(1)
+        tell(f"ready {time.monotonic() - began:.1f}")
+        if sys.stdin.readline().strip() != "go":
+            return
+        threading.Thread(target=end_with_stdin, daemon=True).start()
+        config = uvicorn.Config(
+            front,
+            loop="asyncio",
+            http="h11",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=int(DRAIN_SECONDS),
+        )
+        listening = socket.socket(fileno=settings["socket"])
+        # uvicorn sends the signal that ended it once more when it is done, and then there is a log to write.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        try:
+            Server(config, front, tell).run(sockets=[listening])
+        finally:
+            if log is not None:
+                log.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Commands that put the champion to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateline.cli.app import app, in_one_line, say
+
+
+@app.command(
+    short_help="Serve the champion over HTTP; a promotion is picked up without losing a request.",
+    epilog="\b\nExamples:\n"
+    "  gateline serve flight_delays\n"
+    "  gateline serve flight_delays --host 0.0.0.0 --port 8080 --workers 4 --log predictions\n",
+)
+@in_one_line
+def serve(
+    workload: Annotated[
+        str,
+        typer.Argument(
+            metavar="WORKLOAD", help="Name of a registered model: that of its workload.", show_default=False
+        ),
+    ],
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port of it; 0 for a free one.")] = 5000,
+    poll_seconds: Annotated[
+        float, typer.Option(min=0.1, metavar="S", help="Between two looks at who is champion.")
+    ] = 5.0,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that answer, each with the model.")] = 1,
+    log: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep what is asked and answered, for `gateline drift`.  [default: not]"),
+    ] = None,
+) -> None:
+    """Serve the champion with MLflow's own server until SIGTERM or Ctrl-C; then every request that came is answered.
+
+    POST /invocations as with `mlflow models serve`; each answer names its version in the header `gateline-version`. When
+    another version becomes champion, it is loaded beside the old one and takes over when it has answered a request.
+    """
+    from gateline.adapters.serving.service import serve as serve_champion
+
+    serve_champion(workload, host, port, poll_seconds=poll_seconds, workers=workers, log=log, say=say)

@@ -1,0 +1,159 @@
+"""Flags on answers: what in a request was answered, and yet is not what the model was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gateline.errors import DataError, examples
+from gateline.table import range_in_words, shortened, violations
+from gateline.workload.schema import Column, Schema
+
+FLAGS = "flags"
+"""Column of an answer: what is unusual in the rows that it was made of, empty for nothing."""
+UNKNOWN_SHARE = 0.2
+"""Of the tokens of a text, from which on it is said."""
+
+
+class InputCheck:
+    """Looks at requests with the eyes of the training part.
+
+    Args:
+        statistics: see `gateline.training_statistics`.
+        columns: of a request.
+        tokenizers: of columns of texts, by name.
+    """
+
+    def __init__(self, statistics: Mapping[str, Any], columns: Sequence[str], tokenizers: Mapping[str, Any]) -> None:
+        schema = Schema.model_validate(statistics["schema"])
+        self._columns = {name: schema.columns[name] for name in columns if name in schema.columns}
+        self._seen = {name: statistics["columns"][name] for name in self._columns if name in statistics["columns"]}
+        self._texts = {
+            name: {each["value"] for each in seen["values"]}
+            for name, seen in self._seen.items()
+            if seen["type"] == "text" and not seen["other"] and name not in tokenizers
+        }
+        self._tokenizers = tokenizers
+
+    def flags(self, asked: pd.DataFrame, answer: Mapping[str, Any], place: Sequence[str]) -> np.ndarray:
+        """Say of each row of an answer what was unusual in what it was made of.
+
+        An answer that names its series is made of the rows of that series; one with as many rows as the request, of the row
+        in the same place; else of the whole request.
+
+        Args:
+            asked: the request.
+            answer: by column, (N,) each.
+            place: columns that say where a row of the answer belongs.
+
+        Returns:
+            object (N,) of texts.
+        """
+        count = len(next(iter(answer.values())))
+        found = [
+            (marked, words)
+            for name in self._columns
+            if name in asked
+            for marked, words in self._unusual(asked[name], name)
+            if marked.any()
+        ]
+        if not found:
+            return np.full(count, "", dtype=object)
+        keys = [name for name in place if name in asked and self._is_key(name)]
+        if keys:
+            groups = pd.MultiIndex.from_arrays([pd.Index(asked[name]).astype(str) for name in keys])
+            of_answer = pd.MultiIndex.from_arrays([pd.Index(answer[name]).astype(str) for name in keys])
+            said = {key: _said(found, groups == key) for key in of_answer.unique()}
+            return np.array([said[key] for key in of_answer], dtype=object)
+        if len(asked) == count:
+            rows = np.arange(count)
+            touched = np.logical_or.reduce([marked for marked, _ in found])
+            return np.array([_said(found, rows == row) if touched[row] else "" for row in rows], dtype=object)
+        return np.full(count, _said(found, np.ones(len(asked), dtype=bool)), dtype=object)
+
+    def refused_rows(self, asked: pd.DataFrame) -> DataError | None:
+        """Say which rows of a refused request hold a value that the schema rules out, by the client's own numbers of rows."""
+        for name, column in self._columns.items():
+            if name not in asked or column.violation != "refuse" or column.type not in ("float", "integer", "text"):
+                continue
+            values = asked[name].to_numpy(dtype=object if column.type == "text" else np.float64)
+            wrong = violations(values, column)
+            if wrong.any():
+                return DataError(
+                    f"request, row {examples(asked.index[wrong].tolist())}, column {name}",
+                    expected=f"values {range_in_words(column)}",
+                    found=examples(sorted({shortened(value) for value in values[wrong]})),
+                    do="Correct them, or leave them empty where they are not known",
+                )
+        return None
+
+    def _is_key(self, name: str) -> bool:
+        return name not in self._columns or self._columns[name].type in ("text", "integer", "boolean")
+
+    def _unusual(self, values: pd.Series, name: str) -> Iterator[tuple[np.ndarray, Any]]:
+        """Mark rows whose value is unusual, and give what says so of some of them."""
+        column = self._columns[name]
+        if column.type in ("float", "integer"):
+            yield from self._unusual_numbers(values, name, column)
+        elif column.type == "text":
+            texts = values.to_numpy(dtype=object)
+            if name in self._texts:
+                strange = ~values.isna().to_numpy() & ~values.isin(self._texts[name]).to_numpy()
+                yield strange, lambda some: f"{name}: {_most(texts[some])} not seen in training{_in_rows(some)}"
+            if column.violation == "missing":
+                wrong = violations(texts, column)
+                yield wrong, lambda some: f"{name}: not as the schema says, taken as missing{_in_rows(some)}"
+            if name in self._tokenizers:
+                yield from self._unknown_tokens(texts, name)
+
+    def _unusual_numbers(self, values: pd.Series, name: str, column: Column) -> Iterator[tuple[np.ndarray, Any]]:
+        numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64)
+        wrong = violations(numbers, column)
+        unit = f" {column.unit}" if column.unit else ""
+        for below, bound in ((True, column.min), (False, column.max)):
+            if bound is not None and wrong.any():
+                beyond = numbers < bound if below else numbers > bound
+                yield beyond, _beyond(name, numbers, below, f"{bound:g}{unit}, taken as missing")
+        seen = self._seen.get(name, {})
+        for below, bound in ((True, seen.get("min")), (False, seen.get("max"))):
+            if bound is not None:
+                beyond = (numbers < bound if below else numbers > bound) & ~wrong
+                yield beyond, _beyond(name, numbers, below, f"the {bound:g}{unit} of training")
+
+    def _unknown_tokens(self, texts: np.ndarray, name: str) -> Iterator[tuple[np.ndarray, Any]]:
+        from gateline.data.tokenizers import UNKNOWN
+
+        encoded = self._tokenizers[name].encode(["" if pd.isna(text) else str(text) for text in texts])
+        unknown = np.add.reduceat(np.append(encoded.tokens == UNKNOWN, False), encoded.offsets[:-1])
+        lengths = np.diff(encoded.offsets)
+        unknown = np.where(lengths > 0, unknown, 0)
+        share = unknown / np.maximum(lengths, 1)
+        yield (
+            share >= UNKNOWN_SHARE,
+            lambda some: f"{name}: {share[some].max():.0%} of the tokens unknown{_in_rows(some)}",
+        )
+
+
+def _beyond(name: str, numbers: np.ndarray, below: bool, bound: str) -> Any:
+    def words(some: np.ndarray) -> str:
+        worst = numbers[some].min() if below else numbers[some].max()
+        return f"{name}: {worst:g} {'below' if below else 'above'} {bound}{_in_rows(some)}"
+
+    return words
+
+
+def _said(found: Sequence[tuple[np.ndarray, Any]], rows: np.ndarray) -> str:
+    return "; ".join(words(marked & rows) for marked, words in found if (marked & rows).any())
+
+
+def _in_rows(some: np.ndarray) -> str:
+    count = int(some.sum())
+    return f" in {count} rows" if count > 1 else ""
+
+
+def _most(texts: np.ndarray) -> str:
+    named = sorted(set(map(str, texts)))
+    return ", ".join(repr(text[:40]) for text in named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")

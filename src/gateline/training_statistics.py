@@ -1,0 +1,109 @@
+"""What the training part of a model looked like, in numbers that travel with it: later input is checked and compared by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gateline.column_statistics import instant_text, statistics
+from gateline.model_folder import TRAINING_STATISTICS
+from gateline.workload.schema import Column, Schema, Time
+
+__all__ = ["TRAINING_STATISTICS", "answer_statistics", "effective_count", "training_statistics"]
+
+ANSWER_STATISTICS = "answer_statistics.json"
+"""In the folder `evaluation`."""
+
+Json = Any
+BLOCKS = 48
+"""Equal stretches of time by whose means it is seen how much neighbouring rows say the same."""
+FEWEST_BLOCKS = 8
+
+
+def training_statistics(rows: pd.DataFrame, schema: Schema, vocabulary: Json = None) -> dict[str, Json]:
+    """Describe the rows of a training part.
+
+    Args:
+        rows: cleaned.
+        schema: what the columns mean.
+        vocabulary: report of a tokenizer, or of several by column; None for a task without one.
+
+    Returns:
+        ``schema``; ``rows``; ``first`` and ``last`` time stamp, null for a table without times; ``columns``, see
+        `gateline.column_statistics.statistics`, with ``effective_count``; and ``unknown_tokens``: the share in the
+        validation part, which the vocabulary was not made of.
+    """
+    times = None if schema.time is None else rows[schema.time.column]
+    columns = statistics(rows, schema)
+    for name, described in columns.items():
+        described["effective_count"] = effective_count(rows[name], times)
+    reports = {"": vocabulary} if vocabulary and "parts" in vocabulary else dict(vocabulary or {})
+    return {
+        "schema": schema.model_dump(mode="json"),
+        "rows": len(rows),
+        "first": None if times is None else instant_text(times.min()),
+        "last": None if times is None else instant_text(times.max()),
+        "columns": columns,
+        "unknown_tokens": {name: _unknown(report) for name, report in reports.items()},
+    }
+
+
+def answer_statistics(answers: pd.DataFrame, columns: Mapping[str, str], time: str | None) -> dict[str, Json]:
+    """Describe what a model answered on its test part, so that later answers can be compared with it.
+
+    Args:
+        answers: as evaluate wrote them, one row per answer.
+        columns: the served model's name of each column of numbers that is described.
+        time: column of time stamps; None where answers have nothing to do with each other.
+
+    Returns:
+        as `training_statistics`.
+    """
+    times = {} if time is None or time not in answers else {time: Column(type="time")}
+    numbers = {served: Column(type="float", missing_share=1.0) for served in columns.values()}
+    schema = Schema(columns={**times, **numbers}, time=Time(column=time) if times and time else None)
+    rows = answers[[*times, *columns]].rename(columns=dict(columns))
+    return training_statistics(rows, schema)
+
+
+def effective_count(values: pd.Series, times: pd.Series | None) -> float:
+    """Say how many independent values a column of a table with times is worth.
+
+    Rows that stand near each other in time, in one series or in several, are alike: a warm week is a warm week for each of
+    its hours and in every town. If rows were independent, the mean over a stretch of m of them would vary by the variance of
+    the values divided by m. It varies more, and by how much more, the rows are worth less.
+
+    Args:
+        values: (N,); of a column without numbers, whether there is a value.
+        times: (N,); None where rows have nothing to do with each other.
+
+    Returns:
+        At most the number of values.
+
+    Source: batch means, e.g. Law, Simulation Modeling and Analysis, section 9.5.3.
+    """
+    numbers = values if pd.api.types.is_numeric_dtype(values) else values.notna()
+    there = numbers.notna().to_numpy() if times is None else (numbers.notna() & times.notna()).to_numpy()
+    count = int(there.sum())
+    if times is None or count < 2 * FEWEST_BLOCKS:
+        return float(count)
+    moments = pd.DatetimeIndex(times[there]).asi8.astype(np.float64)
+    low, high = moments.min(), moments.max()
+    if low == high:
+        return float(count)
+    block = np.minimum(((moments - low) / (high - low) * BLOCKS).astype(np.int64), BLOCKS - 1)
+    kept = numbers[there].to_numpy(dtype=np.float64)
+    sizes = np.bincount(block, minlength=BLOCKS)
+    means = np.bincount(block, kept, BLOCKS)[sizes > 0] / sizes[sizes > 0]
+    spread, between = kept.var(), means.var(ddof=1) if len(means) > 1 else 0.0
+    if len(means) < FEWEST_BLOCKS or spread <= 0 or between <= 0:
+        return float(count)
+    return float(f"{min(count, max(1.0, spread / between * len(means))):.6g}")
+
+
+def _unknown(report: Mapping[str, Json]) -> dict[str, Json]:
+    held_out = report["parts"]["validation"]
+    return {"tokens": held_out["tokens"], "unknown": held_out["unknown"]}

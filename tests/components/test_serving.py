@@ -1,0 +1,188 @@
+"""`gateline serve` answers through a promotion, a broken version and the death of a process, and loses nothing."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+
+from benchmarks.load import Load
+from tests.steps import ROOT, run_here
+
+pytestmark = pytest.mark.slow  # registers two models, and loads each in processes of their own
+
+RATE, SECONDS = 40.0, 10.0
+PATIENCE_SECONDS = 90.0
+COMMAND = [sys.executable, "-c", "from gateline.cli import app; app(prog_name='gateline')"]
+
+
+class Served:
+    """A running `gateline serve tiny`, and its registry."""
+
+    def __init__(self, folder: Path, *flags: str) -> None:
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+            "PYTHONPATH": str(ROOT / "src"),
+        }
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.said = folder / "serve.log"
+        argv = [*COMMAND, "serve", "tiny", "--port", str(self.port), "--poll-seconds", "0.2", *flags]
+        with self.said.open("w") as out:
+            self.process = subprocess.Popen(argv, cwd=folder, env=self.environment, stdout=out, stderr=out)
+        self.client = mlflow.MlflowClient(self.environment["MLFLOW_TRACKING_URI"])
+
+    def ask(self, body: bytes) -> tuple[int, dict[str, Any], int]:
+        """Status, content and version of an answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+        connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read()), int(answer.headers["gateline-version"])
+
+    def promote(self, version: int | str) -> None:
+        self.client.set_registered_model_alias("tiny", "champion", str(version))
+
+    def wait_for(self, words: str) -> None:
+        ends = time.monotonic() + PATIENCE_SECONDS
+        while words not in self.said.read_text():
+            assert time.monotonic() < ends, f"never said {words!r}:\n{self.said.read_text()}"
+            assert self.process.poll() is None, self.said.read_text()
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def registered(made: Path, mlflow_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a registry that holds the weak model as version 1 and champion, and the strong one as version 2."""
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "mlflow.db").write_bytes(mlflow_template.read_bytes())
+    here, before = Path.cwd(), dict(os.environ)
+    os.chdir(folder)
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    try:
+        for which in ("weak", "strong"):
+            shutil.copytree(made / which, folder / which)
+            assert run_here("register", made / "tiny.yaml", folder / which) == 0
+    finally:
+        os.chdir(here)
+        os.environ.clear()
+        os.environ.update(before)
+    return folder
+
+
+@pytest.fixture
+def served(registered: Path) -> Iterator[Served]:
+    mlflow.MlflowClient(f"sqlite:///{registered}/mlflow.db").set_registered_model_alias("tiny", "champion", "1")
+    service = Served(registered, "--log", "predictions")
+    service.wait_for("/invocations")
+    yield service
+    if service.process.poll() is None:
+        service.process.kill()
+    service.process.wait()
+
+
+@pytest.fixture(scope="module")
+def body(registered: Path) -> bytes:
+    """The example that version 1 was registered with, as a client sends it."""
+    uri = f"sqlite:///{registered}/mlflow.db"
+    folder = mlflow.artifacts.download_artifacts("models:/tiny/1", tracking_uri=uri)
+    return Path(folder, "serving_input_example.json").read_bytes()
+
+
+def test_a_promotion_under_load_loses_no_request(served: Served, body: bytes) -> None:
+    assert served.ask(body)[2] == 1
+
+    def promote() -> None:
+        time.sleep(1)
+        served.promote(2)
+
+    answers = Load("127.0.0.1", served.port, body, RATE, connections=8).run(SECONDS, promote)
+
+    assert answers.failures == []
+    assert len(answers.latencies) == RATE * SECONDS
+    if answers.seen == [1]:  # a busy machine was not done with loading
+        served.wait_for("Version 2 answers now")
+    assert served.ask(body)[2] == 2
+    assert answers.went_back == 0
+
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(timeout=60) == 0
+    kept = [pd.read_parquet(served.folder / "predictions" / "tiny" / part) for part in ("inputs", "answers")]
+    for rows in kept:
+        assert rows["gateline_request"].nunique() == RATE * SECONDS + 2
+    assert {1, 2} == set(kept[1]["gateline_version"])
+    assert {"shop", "time", "sales", "flags"} < set(kept[1].columns)
+
+
+def test_a_version_that_does_not_load_and_a_process_that_dies_change_nothing_for_who_asks(
+    served: Served, body: bytes
+) -> None:
+    assert served.ask(body)[2] == 1
+    good = served.client.get_model_version("tiny", "2")
+    broken = served.client.create_model_version("tiny", f"{served.folder}/nothing", good.run_id)
+
+    served.promote(broken.version)
+    served.wait_for(f"Version {broken.version} does not load, so version 1 goes on")
+    assert served.ask(body)[2] == 1
+
+    served.promote(1)
+    (worker,) = children(served.process.pid)
+    os.kill(worker, signal.SIGKILL)
+    status, _, version = served.ask(body)  # waits in the queue until another process is ready
+    assert (status, version) == (200, 1)
+    served.wait_for("is gone")
+
+
+def test_a_refusal_is_one_line_that_names_row_and_column(served: Served, body: bytes) -> None:
+    asked = json.loads(body)
+    price = asked["dataframe_split"]["columns"].index("price")
+    asked["dataframe_split"]["data"][7][price] = -3
+
+    status, said, version = served.ask(json.dumps(asked).encode())
+
+    assert (status, version) == (400, 1)
+    assert said["message"] == (
+        "request, row 7, column price: expected values from 0 to 100; found -3.0. "
+        "Correct them, or leave them empty where they are not known."
+    )
+    assert served.ask(b"{")[0] == 400
+    assert served.ask(body)[0] == 200
+
+
+def test_what_cannot_be_served_is_said_in_one_line(registered: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{registered}/mlflow.db"}
+    environment["PYTHONPATH"] = str(ROOT / "src")
+    for name, port, words in (("tiny", 0, "another process listens"), ("absent", 0, "a model that was promoted")):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            asked = str(taken.getsockname()[1] if "listens" in words else port)
+            done = subprocess.run(
+                [*COMMAND, "serve", name, "--port", asked],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+            )
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

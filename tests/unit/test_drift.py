@@ -1,0 +1,223 @@
+"""Drift is told from chance: few false alarms where nothing has changed, few missed where something has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from gateline.drift import (
+    LIMITS,
+    SIGNIFICANCE,
+    Finding,
+    bins_of,
+    compare,
+    judged,
+    ks_distance,
+    ks_p_value,
+    psi_p_value,
+    share_p_value,
+    stability_index,
+    worst,
+)
+from gateline.training_statistics import effective_count, training_statistics
+from gateline.workload.schema import Schema
+
+SHARES = np.linspace(0, 1, 101)
+TABLE = {
+    "columns": {
+        "size": {
+            "type": "float",
+            "min": -50,
+            "max": 50,
+            "missing_share": 1.0,
+            "violation": "missing",
+            "max_violations": 9,
+        },
+        "skewed": {"type": "float", "missing_share": 1.0},
+        "count": {"type": "integer"},
+        "colour": {"type": "text"},
+    }
+}
+HOURLY = {
+    "time": {"column": "time", "frequency": "1h"},
+    "columns": {"time": {"type": "time"}, "level": {"type": "float"}},
+}
+
+
+def rows(random: np.random.Generator, count: int, shift: float = 0.0) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "size": random.normal(shift, 1, count),
+            "skewed": random.lognormal(0, 1, count),
+            "count": random.poisson(3, count),
+            "colour": pd.array(random.choice(["red", "green", "blue"], count, p=[0.6, 0.3, 0.1]), dtype="str"),
+        }
+    )
+
+
+def described(frame: pd.DataFrame, schema: dict[str, Any] = TABLE) -> dict[str, Any]:
+    return training_statistics(frame, Schema.model_validate(schema))
+
+
+def by_kind(findings: list[Finding], column: str) -> dict[str, Finding]:
+    return {each.kind: each for each in findings if each.column == column}
+
+
+# --- numbers against other implementations
+
+
+def test_the_distance_is_the_one_of_scipy_as_far_as_percentiles_tell(rng: np.random.Generator) -> None:
+    for shift in (0.0, 0.3, -2.0):
+        old, new = rng.normal(0, 1, 4000), rng.normal(shift, 1.3, 700)
+        exact = stats.ks_2samp(old, new).statistic
+        assert ks_distance(np.quantile(old, SHARES), new) == pytest.approx(exact, abs=0.011)
+        assert ks_distance(np.quantile(old, SHARES), new) <= exact + 1e-9
+
+
+def test_frequent_values_are_no_distance(rng: np.random.Generator) -> None:
+    old = rng.poisson(2, 20_000).astype(float)
+    assert ks_distance(np.quantile(old, SHARES), rng.poisson(2, 20_000).astype(float)) < 0.02
+    assert ks_distance(np.quantile(old, SHARES), np.full(100, 2.0)) == pytest.approx(0.40, abs=0.03)
+
+
+def test_the_chance_of_a_distance_is_that_of_scipy(rng: np.random.Generator) -> None:
+    for first, second in ((300, 200), (5000, 90)):
+        result = stats.ks_2samp(rng.normal(0, 1, first), rng.normal(0.2, 1, second), method="exact")
+        assert ks_p_value(result.statistic, first, second) == pytest.approx(result.pvalue, rel=0.15, abs=1e-4)
+
+
+def test_the_chance_of_an_index_is_that_of_a_chi_squared_test(rng: np.random.Generator) -> None:
+    shares = np.full(10, 0.1)
+    for _ in range(5):
+        counts = np.array([rng.multinomial(size, shares) for size in (3000, 2000)])
+        index = stability_index(counts[0] / 3000, counts[1] / 2000, 3000, 2000)
+        assert psi_p_value(index, 10, 3000, 2000) == pytest.approx(stats.chi2_contingency(counts).pvalue, abs=0.02)
+
+
+def test_the_index_is_the_sum_that_its_definition_says() -> None:
+    old, new = np.array([0.5, 0.3, 0.2]), np.array([0.4, 0.3, 0.3])
+    expected = sum((n - o) * np.log(n / o) for o, n in zip(old, new, strict=True))
+    assert stability_index(old, new, 1e9, 1e9) == pytest.approx(expected, rel=1e-6)
+    assert np.isfinite(stability_index(old, np.array([1.0, 0.0, 0.0]), 100, 100))
+
+
+def test_the_chance_of_two_shares_is_that_of_a_test_of_proportions() -> None:
+    table = np.array([[30, 970], [60, 940]])
+    expected = stats.chi2_contingency(table, correction=False).pvalue
+    assert share_p_value(0.03, 1000, 0.06, 1000) == pytest.approx(expected, rel=0.05)
+    assert share_p_value(0.0, 1000, 0.0, 1000) == 1.0
+
+
+def test_bins_share_out_the_training_part_also_where_a_value_is_frequent(rng: np.random.Generator) -> None:
+    for values in (rng.normal(size=5000), rng.poisson(1, 5000).astype(float), np.repeat([0.0, 1.0], [4000, 1000])):
+        edges, shares = bins_of(np.quantile(values, SHARES))
+        counts = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(shares)) / len(values)
+        assert shares.sum() == pytest.approx(1)
+        np.testing.assert_allclose(shares, counts, atol=0.015)
+
+
+def test_holm_takes_all_comparisons_for_one_question() -> None:
+    findings = [Finding("a", "missing", 1.0, p, 100, 100, "") for p in (0.004, 0.03, 0.001, 0.2)]
+    adjusted = [each.adjusted_p for each in judged(findings)]
+    assert adjusted == pytest.approx([0.012, 0.06, 0.004, 0.2])
+    assert [each.verdict for each in judged(findings)] == ["none", "none", "drift", "none"]
+
+
+# --- alarms
+
+
+def test_where_nothing_has_changed_there_are_no_more_alarms_than_stated(rng: np.random.Generator) -> None:
+    expected, repeats = described(rows(rng, 5000)), 400
+    significant = alarms = 0
+    for _ in range(repeats):
+        findings = compare(expected, rows(rng, int(rng.integers(50, 2000))))
+        significant += min(each.adjusted_p for each in findings) <= SIGNIFICANCE
+        alarms += worst(findings) != "none"
+    most = stats.binom.ppf(0.999, repeats, SIGNIFICANCE)
+    assert alarms <= significant <= most
+
+
+def test_a_stated_shift_is_found(rng: np.random.Generator) -> None:
+    expected, repeats = described(rows(rng, 5000)), 100
+    found = sum(
+        by_kind(compare(expected, rows(rng, 500, shift=0.75)), "size")["distribution"].verdict == "drift"
+        for _ in range(repeats)
+    )
+    assert found >= 0.95 * repeats
+    assert worst(compare(expected, rows(rng, 500, shift=0.05))) == "none", "of no size"
+
+
+def test_what_is_missing_out_of_range_or_unknown_is_named(rng: np.random.Generator) -> None:
+    expected, new = described(rows(rng, 5000)), rows(rng, 1000)
+    new.loc[:149, "skewed"] = np.nan
+    new.loc[:79, "size"] = 60.0
+    new.loc[:29, "colour"] = "violet"
+
+    findings = compare(expected, new)
+
+    assert by_kind(findings, "skewed")["missing"].verdict == "drift"
+    assert by_kind(findings, "skewed")["missing"].size == pytest.approx(0.15)
+    assert by_kind(findings, "size")["out_of_range"].verdict == "drift"
+    unknown = by_kind(findings, "colour")["unknown_values"]
+    assert unknown.verdict == "warn"
+    assert unknown.size == pytest.approx(0.03)
+    assert "violet" in unknown.detail
+    assert {each.column for each in findings if each.verdict == "drift"} == {"skewed", "size"}
+
+
+def test_rows_of_a_series_are_worth_less_than_they_count(rng: np.random.Generator) -> None:
+    times = pd.Series(pd.date_range("2024-01-01", periods=4000, freq="h", tz="UTC"))
+    independent = pd.Series(rng.normal(size=4000))
+    assert effective_count(independent, times) > 1500
+    assert effective_count(independent, None) == 4000
+    for factor in (0.8, 0.95):
+        worth = effective_count(pd.Series(autoregressive(rng, 4000, factor)), times)
+        theory = 4000 * (1 - factor) / (1 + factor)
+        assert theory / 2.5 < worth < theory * 2.5
+
+
+def test_a_level_that_wanders_raises_no_alarm_and_one_that_left_does(rng: np.random.Generator) -> None:
+    times = pd.date_range("2024-01-01", periods=9000, freq="h", tz="UTC")
+    alarms, found, repeats = 0, 0, 40
+    for _ in range(repeats):
+        level = autoregressive(rng, 9000, 0.97)
+        frame = pd.DataFrame({"time": times, "level": level})
+        expected = described(frame[:7500], HOURLY)
+        alarms += worst(compare(expected, frame[7500:])) != "none"
+        moved = frame[7500:].assign(level=level[7500:] + 3 * level.std())
+        found += worst(compare(expected, moved)) == "drift"
+    assert alarms <= 4, "with every row for one, nearly all of them would"
+    assert found >= 0.9 * repeats
+
+
+def test_unknown_tokens_are_compared_with_the_validation_part() -> None:
+    schema = Schema.model_validate({"columns": {"text": {"type": "text"}}})
+    report = {"parts": {"validation": {"tokens": 5000, "unknown": 50}}}
+    texts = pd.DataFrame({"text": pd.array([f"text {number}" for number in range(200)], dtype="str")})
+    expected = training_statistics(texts, schema, report)
+
+    def verdict(unknown: int) -> str:
+        return by_kind(compare(expected, texts, unknown_tokens={"text": (unknown, 2000)}), "text")[
+            "unknown_tokens"
+        ].verdict
+
+    assert [verdict(unknown) for unknown in (20, 40, 100, 400)] == ["none", "none", "warn", "drift"]
+
+
+def test_too_few_rows_are_not_judged(rng: np.random.Generator) -> None:
+    assert compare(described(rows(rng, 5000)), rows(rng, 10, shift=9)) == []
+
+
+def test_limits_rise() -> None:
+    assert all(0 < warn < drift < 1 for warn, drift in LIMITS.values())
+
+
+def autoregressive(random: np.random.Generator, count: int, factor: float) -> np.ndarray:
+    shocks, level = random.normal(0, 1, count), np.zeros(count)
+    for step in range(1, count):
+        level[step] = factor * level[step - 1] + shocks[step]
+    return level
