@@ -18,8 +18,9 @@ ANSWER_STATISTICS = "answer_statistics.json"
 """In the folder `evaluation`."""
 
 Json = Any
-BLOCKS = 48
-"""Equal stretches of time by whose means it is seen how much neighbouring rows say the same."""
+BLOCKS = (48, 24, 12)
+"""Numbers of equal stretches of time by whose means it is seen how much neighbouring rows say the same; of longer stretches,
+since a level that wanders for weeks looks steady within a day."""
 FEWEST_BLOCKS = 8
 
 
@@ -94,14 +95,20 @@ def effective_count(values: pd.Series, times: pd.Series | None) -> float:
     low, high = moments.min(), moments.max()
     if low == high:
         return float(count)
-    block = np.minimum(((moments - low) / (high - low) * BLOCKS).astype(np.int64), BLOCKS - 1)
-    kept = numbers[there].to_numpy(dtype=np.float64)
-    sizes = np.bincount(block, minlength=BLOCKS)
-    means = np.bincount(block, kept, BLOCKS)[sizes > 0] / sizes[sizes > 0]
-    spread, between = kept.var(), means.var(ddof=1) if len(means) > 1 else 0.0
+    kept, share = numbers[there].to_numpy(dtype=np.float64), (moments - low) / (high - low)
+    worth = min(_worth_in_blocks(kept, share, blocks) for blocks in BLOCKS)
+    return float(f"{min(count, max(1.0, worth)):.6g}")
+
+
+def _worth_in_blocks(values: np.ndarray, share: np.ndarray, blocks: int) -> float:
+    """Compare the variance between blocks with that of all values (N,), which stand at a share of the way from 0 to 1."""
+    block = np.minimum((share * blocks).astype(np.int64), blocks - 1)
+    sizes = np.bincount(block, minlength=blocks)
+    means = np.bincount(block, values, blocks)[sizes > 0] / sizes[sizes > 0]
+    spread, between = values.var(), means.var(ddof=1) if len(means) > 1 else 0.0
     if len(means) < FEWEST_BLOCKS or spread <= 0 or between <= 0:
-        return float(count)
-    return float(f"{min(count, max(1.0, spread / between * len(means))):.6g}")
+        return float(len(values))
+    return float(spread / between * len(means))
 
 
 def _unknown(report: Mapping[str, Json]) -> dict[str, Json]:

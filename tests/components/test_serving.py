@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -20,7 +21,9 @@ import pandas as pd
 import pytest
 
 from benchmarks.load import Load
+from tests.browser import BROWSER, PHONE, assert_reads_well
 from tests.steps import ROOT, run_here
+from tests.tiny import tiny_table
 
 pytestmark = pytest.mark.slow  # registers two models, and loads each in processes of their own
 
@@ -162,6 +165,76 @@ def test_a_refusal_is_one_line_that_names_row_and_column(served: Served, body: b
     )
     assert served.ask(b"{")[0] == 400
     assert served.ask(body)[0] == 200
+
+
+def test_a_file_is_answered_as_a_request_is_and_a_stopped_run_goes_on(
+    registered: Path, body: bytes, served: Served, tmp_path: Path
+) -> None:
+    _, said, _ = served.ask(body)
+    asked = json.loads(body)["dataframe_split"]
+    rows = pd.DataFrame(asked["data"], columns=asked["columns"])
+    rows.sample(frac=1, random_state=0).to_csv(tmp_path / "in.csv", index=False)
+    flags = ["--input", "in.csv", "--output", "out.parquet", "--batch-rows", "1", "--version", "1", "--log", "log"]
+    argv = [*COMMAND, "predict", "tiny", *flags]
+
+    stopped = subprocess.Popen(argv, cwd=tmp_path, env=served.environment, stderr=subprocess.PIPE, text=True)
+    ends = time.monotonic() + PATIENCE_SECONDS
+    while not list(tmp_path.glob("out.parquet.parts/*.parquet")) and time.monotonic() < ends:
+        time.sleep(0.002)
+    stopped.send_signal(signal.SIGTERM)
+    stopped.communicate(timeout=60)
+    first = tmp_path / "out.parquet.parts" / "000000.parquet"
+    if stopped.returncode == 75 and first.exists():  # else it was faster than the signal, and done
+        begun = first.stat().st_mtime_ns
+        again = subprocess.Popen(argv, cwd=tmp_path, env=served.environment)
+        while again.poll() is None and first.exists():
+            with contextlib.suppress(FileNotFoundError):
+                assert first.stat().st_mtime_ns == begun, "what was answered is not asked again"
+            time.sleep(0.01)
+        assert again.wait(timeout=60) == 0
+
+    answer = pd.read_parquet(tmp_path / "out.parquet")
+    expected = pd.DataFrame(said["predictions"]).sort_values(["shop", "time"], ignore_index=True)
+    pd.testing.assert_frame_equal(answer.drop(columns="gateline_version"), expected, check_dtype=False, rtol=1e-5)
+    assert set(answer["gateline_version"]) == {1}
+    assert len(pd.read_parquet(tmp_path / "log" / "tiny" / "inputs")) == len(rows)
+    assert not (tmp_path / "out.parquet.parts").exists()
+
+    rows.loc[3, "price"] = -1.0
+    rows.to_csv(tmp_path / "in.csv", index=False)
+    done = subprocess.run(argv, cwd=tmp_path, env=served.environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "row 3, column price" in done.stderr.replace("rows 3", "row 3")
+    assert "in.csv, among rows" in done.stderr
+
+
+def test_what_was_asked_and_new_rows_are_compared_with_the_training_part(registered: Path, tmp_path: Path) -> None:
+    table = tiny_table()
+    new = table[table["time"] >= "2024-02-28"]
+    new.to_csv(tmp_path / "same.csv", index=False)
+    new.assign(price=new["price"] + 8).to_parquet(tmp_path / "moved.parquet")
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{registered}/mlflow.db"}
+    environment["PYTHONPATH"] = str(ROOT / "src")
+
+    def drift(*flags: str) -> tuple[int, dict[str, Any]]:
+        argv = [*COMMAND, "drift", "tiny", "--output", "found", *flags]
+        done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode in (0, 3), done.stderr
+        return done.returncode, json.loads((tmp_path / "found" / "drift.json").read_text())
+
+    assert drift("--data", "same.csv", "--fail-on", "never")[0] == 0
+    code, found = drift("--data", "moved.parquet")
+    assert (code, found["verdict"]) == (3, "drift")
+    assert {each["column"] for each in found["findings"] if each["verdict"] == "drift"} == {"price"}
+    page = (tmp_path / "found" / "drift.html").read_text(encoding="utf-8")
+    assert "less than a year: a season" in page
+    client = mlflow.MlflowClient(environment["MLFLOW_TRACKING_URI"])
+    metrics = client.get_run(found["mlflow_run_id"]).data.metrics
+    assert metrics["drift/price/distribution"] > 0.5
+    assert metrics["drift/num_drift"] >= 1
+    if BROWSER is not None:
+        shutil.copy(tmp_path / "found" / "drift.html", tmp_path / "report.html")
+        assert_reads_well(tmp_path, PHONE)
 
 
 def test_what_cannot_be_served_is_said_in_one_line(registered: Path, tmp_path: Path) -> None:

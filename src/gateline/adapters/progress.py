@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -67,14 +67,19 @@ def training_progress(epochs: int) -> Iterator[TrainingProgress]:
 
 
 @contextmanager
-def fetching_progress() -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while the files of a folder are fetched; what is given is told how many of how many are there."""
+def counting_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while something is counted, e.g. files that are fetched; what is given is told how many of how many are there."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("fetching", total=None, visible=False)
+        task = bar.add_task(what, total=None, visible=False)
 
-        def on_file(fetched: int, files: int) -> None:
-            bar.update(task, completed=fetched, total=files, visible=True)
+        def on_count(count: int, total: int) -> None:
+            bar.update(task, completed=count, total=total, visible=True)
 
-        yield on_file
+        yield on_count
+
+
+def fetching_progress() -> AbstractContextManager[Callable[[int, int], None]]:
+    """Show a bar while the files of a folder are fetched."""
+    return counting_progress("fetching")

@@ -43,3 +43,53 @@ def serve(
     from gateline.adapters.serving.service import serve as serve_champion
 
     serve_champion(workload, host, port, poll_seconds=poll_seconds, workers=workers, log=log, say=say)
+
+
+@app.command(
+    short_help="Answer a file of any length with the champion.",
+    epilog="\b\nExamples:\n"
+    "  gateline predict flight_delays --input tomorrow.csv --output answers.parquet\n"
+    "  gateline predict sentiment --input reviews.parquet --output answers.csv --version 3\n",
+)
+@in_one_line
+def predict(
+    workload: Annotated[
+        str,
+        typer.Argument(
+            metavar="WORKLOAD", help="Name of a registered model: that of its workload.", show_default=False
+        ),
+    ],
+    source: Annotated[
+        Path,
+        typer.Option(
+            "--input",
+            metavar="FILE",
+            help="Csv or parquet with the columns of a request; files as bytes, or by their paths from the folder of FILE.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="Csv or parquet to write.")],
+    version: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Version that answers.  [default: the champion]")
+    ] = None,
+    batch_rows: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Rows asked at once; a series is never parted.")
+    ] = 10_000,
+    log: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep what is asked and answered, for `gateline drift`.  [default: not]"),
+    ] = None,
+) -> None:
+    """Answer every row of a file, batch by batch, with the answers that the served model gives.
+
+    Memory does not grow with the file. Stopped at any moment, the same command goes on where it was; the file is there
+    whole or not at all. Each row says its version, and what was unusual in what it was made of.
+    """
+    from gateline.adapters.door import stop_between_steps
+    from gateline.adapters.progress import counting_progress
+    from gateline.adapters.serving.predict import predict as answer_file
+
+    with stop_between_steps() as stop, counting_progress("rows") as on_rows:
+        answered, rows = answer_file(
+            workload, source, output, version=version, batch_rows=batch_rows, log=log, on_rows=on_rows, stop=stop
+        )
+    print(f"{workload} version {answered} answered: {rows:,} rows in {output}")

@@ -47,10 +47,10 @@ class PredictionLog:
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._thread.start()
 
-    def put(self, asked: Any, answer: Any) -> None:
-        """Keep a request and its answer, if there is room."""
+    def put(self, asked: Any, answer: Any, *, wait: bool = False) -> None:
+        """Keep a request and its answer, if there is room, or when there is."""
         try:
-            self._waiting.put_nowait((time.time(), asked, answer))
+            self._waiting.put((time.time(), asked, answer), block=wait)
         except queue.Full:
             self._lost += 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import socket
+import tempfile
 from pathlib import Path
 from types import FrameType
 
@@ -91,10 +92,10 @@ def serve(name: str, host: str, port: int, *, poll_seconds: float, workers: int,
 
     if log is not None:
         log.mkdir(parents=True, exist_ok=True)
-    with bind(host, port) as listening:
+    with bind(host, port) as listening, tempfile.TemporaryDirectory(prefix="gateline-serve-") as scratch:
         version = require_champion(name)
         watch = ChampionWatch(lambda: champion_version(name), poll_seconds, say)
-        supervisor = Supervisor(Service(name, listening, MOST_BYTES, log), watch, workers, say)
+        supervisor = Supervisor(Service(name, listening, MOST_BYTES, log, Path(scratch)), watch, workers, say)
         before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             address = listening.getsockname()

@@ -27,18 +27,21 @@ class Service:
         listening: the socket; bound, and open in this process for as long as the service lasts.
         most_bytes: of a request.
         log: folder for what is asked and answered; None for no log.
+        scratch: folder for copies of the models.
     """
 
     name: str
     listening: socket.socket
     most_bytes: int
     log: Path | None
+    scratch: Path
 
 
 def clean_environment() -> dict[str, str]:
     """The environment without what would bring modules of this process into another; MLflow's address is said."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    return {**environment, "MLFLOW_TRACKING_URI": tracking_uri(), "OMP_NUM_THREADS": "1"}
+    quiet = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    return {**quiet, **environment, "MLFLOW_TRACKING_URI": tracking_uri(), "OMP_NUM_THREADS": "1"}
 
 
 class VersionProcess:
@@ -64,6 +67,7 @@ class VersionProcess:
             "version": version,
             "socket": service.listening.fileno(),
             "status": status,
+            "scratch": str(service.scratch),
             "most_bytes": service.most_bytes,
             "log": None if service.log is None else str(service.log.absolute()),
         }

@@ -221,14 +221,15 @@ def end_with_stdin() -> None:
 def main() -> None:
     """Load, say so, wait for `go`, serve until told to end.
 
-    Settings: `uri`, `name`, `version`, `socket` and `status` (descriptors), `most_bytes`, and `log` (a folder, or null).
+    Settings: `uri`, `name`, `version`, `socket` and `status` (descriptors), `most_bytes`,
+    `scratch` (a folder), and `log` (a folder, or null).
     """
     settings = json.loads(sys.stdin.readline())
 
     def tell(words: str) -> None:
         os.write(settings["status"], (" ".join(words.split()) + "\n").encode())
 
-    with tempfile.TemporaryDirectory(prefix="gateline-serve-") as scratch:
+    with tempfile.TemporaryDirectory(dir=settings["scratch"]) as scratch:
         began = time.monotonic()
         try:
             import torch

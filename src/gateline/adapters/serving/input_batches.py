@@ -1,0 +1,178 @@
+"""Rows of a large file in batches of bounded size, the rows of a series never parted.
+
+DuckDB sorts on disk what does not fit into memory; what is in memory is one batch, or one series where that is longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from gateline.errors import DataError, examples
+
+ROW = "gateline_row"
+MEMORY = "512MB"
+"""Of DuckDB, beyond which it sorts on disk."""
+READ_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a model wants of a table.
+
+    Args:
+        types: MLflow's type of each column of a request, by name.
+        needed: the columns that must be there.
+        keys: columns whose equal values make a series; empty where each row is a request of its own, or all are one series.
+        order: column that orders the rows of a series; None where each row is a request of its own.
+    """
+
+    types: Mapping[str, str]
+    needed: tuple[str, ...]
+    keys: tuple[str, ...]
+    order: str | None
+
+    @classmethod
+    def of(cls, model: Mapping[str, Any]) -> Asked:
+        """Read what a model says of itself: columns of requests and answers, and the schema of its table."""
+        types = {str(column["name"]): str(column["type"]) for column in model["asked"]}
+        needed = tuple(str(column["name"]) for column in model["asked"] if column.get("required", True))
+        time = (model.get("time") or {}).get("column")
+        if set(types) <= set(model["columns"]):
+            if time not in types:
+                return cls(types, needed, (), None)
+            return cls(types, needed, tuple(key for key in model["keys"] if key in types), time)
+        # Requests are not rows of the table: what an answer repeats of a request says where a row belongs.
+        shared = [column["name"] for column in model["answers"] if column["name"] in types]
+        keys = tuple(name for name in shared if types[name] == "string")
+        return cls(types, needed, keys, next((name for name in shared if types[name] != "string"), None))
+
+
+class InputBatches:
+    """A csv or parquet file as requests.
+
+    Args:
+        path: of the file.
+        asked: what the model wants.
+        scratch: folder for sorting.
+    """
+
+    def __init__(self, path: Path, asked: Asked, scratch: Path) -> None:
+        self._path, self._asked = path, asked
+        self._database = duckdb.connect(
+            ":memory:", config={"memory_limit": MEMORY, "threads": 1, "temp_directory": str(scratch)}
+        )
+        self._database.execute("SET TimeZone = 'UTC'")
+        relation = "read_parquet" if path.suffix == ".parquet" else "read_csv"
+        more = "" if path.suffix == ".parquet" else ", sample_size = -1"
+        self._source = f"{relation}(?{more})"
+        try:
+            described = self._database.execute(f"DESCRIBE SELECT * FROM {self._source}", [str(path)]).fetchall()  # noqa: S608  one of two names
+            counted = self._database.execute(f"SELECT count(*) FROM {self._source}", [str(path)]).fetchall()  # noqa: S608  one of two names
+        except duckdb.Error as error:
+            raise DataError(
+                path,
+                expected="a csv or parquet file",
+                found=" ".join(str(error).split())[:200],
+                do="Correct the path, or write such a file",
+            ) from error
+        self._there = {str(row[0]): str(row[1]) for row in described}
+        self.num_rows = int(counted[0][0])
+        if missing := [name for name in asked.needed if name not in self._there]:
+            raise DataError(
+                path,
+                expected=f"the columns {', '.join(asked.needed)}",
+                found=f"no {examples(missing)}",
+                do="Add them, or name the columns so",
+            )
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        """Give every row once, in pieces of `READ_ROWS` in the order of series and time, or as they stand."""
+        names = [name for name in self._asked.types if name in self._there]
+        columns = ", ".join(self._as_asked(name) for name in names)
+        order = [*self._asked.keys, *([self._asked.order] if self._asked.order else [])]
+        sort = f" ORDER BY {', '.join(map(_quoted, [*order, ROW]))}" if order else ""
+        numbered = f"SELECT *, row_number() OVER () - 1 AS {ROW} FROM {self._source}"  # noqa: S608  one of two names
+        query = f"SELECT {columns}, {ROW} FROM ({numbered}){sort}"  # noqa: S608  quoted names
+        reader: pa.RecordBatchReader = self._database.sql(query, params=[str(self._path)]).to_arrow_reader(READ_ROWS)
+        for piece in reader:
+            yield pa.Table.from_batches([piece])
+
+    def batches(self, rows: int) -> Iterator[pa.Table]:
+        """Give every row once, in batches of about so many, whole series each."""
+        waiting: list[pa.Table] = []
+        for piece in self:
+            waiting.append(piece)
+            if sum(len(each) for each in waiting) < rows:
+                continue
+            held = pa.concat_tables(waiting)
+            cuts = self._cuts(held, rows)
+            for first, after in pairwise(cuts):
+                yield self._with_files(held.slice(first, after - first))
+            waiting = [held.slice(cuts[-1])] if cuts[-1] < len(held) else []
+        if waiting:
+            held = pa.concat_tables(waiting)
+            cuts = [*self._cuts(held, rows), len(held)]
+            for first, after in pairwise(cuts):
+                if first < after:
+                    yield self._with_files(held.slice(first, after - first))
+
+    def _cuts(self, held: pa.Table, rows: int) -> list[int]:
+        """Say where batches begin, and where the last whole one ends: every so many rows, but between two series."""
+        if self._asked.order is None:
+            return list(range(0, len(held) + 1, rows))
+        if not self._asked.keys:
+            return [0]  # all rows are one series
+        keys = held.select(list(self._asked.keys)).to_pandas().astype(str)
+        begins = np.flatnonzero((keys != keys.shift()).any(axis=1).to_numpy())
+        cuts = [0]
+        for begin in begins:
+            if begin - cuts[-1] >= rows:
+                cuts.append(int(begin))
+        return cuts
+
+    def _as_asked(self, name: str) -> str:
+        """Bring a column to the type of a request: time stamps as ISO 8601 text, numbers as double."""
+        wanted, there, quoted = self._asked.types[name], self._there[name], _quoted(name)
+        if wanted == "string" and there.startswith("TIMESTAMP"):
+            return f"strftime({quoted}, '%Y-%m-%dT%H:%M:%S{'Z' if 'TIME ZONE' in there else ''}') AS {quoted}"
+        if wanted == "string" and there != "VARCHAR":
+            return f"CAST({quoted} AS VARCHAR) AS {quoted}"
+        if wanted == "double" and there not in ("DOUBLE", "VARCHAR"):
+            return f"CAST({quoted} AS DOUBLE) AS {quoted}"
+        return quoted
+
+    def _with_files(self, batch: pa.Table) -> pa.Table:
+        """Put the content of files in the place of their paths, which count from the folder of the table."""
+        for name, wanted in self._asked.types.items():
+            if wanted == "binary" and self._there.get(name) == "VARCHAR":
+                contents = [
+                    self._read(path, row)
+                    for path, row in zip(batch[name].to_pylist(), batch[ROW].to_pylist(), strict=True)
+                ]
+                batch = batch.set_column(batch.column_names.index(name), name, pa.array(contents, pa.binary()))
+        return batch
+
+    def _read(self, path: str | None, row: int) -> bytes | None:
+        if path is None:
+            return None
+        try:
+            return (self._path.parent / path).read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"{self._path}, row {row}",
+                expected="the path of a file, from the folder of the table",
+                found=f"{path}: {error.strerror}",
+                do="Correct the path",
+            ) from error
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
