@@ -1,0 +1,97 @@
+"""What training has not seen is said of the answers that were made of it, and of no other."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gateline.data.tokenizers import Tokenizer
+from gateline.input_check import InputCheck
+from gateline.training_statistics import training_statistics
+from gateline.workload.schema import Schema
+
+SCHEMA = Schema.model_validate(
+    {
+        "keys": ["ward"],
+        "columns": {
+            "ward": {"type": "text"},
+            "pulse": {
+                "type": "float",
+                "unit": "bpm",
+                "min": 10,
+                "max": 300,
+                "violation": "missing",
+                "max_violations": 99,
+            },
+            "beds": {"type": "integer", "min": 0},
+            "kind": {"type": "text"},
+            "note": {"type": "text"},
+        },
+    }
+)
+TRAINING = pd.DataFrame(
+    {
+        "ward": pd.array(["a", "b"] * 5, dtype="str"),
+        "pulse": np.linspace(60, 90, 10),
+        "beds": np.arange(10.0),
+        "kind": pd.array(["x", "y"] * 5, dtype="str"),
+        "note": pd.array(["all is well"] * 10, dtype="str"),
+    }
+)
+TOKENIZER = Tokenizer.model_validate({"kind": "word"}).fit(["all is well"] * 3)
+
+
+def check(columns: list[str]) -> InputCheck:
+    return InputCheck(training_statistics(TRAINING, SCHEMA), columns, {"note": TOKENIZER} if "note" in columns else {})
+
+
+def flags(asked: dict[str, Any], answer: dict[str, Any], place: list[str]) -> list[str]:
+    return (
+        check(list(asked)).flags(pd.DataFrame(asked), {name: np.array(v) for name, v in answer.items()}, place).tolist()
+    )
+
+
+def test_the_usual_is_not_said() -> None:
+    assert flags({"pulse": [60.0, 90.0, np.nan], "beds": [0, 9, 4]}, {"risk": [0.1, 0.2, 0.3]}, []) == ["", "", ""]
+
+
+def test_a_row_of_its_own_has_flags_of_its_own() -> None:
+    said = flags({"pulse": [55.0, 70.0, 400.0], "kind": ["x", "z", "y"]}, {"risk": [0.1, 0.2, 0.3]}, [])
+    assert said == [
+        "pulse: 55 below the 60 bpm of training",
+        "kind: 'z' not seen in training",
+        "pulse: 400 above 300 bpm, taken as missing",
+    ]
+
+
+def test_an_answer_has_the_flags_of_its_series() -> None:
+    asked = {"ward": ["b", "a", "b", "b"], "beds": [50.0, 3.0, 70.0, 4.0]}
+    assert flags(asked, {"ward": ["a", "b", "b"], "risk": [1.0, 2.0, 3.0]}, ["ward"]) == [
+        "",
+        *["beds: 70 above the 9 of training in 2 rows"] * 2,
+    ]
+
+
+def test_an_answer_to_the_whole_request_has_all_of_its_flags() -> None:
+    assert flags({"beds": [1.0, 2.0, 99.0]}, {"risk": [0.5]}, []) == ["beds: 99 above the 9 of training"]
+
+
+def test_a_text_of_unknown_words_is_said_and_one_that_merely_is_new_is_not() -> None:
+    said = flags({"note": ["all well", "all is very bad", "well is all"]}, {"class": ["x"] * 3}, [])
+    assert said == ["", "note: 50% of the tokens unknown", ""]
+
+
+def test_a_refused_value_is_named_by_the_clients_own_row() -> None:
+    frame = pd.DataFrame({"beds": [3.0, -1.0, -2.0]}, index=[10, 20, 30])
+    error = check(["beds"]).refused_rows(frame)
+    assert re.match(r"request, row 20, 30, column beds: expected values from 0 to any; found -2.0, -1.0\.", str(error))
+    assert check(["pulse"]).refused_rows(pd.DataFrame({"pulse": [1000.0]})) is None
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_a_text_without_words_is_no_unknown_word(empty: str | None) -> None:
+    assert flags({"note": ["all", empty]}, {"class": ["x"] * 2}, []) == ["", ""]
