@@ -97,8 +97,7 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
         ├── predictions.parquet     one row per answer, e.g. window and step, or sentence
         ├── answer_statistics.json  the numbers among them described, for `gateline drift`
         ├── plots/*.png
-        ├── report.html             all of it on one page
-        └── model_card.md           what the model is, from evidence only
+        └── report.html             all of it on one page
 
     Args:
         workload: its sections `evaluation` and `gates`.
@@ -133,6 +132,8 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
             "details": scores.details,
             "intervals": intervals,
             "num_examples": scores.num_examples,
+            "units": scores.units,
+            "slice_units": scores.slice_units,
         }
         draft.write_json("metrics.json", without_nan(measured))
         examples_are = str(prepared.facts.get("examples_are", task.examples_are))  # a task may know several kinds

@@ -1,4 +1,4 @@
-"""The report of an evaluation, for people on a phone, at a desk or with paper: one HTML page, and the model card."""
+"""The report of an evaluation, for people on a phone, at a desk or with paper: one HTML page."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Page:
 
 
 def write_report(page: Page, folder: Path) -> None:
-    """Write ``report.html`` and ``model_card.md`` into a folder that holds ``plots/``."""
+    """Write ``report.html`` into a folder that holds ``plots/``."""
     metric = page.gates.metric
     ranking = _ranking(page.scores, metric, page.gates.baselines)
     content = {
@@ -63,7 +63,6 @@ def write_report(page: Page, folder: Path) -> None:
         "plots": {figure.name: _as_data_url(folder / "plots" / f"{figure.name}.png") for figure in page.figures},
     }
     _render("evaluation.html.jinja", folder / "report.html", content)
-    _render("model_card.md.jinja", folder / "model_card.md", content)
 
 
 def _ranking(scores: Scores, metric: str, gated: Collection[str]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ STEP_OF = dict(zip(KINDS, ("ingest", "validate", "preprocess", "train", "evaluat
 READING = (
     ("report", "report.html", "the data"),
     ("evaluation", "report.html", "the evaluation"),
-    ("evaluation", "model_card.md", "the model card"),
+    ("release", "model_card.html", "the model card"),
     ("release", "decision.json", "the decision"),
     ("release", "passport.json", "the passport"),
 )

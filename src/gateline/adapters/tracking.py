@@ -389,6 +389,11 @@ def _numbers(prefix: str, value: Any, step: int = 0) -> Iterator[tuple[str, int,
         yield _key(prefix), step, float(value)
 
 
+def metric_key(*path: str) -> str:
+    """Say under which key a number is logged, e.g. ``slice/airport_EWR/mae``."""
+    return _key("/".join(path))
+
+
 def _key(text: str) -> str:
     """MLflow takes letters, digits and a few signs."""
     return re.sub(r"[^\w\-. :/]", "_", text)[:250]

@@ -20,6 +20,7 @@ from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.registry.champion import CHALLENGER, CHAMPION, champion_folder, set_alias, version_by_alias
 from gateline.adapters.registry.golden_requests import golden_requests
 from gateline.adapters.registry.inputs import Inputs, accepted
+from gateline.adapters.registry.model_card import describe
 from gateline.adapters.registry.requests import as_request
 from gateline.adapters.registry.serving_check import serving_check
 from gateline.adapters.registry.versions import Papers, make_papers, registered_version, requirements_of
@@ -51,7 +52,8 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
 
         release/
         ├── passport.json     what the model came from, digest by digest
-        └── decision.json     champion compared, who won, why, with the numbers
+        ├── decision.json     champion compared, who won, why, with the numbers
+        └── model_card.html   what it is, from evidence only
 
     Args:
         workload: its section `gates`.
@@ -96,7 +98,9 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
             "alias": CHAMPION if decided["promoted"] else CHALLENGER,
             "mlflow_run_id": run.info.run_id,
         }
+        card = describe(to, version, papers, decided)
         with write_artifact(folder, "release", inputs.by_kind()) as draft:
+            (draft.path / "model_card.html").write_text(card.html, encoding="utf-8")
             draft.write_json("passport.json", papers.passport)
             draft.write_json("decision.json", decided)
             draft.facts |= {key: decided[key] for key in ("name", "version", "alias", "promoted")}
