@@ -93,7 +93,7 @@ def _content(papers: Papers, version: int, decided: Mapping[str, Any], serving_c
         "raw_files": passport["raw"]["files"],
         "period": _period(inputs.report.read_json("statistics.json")),
         "prepared": inputs.prepared,
-        "examples": inputs.prepared.facts["examples"],
+        "examples": {part: inputs.prepared.facts["examples"][part] for part in ("train", "validation", "test")},
         "split": split,
         "units": metrics["units"],
         "num_examples": metrics["num_examples"],
@@ -183,8 +183,8 @@ def _limits(metrics: Json, metric: str) -> list[str]:
     interval = metrics["intervals"].get(metric)
     if interval is not None and None not in interval:
         said.append(
-            f"On other data of this kind, {metric} lies between {_number(interval[0])} and {_number(interval[1])} "
-            f"(95 %, from {metrics['num_examples']:,} test examples)."
+            f"{metric} is known to {_number(interval[0])} to {_number(interval[1])} only (95 %, by resampling the "
+            f"{metrics['num_examples']:,} test examples)."
         )
     return said
 
