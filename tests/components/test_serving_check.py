@@ -177,5 +177,36 @@ def test_environments_that_nobody_used_for_a_day_are_removed_but_the_newest(inde
 
 def test_in_an_image_its_own_python_is_the_environment(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATELINE_IMAGE", "registry.example/register@sha256:" + "a" * 64)
+    monkeypatch.setenv("PATH", "/nowhere")
     assert python_for("fresh", ["tiny-thing==1.0"], print) == [sys.executable]
     assert not environments().exists()
+
+
+def test_where_an_engine_has_the_image_the_model_is_tried_in_it(
+    made: Path, here: Callable[[], Path], index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine is a script that knows one image, notes its arguments and runs the command here."""
+    name = "registry.example/register@sha256:" + "a" * 64
+    engine = tmp_path / "bin" / "podman"
+    engine.parent.mkdir()
+    engine.write_text(
+        f"""#!/bin/bash
+echo "$@" >> {tmp_path}/arguments
+[ "$1 $2 $3" = "image inspect {name}" ] && exit 0
+while [ "$1" != "{name}" ]; do shift || exit 1; done
+shift 2
+exec {sys.executable} "$@"
+"""
+    )
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{engine.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("GATELINE_IMAGE", name)
+    folder = here()
+
+    assert register(made, folder, with_limits(made, folder, environment="fresh")) == 0
+
+    inspected, ran = (tmp_path / "arguments").read_text().splitlines()
+    assert inspected == f"image inspect {name}"
+    assert ran.startswith("run --rm --interactive --network none --volume /")
+    assert ":ro" in ran
+    assert version().tags["gateline.serving_check"].startswith("passed")

@@ -142,11 +142,13 @@ def serving_check(settings: Serving, requirements: Sequence[str], say: Callable[
     Raises:
         TryAgainError: its environment cannot be built.
     """
-    python = python_for(settings.environment, requirements, say)
+    asks = Path(__file__).resolve().parents[1] / "answer_requests.py"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # in an image, somebody else reads it
+        python = python_for(settings.environment, requirements, say, reads=(Path(folder), asks))
         process = subprocess.Popen(  # noqa: S603  (a Python)
-            [*python, "-I", str(Path(__file__).parents[1] / "answer_requests.py")],
+            [*python, "-I", str(asks)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

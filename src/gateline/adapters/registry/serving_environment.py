@@ -28,25 +28,47 @@ KEEP = 3
 UNUSED_SECONDS = 86_400.0
 """An environment is removed only when it is not among the KEEP newest and nobody used it for a day."""
 BUILD_SECONDS = 1800
+ENGINES, ENGINE_SECONDS = ("podman", "docker"), 60
+RUN = ("run", "--rm", "--interactive", "--network", "none")
+"""A model that is asked needs no network."""
 
 
-def python_for(environment: str, requirements: Sequence[str], say: Callable[[str], None]) -> list[str]:
+def python_for(
+    environment: str, requirements: Sequence[str], say: Callable[[str], None], *, reads: Sequence[Path] = ()
+) -> list[str]:
     """Say how to start the Python that a registered model is tried with.
 
-    In an image that is the image's own, since it is what serves; so it is where pip is missing.
+    Where an image is named, it is that of the image, which serves: in a container of its own where an engine has the image,
+    else this one. It is this one, too, where Python came without pip.
 
     Args:
         environment: `gates.serving.environment`.
         requirements: lines of the model's requirements.txt.
         say: takes one line of progress.
+        reads: folders and files that it must be able to read at the same paths.
 
     Raises:
         TryAgainError: the environment cannot be built, most often because the package index does not answer.
     """
-    pip_is_here = all(importlib.util.find_spec(name) is not None for name in ("venv", "ensurepip"))
-    if environment == "process" or image() or not pip_is_here:
+    if environment == "process":
+        return [sys.executable]
+    if name := image():
+        engine = _engine_with(name)
+        mounts = [word for path in reads for word in ("--volume", f"{path}:{path}:ro")]
+        return [sys.executable] if engine is None else [engine, *RUN, *mounts, name, "python"]
+    if not all(importlib.util.find_spec(module) is not None for module in ("venv", "ensurepip")):
         return [sys.executable]
     return [str(fresh_environment(requirements, say) / "bin" / "python")]
+
+
+def _engine_with(name: str) -> str | None:
+    """Find the container engine that has an image; None where there is none, as inside a container."""
+    for engine in filter(None, map(shutil.which, ENGINES)):
+        asked = [engine, "image", "inspect", name]
+        done = subprocess.run(asked, check=False, capture_output=True, timeout=ENGINE_SECONDS)  # noqa: S603  (it was found)
+        if done.returncode == 0:
+            return engine
+    return None
 
 
 def environments() -> Path:
