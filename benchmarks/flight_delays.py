@@ -17,10 +17,11 @@ import numpy as np
 from benchmarks.machine import ROOT, where
 from gateline.adapters.expectations import validate
 from gateline.adapters.ingestion import ingest
+from gateline.comparison import reduce_windows
 from gateline.evaluation import evaluate
 from gateline.manifest import Artifact, open_artifact
+from gateline.paired import resample
 from gateline.preprocessing import preprocess
-from gateline.promotion import bootstrap_differences, reduce_windows
 from gateline.table import read_table
 from gateline.training import RunSettings, train
 from gateline.workload import Workload
@@ -75,7 +76,8 @@ def against(evaluation: Artifact, baseline: str) -> tuple[float, float]:
         for column in ("forecast", f"baseline_{baseline}")
     ]
     block = max(2 * horizon, round(len(np.unique(origin)) ** (1 / 3)))
-    differences = bootstrap_differences(errors[0], errors[1], block, 2000, np.random.default_rng(0))
+    whole, _ = resample(errors[0], errors[1], block, 2000, np.random.default_rng(0))
+    differences = whole.mine - whole.theirs
     return float(np.quantile(differences, 0.95)), float((differences < 0).mean())
 
 

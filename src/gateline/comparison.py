@@ -14,6 +14,19 @@ from gateline.metrics import WINDOW_METRICS
 
 
 @dataclass(frozen=True)
+class SliceErrors:
+    """What of each example lies in a slice: a whole example or nothing of it, or the steps of a window, the characters of a text.
+
+    Args:
+        total: (E,) as in `ExampleErrors`, 0 outside.
+        count: (E,) as in `ExampleErrors`, 0 outside.
+    """
+
+    total: np.ndarray
+    count: np.ndarray
+
+
+@dataclass(frozen=True)
 class ExampleErrors:
     """Errors of one model on the test examples: the metric is the sum of `total` over the sum of `count`, lower is better.
 
@@ -26,7 +39,7 @@ class ExampleErrors:
         position: (E,) what is resampled together and in which order: the time of a window's first step, the number of a
             patient or speaker, or 0 .. E - 1 where examples have nothing to do with each other.
         rows: digest of what was scored, so that two models are compared on the same rows only.
-        slices: metric per slice of the test part.
+        parts: what of the examples lies in each slice of the test part.
         root: the metric is the square root of the ratio.
     """
 
@@ -35,8 +48,13 @@ class ExampleErrors:
     count: np.ndarray
     position: np.ndarray
     rows: str
-    slices: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, SliceErrors] = field(default_factory=dict)
     root: bool = False
+
+    @property
+    def slices(self) -> dict[str, float]:
+        """The metric of each slice."""
+        return {name: float(self.ratio(np.sum(part.total), np.sum(part.count))) for name, part in self.parts.items()}
 
     def ratio(self, total: Any, count: Any) -> Any:
         """Turn sums into the metric; NaN where nothing was counted."""
@@ -69,13 +87,14 @@ def example_errors(
         slices: bool (E,) by name of the slice; one without anything to count says nothing and is left out.
     """
     total, count = np.asarray(total, dtype=np.float64), np.asarray(count, dtype=np.float64)
-    errors = ExampleErrors(metric, total, count, np.arange(len(total)) if position is None else position, rows)
-    by_slice = {
-        name: float(errors.ratio(total[mask].sum(), count[mask].sum()))
-        for name, mask in (slices or {}).items()
-        if count[mask].sum() > 0
-    }
-    return ExampleErrors(metric, total, count, errors.position, rows, by_slice)
+    by_slice = {name: (np.where(mask, total, 0.0), np.where(mask, count, 0.0)) for name, mask in (slices or {}).items()}
+    place = np.arange(len(total)) if position is None else position
+    return ExampleErrors(metric, total, count, place, rows, slice_errors(by_slice))
+
+
+def slice_errors(sums: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, SliceErrors]:
+    """Put the sums and counts (E,) of slices together; a slice without anything to count says nothing and is left out."""
+    return {name: SliceErrors(total, count) for name, (total, count) in sums.items() if count.sum() > 0}
 
 
 def digest_of_rows(*columns: Sequence[Any] | np.ndarray) -> str:
@@ -131,13 +150,15 @@ def reduce_windows(
         error = error / deviation[:, None]
     error = np.abs(error) if metric.startswith("mae") else error**2
     masks = {name: np.broadcast_to(mask, observed.shape) & observed for name, mask in (slices or {}).items()}
-    errors = ExampleErrors(
+    inside = {
+        name: (np.where(mask, error, 0.0).sum(axis=1), mask.sum(axis=1).astype(float)) for name, mask in masks.items()
+    }
+    return ExampleErrors(
         metric,
         total=error.sum(axis=1),
         count=observed.sum(axis=1).astype(np.float64),
         position=np.asarray(origin),
         rows=rows,
+        parts=slice_errors(inside),
         root=metric == "rmse",
     )
-    by_slice = {name: float(errors.ratio(error[mask].sum(), mask.sum())) for name, mask in masks.items() if mask.any()}
-    return ExampleErrors(metric, errors.total, errors.count, errors.position, rows, by_slice, errors.root)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +16,13 @@ import numpy as np
 
 from gateline.comparison import ExampleErrors
 from gateline.errors import WorkloadError, did_you_mean
-from gateline.intervals import block_length, resampled_sums
+from gateline.paired import MIN_BLOCKS, Resamples, SliceOutcome, block_of, judge_slices, resample
 from gateline.workload.gates import Baseline, Gates, Limit
 
 HIGHER_IS_BETTER = re.compile(r"accuracy|auroc|auprc|f1_macro|f_score|bleu|chrf|ssim|psnr|service_level|fill_rate")
 """Metrics of which more is better; of all others that can be compared, less is."""
 NEITHER = re.compile(r"bias|(coverage|width)_.*|length_ratio")
 """Metrics that have a right value, or say nothing alone: they can be bounded, and not compared."""
-MIN_BLOCKS = 8
-"""Blocks of test time below which a bootstrap interval would be far too narrow, so nothing is decided by it."""
 
 
 @dataclass(frozen=True)
@@ -159,11 +157,13 @@ def decide(
     *,
     dependence: int,
     generator: np.random.Generator,
+    against: Sequence[Check] = (),
 ) -> Decision:
     """Say whether a challenger becomes champion.
 
     Without a champion the verdict is enough. With one, the difference of the metric on the same examples gets a one-sided
-    bound from a paired moving-block bootstrap over time, since errors of overlapping windows are not independent.
+    bound from a paired moving-block bootstrap over time, since errors of overlapping windows are not independent; and so does
+    each slice, see `gateline.paired.judge_slices`.
 
     Args:
         verdict: what `judge` says of the challenger.
@@ -173,62 +173,91 @@ def decide(
         dependence: positions over which neighbouring examples share targets, e.g. the steps that a window forecasts; 1 for
             independent examples. A block is at least twice as long.
         generator: draws the blocks.
+        against: what is known of both models beside their errors, see `unfair`.
 
     Source:
         Künsch (1989), The Annals of Statistics 17(3), section 2: moving blocks.
     """
-    checks = list(verdict.checks)
+    checks = [*verdict.checks, *against]
     if champion is None:
         checks.append(Check("champion", True, "there is no champion yet: the baselines and limits decide"))
-        return Decision(verdict.passed, tuple(checks), {})
-    same_rows = (
-        champion.metric == challenger.metric
-        and champion.rows == challenger.rows
-        and np.array_equal(champion.position, challenger.position)
-        and np.array_equal(champion.count, challenger.count)
-    )
-    checks.append(
-        Check("same_rows", same_rows, f"scored on {'the same' if same_rows else 'other'} rows than the champion")
-    )
-    mine, theirs = challenger.score(), champion.score()
-    numbers = (mine, theirs, *challenger.slices.values(), *champion.slices.values())
-    finite = all(map(math.isfinite, numbers)) and all(
-        bool(np.isfinite(errors.total).all()) for errors in (challenger, champion)
-    )
-    if not finite:
-        checks.append(Check("finite", False, "an error of the challenger or of the champion is no finite number"))
-    if not (same_rows and finite):
+        return Decision(all(check.passed for check in checks) and verdict.passed, tuple(checks), {})
+    checks += _comparable(challenger, champion)
+    if not all(check.passed for check in checks[len(verdict.checks) :]):
         return Decision(False, tuple(checks), {})
+    mine, theirs = challenger.score(), champion.score()
     comparison = {"challenger": mine, "champion": theirs, "difference": mine - theirs}
     if np.array_equal(challenger.total, champion.total):
         checks.append(
             Check("tie", False, "it makes the same errors as the champion on every example; a tie promotes nobody")
         )
         return Decision(False, tuple(checks), comparison)
-    difference, bound = _check_difference(challenger, champion, gates, dependence, generator)
-    checks.append(difference)
-    if bound is not None:
-        comparison["upper_bound"] = bound
-    checks += _check_slices(challenger, champion, gates)
+    positions, block = block_of(challenger, dependence)
+    if positions < MIN_BLOCKS * block:
+        reason = (
+            f"{positions} points of time in the test part, {MIN_BLOCKS * block} are needed to tell the challenger from "
+            f"the champion ({MIN_BLOCKS} blocks of {block})"
+        )
+        return Decision(False, (*checks, Check("champion", False, reason)), comparison)
+    whole, slices = resample(challenger, champion, block, gates.champion.resamples, generator)
+    difference, bound = _check_difference(challenger, champion, gates, whole)
+    comparison["upper_bound"] = bound
+    outcomes = judge_slices(
+        challenger, champion, slices, block=block, margin=gates.slice_margin, confidence=gates.champion.confidence
+    )
+    checks += [difference, *(_check_slice(challenger.metric, name, each, gates) for name, each in outcomes.items())]
     return Decision(all(check.passed for check in checks), tuple(checks), comparison)
 
 
-def _check_difference(
-    challenger: ExampleErrors, champion: ExampleErrors, gates: Gates, dependence: int, generator: np.random.Generator
-) -> tuple[Check, float | None]:
-    rule, metric = gates.champion, challenger.metric
-    positions = np.unique(challenger.position)
-    block = block_length(len(positions), dependence)
-    if len(positions) < MIN_BLOCKS * block:
-        reason = (
-            f"{len(positions)} points of time in the test part, {MIN_BLOCKS * block} are needed to tell the challenger from "
-            f"the champion ({MIN_BLOCKS} blocks of {block})"
+def unfair(*, same_model: bool, seen: str | None) -> list[Check]:
+    """Say why a comparison would say nothing, whatever the errors are.
+
+    Args:
+        same_model: challenger and champion have the same weights.
+        seen: what of the test part the champion was trained or chosen on, in words; None for nothing.
+    """
+    found = []
+    if same_model:
+        found.append(
+            Check("self", False, "it has the very weights of the champion: a model is not compared with itself")
         )
-        return Check("champion", False, reason), None
+    if seen is not None:
+        found.append(Check("unseen", False, f"the champion has seen the test part: {seen}"))
+    return found
+
+
+def _comparable(challenger: ExampleErrors, champion: ExampleErrors) -> list[Check]:
+    """See that both were measured on the same examples, that there are some, and that all errors are numbers."""
+    same_rows = (
+        champion.metric == challenger.metric
+        and champion.rows == challenger.rows
+        and np.array_equal(champion.position, challenger.position)
+        and np.array_equal(champion.count, challenger.count)
+    )
+    checks = [Check("same_rows", same_rows, f"scored on {'the same' if same_rows else 'other'} rows than the champion")]
+    if len(challenger.total) == 0:
+        checks.append(Check("examples", False, "the test part is empty"))
+    both = (challenger, champion)
+    sums = [errors.total for errors in both] + [part.total for errors in both for part in errors.parts.values()]
+    if not all(bool(np.isfinite(each).all()) for each in sums) or not all(math.isfinite(each.score()) for each in both):
+        checks.append(Check("finite", False, "an error of the challenger or of the champion is no finite number"))
+    same_slices = challenger.parts.keys() == champion.parts.keys() and all(
+        np.array_equal(part.count, champion.parts[name].count) for name, part in challenger.parts.items()
+    )
+    if not same_slices:
+        checks.append(Check("slices", False, "the champion was scored on other slices"))
+    return checks
+
+
+def _check_difference(
+    challenger: ExampleErrors, champion: ExampleErrors, gates: Gates, whole: Resamples
+) -> tuple[Check, float]:
+    rule, metric = gates.champion, challenger.metric
     mine, theirs = challenger.score(), champion.score()
-    differences = bootstrap_differences(challenger, champion, block, rule.resamples, generator)
-    bound = float(np.quantile(differences, rule.confidence))
-    allowed = rule.margin * theirs * (1 if rule.rule == "non_inferior" else -1) + 0.0  # no -0
+    share = rule.margin if rule.rule == "non_inferior" else -rule.margin
+    allowed = share * theirs + 0.0  # no -0
+    # Of the difference beyond the margin of the champion's own metric, which is as uncertain; shown as one of the difference.
+    bound = whole.bound(rule.confidence, share) + allowed
     passed = bound < allowed and (rule.rule == "non_inferior" or mine < theirs)
     reason = (
         f"{metric} {mine:.4g} against the champion's {theirs:.4g}: the difference {mine - theirs:+.3g} is at most "
@@ -237,31 +266,18 @@ def _check_difference(
     return Check("champion", passed, reason), bound
 
 
-def bootstrap_differences(
-    challenger: ExampleErrors, champion: ExampleErrors, block: int, resamples: int, generator: np.random.Generator
-) -> np.ndarray:
-    """Resample the difference of the metric, challenger minus champion, by blocks of consecutive points of time.
-
-    Windows of all series that begin at one time stay together, and both models are resampled at the same times.
-
-    Returns:
-        float64 (resamples,).
-    """
-    columns = np.stack([challenger.total, champion.total, challenger.count])  # (3, E)
-    mine, theirs, count = resampled_sums(columns, challenger.position, block, resamples, generator)  # each (resamples,)
-    return np.asarray(challenger.ratio(mine, count) - challenger.ratio(theirs, count))
-
-
-def _check_slices(challenger: ExampleErrors, champion: ExampleErrors, gates: Gates) -> list[Check]:
-    if set(challenger.slices) != set(champion.slices):
-        return [Check("slices", False, "the champion was scored on other slices")]
-    checks = []
-    for name, theirs in champion.slices.items():
-        mine = challenger.slices[name]
-        worst = theirs + gates.slice_margin * abs(theirs)
-        reason = f"{challenger.metric} of {name} {mine:.4g}, at most {worst:.4g} allowed (the champion's {theirs:.4g})"
-        checks.append(Check(f"slice {name}", mine <= worst, reason))
-    return checks
+def _check_slice(metric: str, name: str, found: SliceOutcome, gates: Gates) -> Check:
+    said = f"{metric} of {name} {found.mine:.4g} against the champion's {found.theirs:.4g}"
+    allowed = f"{found.allowed:+.3g} is allowed"
+    if found.told and found.bound is not None:
+        shown = "it is shown" if found.passed else "it is not shown"
+        reason = f"{said}: the difference is at most {found.bound:+.3g}, {shown} to be less than {found.allowed:+.3g}"
+        return Check(f"slice {name}", found.passed, reason)
+    known = "too few blocks for an interval" if found.bound is None else f"known up to {found.bound:+.3g} only"
+    seen = "not seen to be worse" if found.passed else "measured worse by more than that"
+    passed = found.passed and gates.small_slices == "report"
+    reason = f"{said}: too small to tell ({known}, {allowed}), {seen}"
+    return Check(f"slice {name}", passed, reason)
 
 
 def _against_baseline(metric: str, mine: float, name: str, theirs: float, baseline: Baseline) -> Check:

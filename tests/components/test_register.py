@@ -20,12 +20,11 @@ import pytest
 import yaml
 
 from gateline.adapters.mlflow_server import connected
-from gateline.adapters.registry.champion import set_alias
+from gateline.adapters.registry.changes import roll_back
+from gateline.adapters.registry.ledger import read_ledger
 from gateline.adapters.registry.register import is_registered
 from gateline.adapters.registry.requests import as_request
-from gateline.errors import RegistryError
 from gateline.manifest import open_artifact
-from gateline.promotion import Decision
 from gateline.table import read_table
 from gateline.workload import Workload
 from tests.steps import run_here
@@ -86,8 +85,14 @@ def test_the_better_model_is_champion_in_the_end_whatever_the_order(
     assert not decision(folder, "weak")["promoted"]
     assert versions() == 2
 
-    ledger = [json.loads(v) for k, v in sorted(client().get_registered_model("tiny").tags.items()) if "ledger" in k]
-    assert [(entry["version"], entry["promoted"]) for entry in ledger] == [(1, True), (2, True), (1, False)]
+    with connected("tiny") as to:
+        ledger = read_ledger(to, "tiny")
+    assert [(entry.version, entry.kind) for entry in ledger.entries] == [
+        (1, "promoted"),
+        (2, "promoted"),
+        (1, "not promoted"),
+    ]
+    assert [step.after for step in ledger.steps] == [1, 2, 2]
 
 
 def test_registering_again_keeps_the_decision(made: Path, here: Here) -> None:
@@ -185,7 +190,8 @@ def test_a_registered_model_that_answers_otherwise_gets_no_alias(
 ) -> None:
     folder = here()
     assert register(made, "strong", folder) == 0
-    client().delete_registered_model_alias("tiny", "champion")
+    with connected("tiny") as to:
+        roll_back(to, "tiny", None, print, nobody=True)
     (weights,) = (folder / "mlruns").rglob("weights.pt")
     shutil.copy(made / "weak" / "model" / "weights.pt", weights)
     capsys.readouterr()
@@ -209,22 +215,6 @@ def test_a_champion_whose_files_changed_is_not_compared_with(
     assert register(made, "strong", folder) == 2
     assert "weights.pt" in capsys.readouterr().err
     assert client().get_registered_model("tiny").aliases == {"champion": 1}
-
-
-def test_a_champion_that_was_set_meanwhile_is_not_overwritten(made: Path, here: Here) -> None:
-    here()
-    c = client()
-    c.create_registered_model("tiny")
-    one, two, three = (c.create_model_version("tiny", f"s3://bucket/{number}") for number in range(3))
-    c.set_registered_model_alias("tiny", "champion", two.version)
-    won = Decision(True, (), {})
-    with connected("tiny") as to:
-        for compared_with in (None, one):
-            with pytest.raises(RegistryError, match="set meanwhile"):
-                set_alias(to, "tiny", three, compared_with, won)
-        assert c.get_registered_model("tiny").aliases == {"champion": 2}
-        set_alias(to, "tiny", three, two, won)
-    assert c.get_registered_model("tiny").aliases == {"champion": 3}
 
 
 @pytest.fixture

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gateline.comparison import ExampleErrors, reduce_windows
+from gateline.comparison import ExampleErrors, reduce_windows, slice_errors
 from gateline.errors import WorkloadError
-from gateline.promotion import (
-    MIN_BLOCKS,
-    Decision,
-    Verdict,
-    bootstrap_differences,
-    decide,
-    judge,
-    with_slices,
-)
+from gateline.paired import MIN_BLOCKS, holm, resample
+from gateline.promotion import Decision, Verdict, decide, judge, unfair, with_slices
 from gateline.workload.gates import Gates
 
 METRICS = {"mae": 8.0, "rmse": 15.0, "bias": -0.2}
@@ -95,8 +89,17 @@ def errors(offset: float = 0.0, *, num: int = 400, seed: int = 0, noise: float =
         "count": np.full(2 * num, float(HORIZON)),
         "position": np.repeat(np.arange(num) * 3600, 2),
         "rows": "a" * 64,
-        "slices": {"JFK": 4.0 + offset, "LGA": 5.0 + offset},
     }
+    here = np.arange(2 * num) % 2 == 0
+    both = {**settings, **changes}
+    settings["parts"] = slice_errors(
+        {
+            name: (np.where(mask, both["total"], 0.0), np.where(mask, both["count"], 0.0))
+            for name, mask in (("JFK", here), ("LGA", ~here))
+        }
+        if len(both["total"]) == 2 * num and len(both["count"]) == 2 * num
+        else {}
+    )
     return ExampleErrors(**(settings | changes))
 
 
@@ -157,20 +160,126 @@ def test_a_tie_promotes_nobody(rule: dict[str, Any]) -> None:
         errors(position=np.repeat(np.arange(400) * 1800, 2)),
         errors(metric="rmse"),
         errors(total=np.full(800, np.nan)),
-        errors(slices={"JFK": float("nan"), "LGA": 5.0}),
-        errors(slices={"JFK": 5.0}),
+        errors(parts={}),
     ],
-    ids=["rows", "fewer", "times", "metric", "nan", "nan in a slice", "slices"],
+    ids=["rows", "fewer", "times", "metric", "nan", "slices"],
 )
 def test_what_cannot_be_compared_is_a_no(champion: ExampleErrors) -> None:
     assert not decision(errors(-1.0, seed=1), champion).promote
 
 
-def test_a_slice_may_not_get_worse_by_more_than_its_margin() -> None:
-    challenger = errors(-0.5, seed=1, slices={"JFK": 3.0, "LGA": 5.6})
-    assert not decision(challenger, errors()).promote
-    assert "LGA" in decision(challenger, errors()).reasons[0]
-    assert decision(challenger, errors(), slice_margin=0.15).promote
+def test_each_way_to_win_without_being_better_is_refused_with_its_reason() -> None:
+    better, champion = errors(-0.5, seed=1), errors()
+    assert decision(better, champion).promote
+    empty = errors(num=0, total=np.zeros(0), count=np.zeros(0), position=np.zeros(0), parts={})
+    broken = errors(-0.5, seed=1)
+    broken.total[3] = np.nan
+    planted = {
+        "the test part is empty": (empty, empty, []),
+        "no finite number": (broken, champion, []),
+        "a tie promotes nobody": (champion, champion, []),
+        "not compared with itself": (better, champion, unfair(same_model=True, seen=None)),
+        "has seen the test part: 12 of 40": (better, champion, unfair(same_model=False, seen="12 of 40 windows")),
+    }
+    for words, (challenger, present, against) in planted.items():
+        made = decide(
+            PASSED, challenger, present, gates(), dependence=4, generator=np.random.default_rng(3), against=against
+        )
+        assert not made.promote, words
+        assert any(words in reason for reason in made.reasons), (words, made.reasons)
+
+
+def sliced(change: Mapping[str, float], num: Mapping[str, int], seed: int = 5) -> tuple[ExampleErrors, ExampleErrors]:
+    """Two models over slices of `num` positions each: the challenger is better by 5 % but for `change` of each slice."""
+    generator = np.random.default_rng(seed)
+    names = np.repeat(list(num), list(num.values()))
+    shared = generator.gamma(4.0, 1.0, size=len(names))
+    factor = np.array([1 + change.get(name, -0.05) for name in names])
+    noise = generator.normal(1, 0.2, size=(2, len(names)))
+    both = []
+    for total in (shared * factor * noise[0], shared * noise[1]):
+        parts = {name: (np.where(names == name, total, 0.0), (names == name).astype(float)) for name in num}
+        both.append(ExampleErrors("mae", total, np.ones(len(names)), np.arange(len(names)), "a", slice_errors(parts)))
+    return both[0], both[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "num", "margin", "small", "promote", "said"),
+    [
+        ({}, {"a": 2000, "b": 2000}, 0.1, "report", True, ""),
+        ({"b": 0.3}, {"a": 9000, "b": 2000}, 0.1, "report", False, "slice b"),
+        ({"b": 0.1}, {"a": 9000, "b": 2000}, 0.5, "report", True, ""),
+        ({"b": 1.0}, {"a": 9000, "b": 30}, 0.1, "report", False, "too few blocks"),
+        ({"b": 0.0}, {"a": 9000, "b": 30}, 0.2, "report", True, ""),
+        ({"b": 0.0}, {"a": 9000, "b": 30}, 0.2, "refuse", False, "too small to tell"),
+        ({"b": 1.0}, {"a": 9000, "b": 420}, 0.02, "report", False, "measured worse"),
+    ],
+)
+def test_a_slice_that_gets_worse_is_a_no(
+    change: dict[str, float], num: dict[str, int], margin: float, small: str, promote: bool, said: str
+) -> None:
+    challenger, champion = sliced(change, num)
+    made = decide(
+        PASSED,
+        challenger,
+        champion,
+        gates(slice_margin=margin, small_slices=small),
+        dependence=1,
+        generator=np.random.default_rng(0),
+    )
+    assert made.promote is promote, made.reasons
+    assert promote or any(said in f"{check.name} {check.reason}" for check in made.checks if not check.passed)
+
+
+def test_what_is_too_small_to_tell_is_named_where_it_passes() -> None:
+    challenger, champion = sliced({"b": 0.0}, {"a": 9000, "b": 30})
+    made = decide(
+        PASSED, challenger, champion, gates(slice_margin=0.2), dependence=1, generator=np.random.default_rng(0)
+    )
+    (said,) = [check.reason for check in made.checks if check.name == "slice b"]
+    assert made.promote
+    assert "too small to tell" in said
+
+
+def test_holm_agrees_with_its_definition() -> None:
+    assert holm({}, 0.05) == set()
+    assert holm({"a": 0.0125, "b": 0.0166, "c": 0.025, "d": 0.05}, 0.05) == {"a", "b", "c", "d"}
+    assert holm({"a": 0.0126, "b": 0.0001, "c": 0.06, "d": 0.5}, 0.05) == {"b", "a"}
+    assert holm({"a": 0.02, "b": 0.02}, 0.05) == {"a", "b"}
+    assert holm({"a": 0.03, "b": 0.03}, 0.05) == set()
+
+
+def test_the_bootstrap_agrees_with_the_closed_form_for_independent_examples() -> None:
+    """Mean of n independent differences: the bound is their mean plus z times their standard error."""
+    generator = np.random.default_rng(11)
+    theirs = generator.gamma(3.0, 1.0, size=1000)
+    difference = generator.normal(-0.02, 0.5, size=1000)
+    one, other = (
+        ExampleErrors("mae", total, np.ones(1000), np.arange(1000), "a") for total in (theirs + difference, theirs)
+    )
+    whole, _ = resample(one, other, 1, 20_000, generator)
+    error = difference.std() / np.sqrt(1000)
+    assert whole.bound(0.95) == pytest.approx(difference.mean() + 1.6449 * error, abs=0.05 * error)
+    relative = (
+        difference + 0.1 * theirs
+    )  # non-inferior by 10 %: challenger - 1.1 champion, and superior the other way round
+    bound = whole.bound(0.95, -0.1)
+    assert bound == pytest.approx(relative.mean() + 1.6449 * relative.std() / np.sqrt(1000), abs=0.06 * error)
+
+
+def test_blocks_are_those_of_a_loop_over_them() -> None:
+    """The same draws, summed example by example."""
+    generator = np.random.default_rng(3)
+    position = np.repeat(np.arange(30), 2)
+    mine, theirs = generator.gamma(2.0, size=(2, 60))
+    count = generator.integers(1, 4, size=60).astype(float)
+    one, other = (ExampleErrors("mae", total, count, position, "a") for total in (mine, theirs))
+    whole, _ = resample(one, other, 7, 5, np.random.default_rng(8))
+    draws = np.random.default_rng(8).integers(0, 24, size=(5, 5))
+    for number, starts in enumerate(draws):
+        places = np.concatenate([np.flatnonzero(position == at) for start in starts for at in range(start, start + 7)])
+        assert whole.mine[number] == pytest.approx(mine[places].sum() / count[places].sum())
+        assert whole.theirs[number] == pytest.approx(theirs[places].sum() / count[places].sum())
 
 
 def test_too_short_a_test_part_is_a_no() -> None:
@@ -197,8 +306,8 @@ def test_equally_good_models_with_correlated_errors_are_rarely_promoted() -> Non
         champion = errors(total=total, count=np.full(len(total), 4.0), position=np.arange(len(total)))
         challenger = errors(total=total + difference, count=champion.count, position=champion.position)
         for block in promoted:
-            differences = bootstrap_differences(challenger, champion, block, 200, generator)
-            promoted[block] += np.quantile(differences, 0.95) < 0
+            whole, _ = resample(challenger, champion, block, 200, generator)
+            promoted[block] += whole.bound(0.95) < 0
     assert promoted[2 * HORIZON] <= 0.11 * 200 < promoted[1]
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from gateline.adapters.mlflow_server import Connection, connected
-from gateline.adapters.registry.champion import CHAMPION, champion_folder, version_by_alias
+from gateline.adapters.registry.champion import model_files
+from gateline.adapters.registry.ledger import CHAMPION, version_by_alias
 from gateline.column_statistics import instant_text
 from gateline.drift import LIMITS, ORDER, SIGNIFICANCE, SIZE_IS, Finding, Verdict, compare, judged, worst
 from gateline.errors import ArtifactError, DataError, RegistryError
@@ -95,14 +96,14 @@ def check_drift(name: str, data: Path | None, log: Path | None, folder: Path) ->
             raise RegistryError(
                 f"models:/{name}@{CHAMPION}", expected="a champion", found="none", do=f"Run `gateline run {name}`"
             )
-        with champion_folder(name, champion) as model:
-            expected = _statistics_of(model)
+        with model_files(name, champion) as model:
+            expected = _statistics_of(model.path)
             schema = Schema.model_validate(expected["schema"])
             version = int(champion.version)
             notes: list[str] = []
             new = _asked(log, name, version, schema) if data is None else _read(data)
             frame = _typed(new, schema, data or log)
-            findings = compare(expected, frame, unknown_tokens=_unknown_tokens(model, expected, frame))
+            findings = compare(expected, frame, unknown_tokens=_unknown_tokens(model.path, expected, frame))
             if data is None:
                 notes.append(
                     "Compared are the rows that were asked; whether values are missing is not, since a request leaves empty what is not known yet."

@@ -43,7 +43,7 @@ class Connection(NamedTuple):
 
     Args:
         client: MLflow's client.
-        experiment_id: the experiment of the workload.
+        experiment_id: the experiment of the workload; empty where none is asked for.
         outer_run_id: the run that `mlflow run` or a Kubeflow plugin made for this process, which only points at ours.
     """
 

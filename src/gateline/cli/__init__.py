@@ -15,5 +15,6 @@ from gateline.cli import serving  # noqa: F401
 from gateline.cli import drift  # noqa: F401
 from gateline.cli import cluster  # noqa: F401
 from gateline.cli import trust  # noqa: F401
+from gateline.cli import registry  # noqa: F401
 
 __all__ = ["app"]

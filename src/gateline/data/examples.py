@@ -92,6 +92,42 @@ def check_split(split: ColumnSplit | HashSplit | Folds, schema: Schema) -> None:
             )
 
 
+def columns_of(split: ColumnSplit | HashSplit | Folds, keys: Sequence[str] = ()) -> tuple[str, ...]:
+    """Name the columns that a rule reads."""
+    if isinstance(split, ColumnSplit):
+        return (split.column,)
+    return split.columns(keys) if isinstance(split, Folds) else split.by
+
+
+def parts_of_rows(
+    columns: Mapping[str, Any], split: ColumnSplit | HashSplit | Folds, keys: Sequence[str] = ()
+) -> np.ndarray:
+    """Say to which part a rule gives each row: object (N,); an empty text where it gives it to none.
+
+    What a row's part is does not depend on the other rows, so the rule of one model can be asked about the rows of another.
+
+    Args:
+        columns: (N,) each, by column.
+        split: the rule.
+        keys: of the schema, which name a group where `folds` names no columns.
+
+    Raises:
+        KeyError: a column of the rule is not there.
+    """
+    if isinstance(split, ColumnSplit):
+        part_of = {value: part for part in PARTS for value in getattr(split, part)}
+        values = np.asarray(columns[split.column]).tolist()
+        return np.array([part_of.get(as_key(value), "") for value in values], dtype=object)
+    named = [np.asarray(columns[name]) for name in columns_of(split, keys)]
+    groups = ["\0".join(map(as_key, row)) for row in zip(*named, strict=True)]
+    if isinstance(split, Folds):
+        return split.part_of(groups)
+    place = shares(groups, split.salt)
+    return np.where(
+        place < split.test, "test", np.where(place < split.test + split.validation, "validation", "train")
+    ).astype(object)
+
+
 def split_examples(
     columns: Mapping[str, Any],
     split: ColumnSplit | HashSplit | Folds,
@@ -112,28 +148,19 @@ def split_examples(
     Raises:
         DataError: a part is empty, or a row belongs to none.
     """
-    if isinstance(split, ColumnSplit):
-        values = np.array([as_key(value) for value in np.asarray(columns[split.column])], dtype=object)
-        values = values if first is None else values[first]
-        part_of = {value: part for part in PARTS for value in getattr(split, part)}
-        stray = sorted(set(values.tolist()) - set(part_of))
-        if stray:
-            raise DataError(
-                f"column {split.column}",
-                expected=f"one of {examples(sorted(part_of))}, which preprocess.split names",
-                found=f"{examples(stray)} besides",
-                do="Give these rows a part in preprocess.split, or leave them out in the query",
-            )
-        part = np.array([part_of[value] for value in values.tolist()], dtype=object)
-    else:
-        named = [np.asarray(columns[name]) for name in (split.columns(keys) if isinstance(split, Folds) else split.by)]
-        named = named if first is None else [values[first] for values in named]
-        groups = ["\0".join(map(as_key, row)) for row in zip(*named, strict=True)]
-        if isinstance(split, Folds):
-            return dict(split.parts(groups))
-        place = shares(groups, split.salt)
-        part = np.where(
-            place < split.test, "test", np.where(place < split.test + split.validation, "validation", "train")
+    chosen = {name: np.asarray(columns[name]) for name in columns_of(split, keys)}
+    chosen = chosen if first is None else {name: values[first] for name, values in chosen.items()}
+    if isinstance(split, Folds):
+        return dict(split.parts(["\0".join(map(as_key, row)) for row in zip(*chosen.values(), strict=True)]))
+    part = parts_of_rows(chosen, split, keys)
+    if isinstance(split, ColumnSplit) and (part == "").any():
+        stray = sorted({as_key(value) for value in np.asarray(chosen[split.column])[part == ""].tolist()})
+        named = sorted(value for each in PARTS for value in getattr(split, each))
+        raise DataError(
+            f"column {split.column}",
+            expected=f"one of {examples(named)}, which preprocess.split names",
+            found=f"{examples(stray)} besides",
+            do="Give these rows a part in preprocess.split, or leave them out in the query",
         )
     parts = {name: np.flatnonzero(part == name) for name in PARTS}
     empty = [name for name, rows in parts.items() if not len(rows)]

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from gateline.data.splits import PARTS
 from gateline.errors import DataError
 from gateline.workload.section import Section
 
@@ -43,28 +44,29 @@ class Folds(Section):
         """Name the columns that make a group, for the keys of the schema."""
         return self.by or tuple(keys)
 
+    def part_of(self, groups: Sequence[Any]) -> np.ndarray:
+        """Say to which part each row belongs: object (E,), for the name of the group of each row (E,)."""
+        fold = np.floor(shares(groups, f"{self.salt}/fold") * self.folds)
+        validates = shares(groups, f"{self.salt}/validation") < self.validation
+        return np.where(fold == self.fold, "test", np.where(validates, "validation", "train")).astype(object)
+
     def parts(self, groups: Sequence[Any]) -> Mapping[str, np.ndarray]:
         """Say which rows are in which part: int64 each, for the name of the group of each row (E,).
 
         Raises:
             DataError: a part has no row.
         """
-        fold = np.floor(shares(groups, f"{self.salt}/fold") * self.folds)
-        validates = shares(groups, f"{self.salt}/validation") < self.validation
-        marked = {
-            "train": (fold != self.fold) & ~validates,
-            "validation": (fold != self.fold) & validates,
-            "test": fold == self.fold,
-        }
-        for part, rows in marked.items():
-            if not rows.any():
+        part_of = self.part_of(groups)
+        rows = {part: np.flatnonzero(part_of == part) for part in PARTS}
+        for part, numbers in rows.items():
+            if not len(numbers):
                 raise DataError(
                     f"preprocess.split: {part}",
                     expected="at least one group",
                     found=f"none of {len(set(map(str, groups)))}",
                     do="Bring more data, or ask for fewer `folds` or more `validation`",
                 )
-        return {part: np.flatnonzero(rows) for part, rows in marked.items()}
+        return rows
 
 
 def shares(groups: Sequence[Any], salt: str) -> np.ndarray:

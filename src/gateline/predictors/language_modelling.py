@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gateline.comparison import ExampleErrors, digest_of_rows, example_errors
+from gateline.comparison import ExampleErrors, digest_of_rows, slice_errors
 from gateline.data.order import StreamOrder
 from gateline.data.streams import StreamDataset
 from gateline.data.tokenizers import BEGIN, END, PADDING, UNKNOWN, FittedTokenizer
@@ -353,11 +353,17 @@ def by_passage(
     total, count = np.bincount(passage, weights=surprise), np.bincount(passage)
     # Another form of the text, in lower case say, is another text to foretell.
     rows = digest_of_rows([tokenizer.normalise(text) for text, _ in texts])
-    errors = example_errors(metric, total, count, rows=rows)
     kinds = kinds_of(letters)[1:]
     masks = {name: kinds == name.removeprefix(f"{KIND}=") for name in slices}
-    by_slice = {name: float(surprise[mask].mean()) for name, mask in masks.items() if mask.any()}
-    return ExampleErrors(metric, errors.total, errors.count, errors.position, errors.rows, by_slice)
+    size = len(total)
+    inside = {
+        name: (
+            np.bincount(passage, weights=surprise * mask, minlength=size),
+            np.bincount(passage, weights=mask, minlength=size),
+        )
+        for name, mask in masks.items()
+    }
+    return ExampleErrors(metric, total, count, np.arange(size), rows, slice_errors(inside))
 
 
 def passages_in(tokenizer: FittedTokenizer, tokens: np.ndarray) -> int:

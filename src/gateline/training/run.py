@@ -105,6 +105,9 @@ def train(
             draft.facts |= {
                 **settings,
                 "parameters": sum(parameter.numel() for parameter in loop.network.parameters()),
+                # By which rule rows were seen or not: who is compared with this model asks, see `gateline.leakage`.
+                "split": prepared.facts.get("split"),
+                "raw": prepared.inputs.get("raw"),
                 "best_epoch": loop.best_epoch,
                 "epochs": len(loop.history),
             }

@@ -41,7 +41,7 @@ class Champion(Section):
     """How a challenger must compare with the champion on the same test examples."""
 
     rule: Literal["superior", "non_inferior"] = "superior"
-    """superior: the interval of the difference lies below 0; non_inferior: below `margin` of the champion's metric."""
+    """superior: shown to be better by more than `margin` of the champion's metric; non_inferior: not to be worse by more."""
     margin: Share = 0.0
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """One-sided confidence of the block-bootstrap bound on the difference."""
@@ -63,6 +63,15 @@ class Serving(Section):
     """The most that the process holds while it answers all golden requests, in MiB."""
 
 
+class Notify(Section):
+    """Who is told of each decision, in JSON. What cannot be told is said, and never changes the decision."""
+
+    command: tuple[str, ...] = ()
+    """Program and arguments, started without a shell; reads the decision from its standard input."""
+    webhook_env: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    """Environment variable that holds the address to POST to: an address often is a secret, and none stands in this file."""
+
+
 class Gates(Section):
     """What a model must pass. All of it, or it is not registered as champion."""
 
@@ -73,8 +82,14 @@ class Gates(Section):
     baselines: Annotated[dict[str, Baseline], Field(min_length=1)]
     limits: dict[str, Limit] = {}
     slice_margin: Share = 0.10
-    """How much worse, relative to the champion, the metric of any slice of `evaluation.slices` may get."""
+    """How much worse, relative to the champion, the metric of any slice of `evaluation.slices` may get. A slice that is large
+    enough must be shown not to be worse by more."""
+    small_slices: Literal["report", "refuse"] = "report"
+    """Slices too small to tell. report: they are named, and refused only where they are seen to be worse; refuse: always."""
     champion: Champion = Champion()
+    approval: Literal["none", "required"] = "none"
+    """required: a challenger that wins waits as challenger until a person says `gateline promote`."""
+    notify: Notify = Notify()
     serving: Serving = Serving()
 
     def named_metrics(self) -> set[str]:

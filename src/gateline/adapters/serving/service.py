@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from gateline.adapters.mlflow_server import connected
-from gateline.adapters.registry.champion import CHAMPION, version_by_alias
+from gateline.adapters.registry.ledger import CHAMPION, version_by_alias
 from gateline.adapters.serving.supervisor import ChampionWatch, Say, Supervisor
 from gateline.adapters.serving.version_process import Service
 from gateline.errors import GatelineError, RegistryError

@@ -1,0 +1,267 @@
+"""How often the gate promotes a model that is no better, and one that is: ``python -m benchmarks.gate``.
+
+Each comparison is simulated with what makes real ones awkward: errors of overlapping windows (every target counts in as many
+windows as it has steps ahead), series that share their hard hours, heavy tails, and two models that err on the same hours. The
+decision itself is `gateline.promotion.decide`, as register calls it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.signal import lfilter
+
+from benchmarks.machine import where
+from benchmarks.tables import markdown, write_result
+from gateline.comparison import ExampleErrors, slice_errors
+from gateline.paired import block_of, resample
+from gateline.promotion import Check, Decision, Verdict, decide
+from gateline.workload.gates import Gates
+
+COMPARISONS, POSITIONS, HORIZON, SERIES = 1000, 2000, 12, 3
+RESAMPLES = 500  # of a decision; a workload takes 2,000, which moves the bound by less than its own noise
+GROUPS = 300
+EFFECTS = (0.0, 0.01, 0.02, 0.03, 0.05)
+STATED = 0.05
+"""The gain that has to be found at least 8 times in 10."""
+PASSED = Verdict((Check("min_examples", True, ""),))
+
+
+def white(generator: np.random.Generator, size: tuple[int, ...], heavy: bool) -> np.ndarray:
+    """Draw steps: normal, or with the tails of Student's t with 3 degrees of freedom; of variance 1."""
+    return generator.standard_t(3, size) / math.sqrt(3) if heavy else generator.normal(size=size)
+
+
+def autoregressive(steps: np.ndarray, phi: float) -> np.ndarray:
+    """Let each step remember the one before: (N, S), of the same variance."""
+    first = steps[:1] / math.sqrt(1 - phi**2)
+    scaled = np.concatenate([first, steps[1:]]) * math.sqrt(1 - phi**2)
+    return np.asarray(lfilter([1.0], [1.0, -phi], scaled, axis=0))
+
+
+def windows(
+    generator: np.random.Generator, effect: float, *, heavy: bool, phi: float = 0.8, slices: int = 0, worse: float = 0.0
+) -> tuple[ExampleErrors, ExampleErrors]:
+    """Simulate forecasts of SERIES series over windows of HORIZON steps that begin at every hour.
+
+    Args:
+        generator: of everything.
+        effect: by what share the challenger's errors are less, on average.
+        heavy: shocks have heavy tails.
+        phi: how far one hour's error remembers the hour before.
+        slices: how many series are slices; 0: no slices.
+        worse: by what share the challenger's errors are greater in the first slice.
+    """
+    series = max(SERIES, slices)
+    hours = POSITIONS + HORIZON - 1
+    common = autoregressive(white(generator, (hours, 1), heavy), 0.9)  # an hour that is hard for all series
+    shared = autoregressive(white(generator, (hours, series), heavy), phi)  # and for both models
+    both = []
+    for gain in (effect, 0.0):
+        own = autoregressive(white(generator, (hours, series), heavy), phi)
+        error = np.abs(0.6 * common + 0.7 * shared + 0.4 * own)  # (hours, S)
+        factor = np.full(series, 1 - gain)
+        if gain == effect and worse:
+            factor[0] = 1 + worse
+        ends = np.concatenate([np.zeros((1, series)), np.cumsum(error * factor, axis=0)])
+        both.append((ends[HORIZON:] - ends[:-HORIZON]).ravel())  # (W,): sum over the steps of a window
+    position, which = np.repeat(np.arange(POSITIONS), series), np.tile(np.arange(series), POSITIONS)
+    count = np.full(len(position), float(HORIZON))
+    return _pair(both, count, position, {f"series={n}": which == n for n in range(slices)})
+
+
+def patients(generator: np.random.Generator, effect: float) -> tuple[ExampleErrors, ExampleErrors]:
+    """Simulate groups of 1 to 60 examples, of which some are hard for every model: patients, speakers."""
+    sizes = generator.integers(1, 61, size=GROUPS)
+    group = np.repeat(np.arange(GROUPS), sizes)
+    hard = generator.gamma(2.0, 0.5, size=GROUPS)[group]
+    both = []
+    for gain in (effect, 0.0):
+        own = generator.gamma(25.0, 0.04, size=GROUPS)[group]  # each model has patients that it fails on
+        both.append((1 - gain) * hard * own * generator.gamma(3.0, 1 / 3, size=len(group)))
+    return _pair(both, np.ones(len(group)), group, {})
+
+
+def _pair(
+    both: list[np.ndarray], count: np.ndarray, position: np.ndarray, masks: Mapping[str, np.ndarray]
+) -> tuple[ExampleErrors, ExampleErrors]:
+    one, other = (
+        ExampleErrors(
+            "mae",
+            total,
+            count,
+            position,
+            "the same",
+            slice_errors(
+                {name: (np.where(mask, total, 0.0), np.where(mask, count, 0.0)) for name, mask in masks.items()}
+            ),
+        )
+        for total in both
+    )
+    return one, other
+
+
+def gates(**champion: Any) -> Gates:
+    return Gates.model_validate({"baselines": {"none": {}}, "champion": {"resamples": RESAMPLES, **champion}})
+
+
+def decided(pair: tuple[ExampleErrors, ExampleErrors], rule: Gates, dependence: int, seed: int) -> Decision:
+    return decide(PASSED, *pair, rule, dependence=dependence, generator=np.random.default_rng(seed))
+
+
+def wilson(hits: int, of: int) -> tuple[float, float]:
+    """95 % interval of a rate (Wilson 1927)."""
+    z, rate = 1.959964, hits / of
+    middle = (rate + z * z / (2 * of)) / (1 + z * z / of)
+    half = z / (1 + z * z / of) * math.sqrt(rate * (1 - rate) / of + z * z / (4 * of * of))
+    return middle - half, middle + half
+
+
+def rate(hits: int, of: int) -> dict[str, Any]:
+    low, high = wilson(hits, of)
+    return {"hits": int(hits), "of": of, "rate": int(hits) / of, "low": low, "high": high}
+
+
+def shown(found: Mapping[str, Any]) -> str:
+    return f"{found['rate']:.1%} ({found['low']:.1%} – {found['high']:.1%})"
+
+
+KINDS: Mapping[str, tuple[Any, int]] = {
+    "windows of 3 series, normal": (lambda generator, effect: windows(generator, effect, heavy=False), HORIZON),
+    "windows of 3 series, heavy tails": (lambda generator, effect: windows(generator, effect, heavy=True), HORIZON),
+    "patients of 1 to 60 examples": (patients, 1),
+}
+
+
+def by_effect(comparisons: int) -> dict[str, Any]:
+    """Say how often a challenger is promoted whose errors are less by a share: 0 is a model as good as the champion."""
+    return {
+        kind: {
+            f"{effect:g}": rate(
+                sum(
+                    decided(draw(np.random.default_rng([seed, place]), effect), gates(), dependence, seed).promote
+                    for seed in range(comparisons if effect == 0 else comparisons // 4)
+                ),
+                comparisons if effect == 0 else comparisons // 4,
+            )
+            for effect in EFFECTS
+        }
+        for place, (kind, (draw, dependence)) in enumerate(KINDS.items())
+    }
+
+
+def margins(comparisons: int) -> dict[str, Any]:
+    """Say how often a challenger exactly at the margin is promoted: the rate that the confidence states."""
+    rules = {
+        "superior by 2 %, is better by 2 %": ({"rule": "superior", "margin": 0.02}, 0.02),
+        "non-inferior by 5 %, is worse by 5 %": ({"rule": "non_inferior", "margin": 0.05}, -0.05),
+    }
+    return {
+        name: rate(
+            sum(
+                decided(
+                    windows(np.random.default_rng([seed, 7]), effect, heavy=False), gates(**rule), HORIZON, seed
+                ).promote
+                for seed in range(comparisons)
+            ),
+            comparisons,
+        )
+        for name, (rule, effect) in rules.items()
+    }
+
+
+def by_block(comparisons: int) -> dict[str, Any]:
+    """Say what the length of a block does to the rate at which a model as good as the champion is promoted."""
+    lengths = {"1 (single hours)": 1, "6": 6, "12 (the horizon)": 12, "24 (the rule: twice)": 24, "48": 48, "96": 96}
+    hits, plain = dict.fromkeys(lengths, 0), dict.fromkeys(lengths, 0)
+    for seed in range(comparisons):
+        pair = windows(np.random.default_rng([seed, 3]), 0.0, heavy=False)
+        for name, block in lengths.items():
+            whole, _ = resample(*pair, block, RESAMPLES, np.random.default_rng(seed))
+            plain[name] += np.quantile(whole.mine - whole.theirs, 0.95) < 0
+            hits[name] += whole.bound(0.95) < 0
+    return {
+        name: {"plain": rate(plain[name], comparisons), "stretched": rate(hits[name], comparisons)} for name in lengths
+    }
+
+
+def by_slices(comparisons: int) -> dict[str, Any]:
+    """Say how often slices stop a challenger that is better in all, and how often they let one through that collapses in one."""
+    found = {}
+    for slices in (3, 12, 24):
+        cases = {"stopped": (0.03, 0.0), "stopped, equal in all": (0.0, 0.0), "let through": (0.1, 0.2)}
+        for case, (effect, worse) in cases.items():
+            hits = told = 0
+            for seed in range(comparisons):
+                pair = windows(np.random.default_rng([seed, slices]), effect, heavy=False, slices=slices, worse=worse)
+                checks = [
+                    check for check in decided(pair, gates(), HORIZON, seed).checks if check.name.startswith("slice ")
+                ]
+                told += sum("too small to tell" not in check.reason for check in checks)
+                bad = [check for check in checks if not check.passed]
+                hits += not any(check.name == "slice series=0" for check in bad) if worse else bool(bad)
+            found[f"{slices}, {case}"] = {**rate(hits, comparisons), "told": told / (slices * comparisons)}
+    return found
+
+
+def main() -> None:
+    """Simulate, print, write."""
+    flags = argparse.ArgumentParser(prog="python -m benchmarks.gate", description=__doc__)
+    flags.add_argument("--comparisons", type=int, default=COMPARISONS, help=f"of each kind (default: {COMPARISONS})")
+    comparisons = flags.parse_args().comparisons
+    began = time.monotonic()
+    effects, at_margin = by_effect(comparisons), margins(comparisons // 4)
+    blocks, slices = by_block(comparisons // 4), by_slices(comparisons // 20)
+    seconds = time.monotonic() - began
+    block = block_of(windows(np.random.default_rng(0), 0.0, heavy=False)[0], HORIZON)
+    result = {
+        "where": where(),
+        "comparisons": comparisons,
+        "positions": POSITIONS,
+        "horizon": HORIZON,
+        "resamples": RESAMPLES,
+        "confidence": 0.95,
+        "stated_gain": STATED,
+        "wall_clock_seconds": round(seconds, 1),
+        "by_effect": effects,
+        "at_the_margin": at_margin,
+        "by_block": blocks,
+        "by_slices": slices,
+    }
+    text = "\n\n".join(
+        [
+            f"Promoted by the rule `superior` at 95 % confidence, of {comparisons} comparisons of equal models (of {comparisons // 4} of others), {POSITIONS} hours of windows of {HORIZON} steps in blocks of {block[1]}, or {GROUPS} patients:",
+            markdown(
+                ["errors of the challenger are less by", *(f"{effect:.1%}" for effect in EFFECTS)],
+                [[kind, *(shown(each) for each in found.values())] for kind, found in effects.items()],
+            ),
+            "In brackets the 95 % interval of the rate. The first column is a model as good as the champion, and 5 % is what the "
+            "confidence states. With a margin, for a challenger exactly at it:",
+            markdown(
+                ["rule, and the challenger", "promoted"], [[name, shown(each)] for name, each in at_margin.items()]
+            ),
+            "What the length of a block does to the first column, for windows: as the blocks are drawn, and stretched by what blocks of "
+            "half the length miss (`gateline.paired.Resamples.stretch`), as the gate does:",
+            markdown(
+                ["block, hours", "as drawn", "stretched"],
+                [[name, shown(each["plain"]), shown(each["stretched"])] for name, each in blocks.items()],
+            ),
+            "Slices with `slice_margin: 0.1`. A challenger that is better in all by 3 %, or as good, is stopped by any of its slices in "
+            "vain; one that is better in all but worse by 20 % in the first is let through by that slice in error:",
+            markdown(
+                ["slices", "in error", "slices large enough to tell"],
+                [[name, shown(each), f"{each['told']:.0%}"] for name, each in slices.items()],
+            ),
+            f"(Seeds 0 to {comparisons - 1}; {seconds:.0f} s on one core.)",
+        ]
+    )
+    write_result("gate", result, text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""Change who is champion by hand: promote and roll back. Each names the champion that it replaces, and is one entry of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gateline.adapters.mlflow_server import Connection
+from gateline.adapters.registry.champion import model_files
+from gateline.adapters.registry.ledger import (
+    CHALLENGER,
+    CHAMPION,
+    append,
+    entries_missing,
+    exists,
+    in_words,
+    moved_by_hand,
+    new_entry,
+    number_with_alias,
+    project,
+    put_right,
+    read_ledger,
+)
+from gateline.adapters.registry.serving_check import CHECK_TAG
+from gateline.errors import RegistryError
+from gateline.ledger import ACCEPTED, AWAITING, NOT_PROMOTED, PROMOTED, ROLLED_BACK, Entry, Ledger, Step
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+Say = Callable[[str], None]
+
+
+def promote(
+    to: Connection, name: str, version: int | None, say: Say, *, expect: int | None = None, why: str | None = None
+) -> Step | None:
+    """Make a version champion: the challenger that waits for approval, or another one for a reason that a person gives.
+
+    Args:
+        to: MLflow.
+        name: of the registered model.
+        version: its number; None: the challenger.
+        say: takes what is said meanwhile.
+        expect: the champion that is to be replaced; None: whoever is champion now.
+        why: needed for a version that no decision speaks for; stands in the ledger.
+
+    Returns:
+        The entry and what became of it; None if the version is champion already.
+
+    Raises:
+        RegistryError: the version is not there, may not be promoted, or the champion is another than expected.
+    """
+    ledger = read_ledger(to, name)
+    alias = number_with_alias(to, name)
+    if ledger.missing and (why is None or version is None):
+        raise entries_missing(name, ledger)
+    by_hand = bool(ledger.entries) and alias != ledger.champion and not ledger.explains(alias)
+    if by_hand and version not in (alias, ledger.champion) and exists(to, name, ledger.champion):
+        raise moved_by_hand(name, ledger.champion, alias)
+    if not by_hand and not ledger.missing:
+        ledger = put_right(to, name, ledger, alias, say)
+    version = version if version is not None else _challenger(to, name, ledger)
+    _check_allowed(name, _version(to, name, version))
+    if expect is not None and expect != ledger.champion:
+        raise RegistryError(
+            f"{name}: --expect",
+            expected=f"version {expect} to be champion",
+            found=in_words(ledger.champion),
+            do=f"Look at `gateline history {name}`, and name the champion that is to be replaced",
+        )
+    if by_hand and version in (alias, ledger.champion):
+        done = (
+            f"accepted: the alias was {in_words(alias)}, set by hand, where the ledger said {in_words(ledger.champion)}"
+        )
+        entry = new_entry(ACCEPTED, version, ledger.champion, why or done, missing=ledger.missing)
+    elif version == ledger.champion and not ledger.missing:
+        say(f"{name} version {version} is champion already")
+        return None
+    else:
+        speaks_for = _decision_for(name, version, ledger, why)
+        reason = why or (f"approved: {speaks_for.reason}" if speaks_for else "")
+        decision = None if speaks_for is None else speaks_for.decision
+        forced = speaks_for is None or speaks_for.kind != AWAITING or speaks_for.expected != ledger.champion
+        entry = new_entry(
+            PROMOTED, version, ledger.champion, reason, decision=decision, forced=forced, missing=ledger.missing
+        )
+    return _enter(to, name, entry)
+
+
+def roll_back(
+    to: Connection, name: str, target: int | None, say: Say, *, nobody: bool = False, why: str | None = None
+) -> Step:
+    """Go back to a champion before.
+
+    Args:
+        to: MLflow.
+        name: of the registered model.
+        target: its number; None: the one before the present champion.
+        say: takes what is said meanwhile.
+        nobody: leave the model without a champion.
+        why: stands in the ledger.
+
+    Raises:
+        RegistryError: there was none before, it was never champion, its files are gone, or the champion changed meanwhile.
+    """
+    ledger = read_ledger(to, name)
+    alias = number_with_alias(to, name)
+    if exists(to, name, ledger.champion) and not (nobody and alias is None):
+        ledger = put_right(to, name, ledger, alias, say)
+    elif ledger.missing:
+        raise entries_missing(name, ledger)
+    if not nobody:
+        target = _champion_before(name, ledger, target)
+        version = _version(to, name, target)
+        _check_allowed(name, version)
+        with model_files(name, version):
+            pass  # they are there, and those that were registered
+    present = in_words(ledger.champion)
+    return _enter(to, name, new_entry(ROLLED_BACK, target, ledger.champion, why or f"rolled back from {present}"))
+
+
+def _enter(to: Connection, name: str, entry: Entry) -> Step:
+    """Write an entry and move the alias, if it took effect.
+
+    Raises:
+        RegistryError: another entry was faster.
+    """
+    ledger = append(to, name, entry)
+    step = ledger.step_of(entry.id)
+    if step is None or step.conflict:
+        before = None if step is None else step.before
+        raise RegistryError(
+            f"champion of {name}",
+            expected=f"{in_words(entry.expected)}, which was to be replaced",
+            found=f"{in_words(before)}, set meanwhile",
+            do=f"Nothing was changed; look at `gateline history {name}` and decide again",
+        )
+    project(to, name, ledger, entry)
+    if entry.version is not None and number_with_alias(to, name, CHALLENGER) == entry.version:
+        to.client.delete_registered_model_alias(name, CHALLENGER)
+    return step
+
+
+def _challenger(to: Connection, name: str, ledger: Ledger) -> int:
+    waiting = next((step.entry for step in reversed(ledger.steps) if step.entry.kind == AWAITING), None)
+    found = None if waiting is None or waiting.version == ledger.champion else waiting.version
+    found = found if found is not None else number_with_alias(to, name, CHALLENGER)
+    if found is None:
+        raise RegistryError(
+            name,
+            expected="a challenger that waits",
+            found="none",
+            do=f"Name a version: `gateline history {name}` lists them",
+        )
+    return found
+
+
+def _champion_before(name: str, ledger: Ledger, target: int | None) -> int:
+    if target is None:
+        if len(ledger.line) < 2:
+            raise RegistryError(
+                f"{name}: {in_words(ledger.champion)}",
+                expected="a champion before it",
+                found="none",
+                do=f"Name one with `--to VERSION`, or leave nobody champion with `--to none`; see `gateline history {name}`",
+            )
+        return ledger.line[-2]
+    if not any(step.effective and step.after == target for step in ledger.steps):
+        raise RegistryError(
+            f"{name}: --to",
+            expected="a version that was champion",
+            found=f"version {target}, which never was",
+            do=f"Use `gateline promote {name} {target}`",
+        )
+    if target == ledger.champion:
+        raise RegistryError(
+            f"{name}: --to", expected="another than the champion", found=f"version {target}", do="It is champion now"
+        )
+    return target
+
+
+def _decision_for(name: str, version: int, ledger: Ledger, why: str | None) -> Entry | None:
+    """Find what speaks for a version, and refuse one that nothing speaks for unless a person gives a reason."""
+    last = ledger.last_about(version)
+    entry = None if last is None else last.entry
+    if why is not None or (entry is not None and entry.kind == AWAITING and entry.expected == ledger.champion):
+        return entry
+    do = f"Give a reason with `--force-reason`, and it stands in the ledger: `gateline promote {name} {version} --force-reason WHY`"
+    if entry is None:
+        found = "none: it was never compared"
+    elif entry.kind == AWAITING:
+        found = f"one against {in_words(entry.expected)}, and {in_words(ledger.champion)} is champion now"
+        do = f"Run register again, it compares with the new champion. {do}"
+    elif entry.kind == NOT_PROMOTED:
+        found = f"a no: {entry.reason}"
+    else:
+        found = "one that has been acted on: it was champion before"
+        do = f"Use `gateline rollback {name} --to {version}`. {do}"
+    raise RegistryError(f"{name} version {version}", expected="a decision for it", found=found, do=do)
+
+
+def _version(to: Connection, name: str, version: int) -> ModelVersion:
+    if not exists(to, name, version):
+        raise RegistryError(
+            f"{name} version {version}",
+            expected="a registered version",
+            found="none, or a deleted one",
+            do=f"See `gateline history {name}`",
+        )
+    return to.client.get_model_version(name, str(version))
+
+
+def _check_allowed(name: str, version: ModelVersion) -> None:
+    found = str(version.tags.get(CHECK_TAG, ""))
+    if found.startswith("failed"):
+        raise RegistryError(
+            f"{name} version {version.version}",
+            expected=f"a version that answered as the trained model does, to be {CHAMPION}",
+            found=found,
+            do="No reason makes up for it; correct what failed and register again",
+        )

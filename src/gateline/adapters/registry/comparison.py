@@ -1,0 +1,100 @@
+"""Measure two registered versions on the present test part and compare them as register would; changes nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gateline.adapters.mlflow_server import Connection, connected
+from gateline.adapters.registry.champion import model_files, same_weights
+from gateline.adapters.registry.ledger import exists
+from gateline.adapters.registry.reference import number_of
+from gateline.errors import ArtifactError, RegistryError
+from gateline.leakage import seen_by
+from gateline.manifest import open_artifact
+from gateline.promotion import Decision, Verdict, decide, unfair
+from gateline.workload import Workload
+from gateline.workload.gates import Gates
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two versions, and what register would decide about the first if the second were champion."""
+
+    name: str
+    challenger: int
+    champion: int
+    examples: str
+    decision: Decision
+
+
+def compare_versions(path: Path, folder: Path, challenger: str, champion: str) -> Comparison:
+    """Measure two versions on the test part of the folder `prepared`.
+
+    Args:
+        path: the workload's file.
+        folder: `prepared`.
+        challenger: number or alias.
+        champion: number or alias.
+
+    Raises:
+        ArtifactError: `prepared` is missing.
+        RegistryError: a version or its files are not there.
+    """
+    from gateline.adapters.registry.register import load_predictor
+
+    workload = Workload.read(path, step="register")
+    gates = workload.section("gates", Gates)
+    if not folder.exists():
+        raise ArtifactError(
+            folder,
+            expected="the data that preprocess writes, whose test part both are measured on",
+            found="none",
+            do=f"Run `dvc repro preprocess@{path.stem}`",
+        )
+    prepared = open_artifact(folder, "prepared")
+    with connected(workload.name, create=False) as to:
+        versions = [_version(to, workload.name, word) for word in (challenger, champion)]
+        a, b = (int(version.version) for version in versions)
+        with model_files(workload.name, versions[0]) as mine, model_files(workload.name, versions[1]) as theirs:
+            one, other = (load_predictor(workload.task, files.path) for files in (mine, theirs))
+            against = unfair(same_model=same_weights(mine, theirs), seen=seen_by(theirs, prepared))
+    slices = _slices(folder.parent / "evaluation")
+    ours, others = (each.test_errors(prepared, gates.metric, slices) for each in (one, other))
+    decision = decide(
+        Verdict(()),
+        ours,
+        others,
+        gates,
+        dependence=one.dependence,
+        generator=np.random.default_rng(0),
+        against=against,
+    )
+    return Comparison(workload.name, a, b, f"{len(ours.total):,} test examples", decision)
+
+
+def _slices(evaluation: Path) -> list[str]:
+    """Name the slices that evaluate wrote last; none where it did not."""
+    try:
+        return list(json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))["slices"])
+    except (OSError, ValueError, KeyError):
+        return []
+
+
+def _version(to: Connection, name: str, word: str) -> ModelVersion:
+    number = number_of(to, name, word)
+    if not exists(to, name, number):
+        raise RegistryError(
+            f"{name} version {number}",
+            expected="a registered version",
+            found="none, or a deleted one",
+            do=f"See `gateline history {name}`",
+        )
+    return to.client.get_model_version(name, str(number))

@@ -1,0 +1,73 @@
+"""What people call a registered model: the name of a workload, its file, or an address of MLflow's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from gateline.adapters.mlflow_server import Connection
+from gateline.adapters.project import Project
+from gateline.adapters.registry.ledger import number_with_alias
+from gateline.errors import RegistryError, WorkloadError
+from gateline.workload import Workload
+from gateline.workload.gates import Gates, Notify
+
+ADDRESS = re.compile(r"models:/(?P<name>[^/@:]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))?")
+
+
+class Reference(NamedTuple):
+    """A registered model, and which version of it, if that is said.
+
+    Args:
+        name: of the registered model, which is that of the workload.
+        version: a number, or the name of an alias; None: not said.
+    """
+
+    name: str
+    version: str | None
+
+
+def read_reference(text: str) -> Reference:
+    """Read ``flight_delays``, ``workloads/flight_delays.yaml``, ``models:/flight_delays/3`` or ``models:/flight_delays@champion``.
+
+    Raises:
+        RegistryError: it is none of these.
+    """
+    if text.endswith((".yaml", ".yml")):
+        return Reference(Path(text).stem, None)
+    found = ADDRESS.fullmatch(text if text.startswith("models:") else f"models:/{text}")
+    if found is None:
+        raise RegistryError(
+            text, expected="the name of a workload, or models:/NAME/VERSION", found=repr(text), do="Correct it"
+        )
+    return Reference(found["name"], found["version"] or found["alias"])
+
+
+def number_of(to: Connection, name: str, version: str) -> int:
+    """Turn ``3``, ``champion`` or an address into the number of a version.
+
+    Raises:
+        RegistryError: no version has that alias.
+    """
+    word = read_reference(version).version or version if version.startswith("models:") else version
+    if word.isdigit():
+        return int(word)
+    number = number_with_alias(to, name, word)
+    if number is None:
+        raise RegistryError(
+            f"{name}: {word}",
+            expected="a number, or an alias that a version has",
+            found="no version of that alias",
+            do=f"See `gateline history {name}`",
+        )
+    return number
+
+
+def who_is_told(name: str) -> Notify:
+    """Read from the workload's file who wants to know of decisions; nobody where there is no such file."""
+    try:
+        path = Project.find(Path.cwd()).resolve(name)
+    except WorkloadError:
+        return Notify()
+    return Workload.read(path, step="register").section("gates", Gates).notify

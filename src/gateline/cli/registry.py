@@ -1,0 +1,226 @@
+"""Commands that say and change who is champion, and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateline.cli.app import app, console, in_one_line, print_beside, say
+
+WORKLOAD = typer.Argument(
+    metavar="WORKLOAD", help="Name of a workload, or models:/NAME, models:/NAME/VERSION.", show_default=False
+)
+
+
+@app.command(
+    short_help="Make a challenger champion, by hand.",
+    epilog="\b\nExamples:\n"
+    "  gateline promote flight_delays                   the challenger that waits for approval\n"
+    "  gateline promote flight_delays 3 --expect 2      only if version 2 is champion\n"
+    '  gateline promote flight_delays 3 --force-reason "the test part lacks the new airport"\n',
+)
+@in_one_line
+def promote(
+    workload: Annotated[str, WORKLOAD],
+    version: Annotated[str | None, typer.Argument(metavar="[VERSION]", help="[default: the challenger]")] = None,
+    expect: Annotated[
+        int | None, typer.Option(metavar="N", help="Refuse unless this version is champion now.  [default: any]")
+    ] = None,
+    force_reason: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Needed where no decision speaks for the version; stands in the ledger."),
+    ] = None,
+) -> None:
+    """Make a version champion: the challenger that waits for approval, or another one for a reason that you give.
+
+    Refuses if the champion is not the one that the challenger was compared with. Where somebody moved the alias by other
+    means, promoting the version it points to accepts that.
+    """
+    from gateline.adapters.mlflow_server import connected
+    from gateline.adapters.registry.changes import promote as make_champion
+    from gateline.adapters.registry.notification import tell_all
+    from gateline.adapters.registry.reference import number_of, read_reference, who_is_told
+
+    name, said = read_reference(workload)
+    word = version if version is not None else said
+    with connected(name, create=False) as to:
+        number = None if word is None else number_of(to, name, word)
+        step = make_champion(to, name, number, say, expect=expect, why=force_reason)
+        if step is not None:
+            print(f"{name} version {step.after} is champion now, by {step.entry.by}: {step.entry.reason}")
+        for line in tell_all(to, name, who_is_told(name), step):
+            say(line)
+
+
+@app.command(
+    short_help="Go back to a champion before.",
+    epilog="\b\nExamples:\n"
+    '  gateline rollback flight_delays --reason "forecasts below zero since noon"\n'
+    "  gateline rollback flight_delays --to 2\n",
+)
+@in_one_line
+def rollback(
+    workload: Annotated[str, WORKLOAD],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="VERSION", help="Or `none`: nobody.  [default: the champion before the present one]"
+        ),
+    ] = None,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Stands in the ledger.")] = None,
+) -> None:
+    """Go back to a champion before, whose files are looked at first. Register does not promote what was rolled back again."""
+    from gateline.adapters.mlflow_server import connected
+    from gateline.adapters.registry.changes import roll_back
+    from gateline.adapters.registry.notification import tell_all
+    from gateline.adapters.registry.reference import number_of, read_reference, who_is_told
+
+    name, _ = read_reference(workload)
+    with connected(name, create=False) as server:
+        nobody = to == "none"
+        target = None if to is None or nobody else number_of(server, name, to)
+        step = roll_back(server, name, target, say, nobody=nobody, why=reason)
+        now = "nobody" if step.after is None else f"version {step.after}"
+        print(f"{name}: {now} is champion now, version {step.before} no more: {step.entry.reason}")
+        for line in tell_all(server, name, who_is_told(name), step):
+            say(line)
+
+
+@app.command(
+    short_help="List every decision about a model: who, when, why.",
+    epilog="\b\nExamples:\n  gateline history flight_delays\n  gateline history flight_delays --json\n",
+)
+@in_one_line
+def history(
+    workload: Annotated[str, WORKLOAD],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """List every decision about a model in its order: what, about which version, who became champion, by whom, why."""
+    from rich.table import Table
+
+    from gateline.adapters.mlflow_server import connected
+    from gateline.adapters.registry.history import read_history
+    from gateline.adapters.registry.reference import read_reference
+    from gateline.ledger import as_record
+
+    name, _ = read_reference(workload)
+    with connected(name, create=False) as to:
+        found = read_history(to, name)
+    if as_json:
+        record: dict[str, Any] = {
+            "model": name,
+            "champion": found.ledger.champion,
+            "aliases": {"champion": found.champion_alias, "challenger": found.challenger_alias},
+            "remarks": found.remarks(),
+            "entries": [as_record(step) for step in found.ledger.steps],
+        }
+        print(json.dumps(record, indent=2))
+        return
+    table = Table(title=f"{name}: champion is {_number(found.ledger.champion)}", title_justify="left", box=None)
+    for column in ("", "when (UTC)", "what", "version", "champion", "by", "why"):
+        table.add_column(column, overflow="fold", justify="right" if column in ("", "version") else "left")
+    for step in found.ledger.steps:
+        entry = step.entry
+        what = (
+            f"{entry.kind} (conflict: no effect)"
+            if step.conflict
+            else entry.kind + (", forced" if entry.forced else "")
+        )
+        before, after = _number(step.before), _number(step.after)
+        became = f"{before} → {after}" if step.effective else after
+        table.add_row(
+            str(entry.number),
+            entry.at[:19].replace("T", " "),
+            what,
+            _number(entry.version),
+            became,
+            entry.by,
+            entry.reason,
+        )
+    console().print(table)
+    for remark in found.remarks():
+        print(remark)
+
+
+@app.command(
+    short_help="Say why a version is, or is not, champion, and what changed.",
+    epilog="\b\nExamples:\n  gateline explain flight_delays 3\n  gateline explain flight_delays champion\n",
+)
+@in_one_line
+def explain(
+    workload: Annotated[str, WORKLOAD],
+    version: Annotated[
+        str | None, typer.Argument(metavar="[VERSION]", help="Number or alias.  [default: champion]")
+    ] = None,
+) -> None:
+    """Say which check decided about a version, and what changed against the champion it was compared with.
+
+    Changes are those of the passports: data, settings, code, environment.
+    """
+    from gateline.adapters.mlflow_server import connected
+    from gateline.adapters.registry.history import explain as explained
+    from gateline.adapters.registry.reference import number_of, read_reference
+
+    name, said = read_reference(workload)
+    with connected(name, create=False) as to:
+        found = explained(to, name, number_of(to, name, version or said or "champion"))
+    against = "no champion" if found.champion is None else f"version {found.champion}, champion then"
+    print(f"{name} version {found.version}, compared with {against}\n")
+    for step in found.entries:
+        conflict = ", without effect: another champion was set meanwhile" if step.conflict else ""
+        print_beside(
+            f"entry {step.entry.number}", f"{step.entry.kind}{conflict}, {step.entry.at[:19]} by {step.entry.by}"
+        )
+    for check in found.decided.get("checks", ()):
+        print_beside("holds" if check["passed"] else "fails", f"{check['name']}: {check['reason']}")
+    if not found.decided:
+        print_beside("decision", "none: it was never compared")
+    for kind, changes in found.changes.items():
+        if not changes:
+            print_beside(kind, "the same")
+        for place, (key, before, after) in enumerate(changes):
+            print_beside(kind if place == 0 else "", f"{key}: {_short(before)} → {_short(after)}")
+    for remark in found.remarks:
+        print(remark)
+
+
+@app.command(
+    short_help="Measure two versions on the present test part, side by side.",
+    epilog="\b\nExample:\n  gateline compare-models flight_delays 3 champion\n",
+)
+@in_one_line
+def compare_models(
+    workload: Annotated[
+        str, typer.Argument(metavar="WORKLOAD", help="Name of a workload, or path of its file.", show_default=False)
+    ],
+    challenger: Annotated[str, typer.Argument(metavar="A", help="Number or alias.", show_default=False)],
+    champion: Annotated[str, typer.Argument(metavar="B", help="Number or alias.", show_default=False)],
+) -> None:
+    """Measure versions A and B on the test part that preprocess wrote last, and compare them as register would.
+
+    Reads only. Needs the folder `prepared` of this workload beside the registry.
+    """
+    from gateline.adapters.project import Project
+    from gateline.adapters.registry.comparison import compare_versions
+
+    project = Project.find(Path.cwd())
+    path = project.resolve(workload)
+    found = compare_versions(path, project.artifacts(path.stem) / "prepared", challenger, champion)
+    print(f"{found.name}: version {found.challenger} as challenger of version {found.champion}, {found.examples}\n")
+    for check in found.decision.checks:
+        print_beside("holds" if check.passed else "fails", f"{check.name}: {check.reason}")
+    print(
+        f"\nversion {found.challenger} would {'' if found.decision.promote else 'not '}be promoted over version {found.champion}"
+    )
+
+
+def _number(version: int | None) -> str:
+    return "nobody" if version is None else str(version)
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 48 else f"{text[:12]}…" if " " not in text else f"{text[:45]}…"

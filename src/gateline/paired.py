@@ -1,0 +1,188 @@
+"""Two models on the same examples: how far the difference of their errors may lie from the truth, as a whole and in slices.
+
+Both are resampled together by blocks of consecutive positions, so what is hard for both cancels, and errors of neighbours may
+depend on each other. E examples, R resamples, K slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from gateline.comparison import ExampleErrors
+from gateline.intervals import block_length, resampled_sums
+
+MIN_BLOCKS = 8
+"""Blocks of test time below which a bootstrap interval would be far too narrow, so nothing is decided by it."""
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """The metric of both models on the same resamples.
+
+    Args:
+        mine: float64 (R,) of the challenger.
+        theirs: float64 (R,) of the champion.
+        measured: of both, on the test part itself.
+        halved: float64 (R,), difference of both on resamples by blocks of half the length.
+        num_blocks: how many blocks make a resample.
+    """
+
+    mine: np.ndarray
+    theirs: np.ndarray
+    measured: tuple[float, float]
+    halved: np.ndarray
+    num_blocks: int
+
+    def stretch(self, confidence: float) -> float:
+        """How much wider than the resamples the truth may lie: at least 1.
+
+        Blocks of length b miss what depends on each other beyond them: the variance is too small by about c / b. Half the
+        length misses twice as much, so 2 V(b) - V(b / 2) is free of it. And a variance that k blocks tell is uncertain itself,
+        this one twice as much as V(b), which Student's t with k / 2 - 1 degrees of freedom allows for.
+
+        Source:
+            Politis and Romano (1995), Journal of Time Series Analysis 16(1): flat-top windows. Student's t by Cornish and Fisher.
+        """
+        variance, of_half = (float(np.var(each)) for each in (self.mine - self.theirs, self.halved))
+        beyond = max(1.0, 2 - of_half / variance) if variance > 0 else 1.0
+        free, z = max(self.num_blocks / 2 - 1, 1.0), NormalDist().inv_cdf(confidence)
+        t = z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
+        return float(np.sqrt(beyond * (1 + 1 / max(self.num_blocks - 1, 1))) * t / z)
+
+    def differences(self, confidence: float, margin: float = 0.0) -> np.ndarray:
+        """Challenger - (1 + margin) champion as it may be in truth: float64 (R,), the resamples stretched."""
+        measured = self.measured[0] - (1 + margin) * self.measured[1]
+        drawn = self.mine - (1 + margin) * self.theirs
+        return measured + (drawn - measured) * self.stretch(confidence)
+
+    def bound(self, confidence: float, margin: float = 0.0) -> float:
+        """One-sided upper bound of challenger - (1 + margin) champion; below 0 it is shown that the first is less."""
+        return float(np.quantile(self.differences(confidence, margin), confidence))
+
+
+def resample(
+    challenger: ExampleErrors, champion: ExampleErrors, block: int, resamples: int, generator: np.random.Generator
+) -> tuple[Resamples, dict[str, Resamples]]:
+    """Resample whole and slices at the same positions.
+
+    Windows of all series that begin at one time stay together.
+
+    Returns:
+        The whole, and each slice by name; NaN where a resample holds nothing of a slice.
+    """
+    columns = [challenger.total, champion.total, challenger.count]
+    for name, part in challenger.parts.items():
+        columns += [part.total, champion.parts[name].total, part.count]
+    by_length = [
+        resampled_sums(np.stack(columns), challenger.position, length, resamples, generator)  # (3 + 3 K, R)
+        for length in (block, max(1, block // 2))
+    ]
+    num_blocks = len(np.unique(challenger.position)) // block
+    found = []
+    for place in range(0, len(columns), 3):
+        (mine, theirs), halved = (
+            [challenger.ratio(drawn[place + model], drawn[place + 2]) for model in (0, 1)] for drawn in by_length
+        )
+        measured = [challenger.ratio(columns[place + model].sum(), columns[place + 2].sum()) for model in (0, 1)]
+        pair = float(measured[0]), float(measured[1])
+        found.append(Resamples(mine, theirs, pair, halved[0] - halved[1], num_blocks))
+    return found[0], dict(zip(challenger.parts, found[1:], strict=True))
+
+
+def block_of(errors: ExampleErrors, dependence: int) -> tuple[int, int]:
+    """Say how many positions there are, and how many of them make a block."""
+    positions = len(np.unique(errors.position))
+    return positions, block_length(positions, dependence)
+
+
+@dataclass(frozen=True)
+class SliceOutcome:
+    """What can be said of one slice.
+
+    Args:
+        mine: metric of the challenger.
+        theirs: metric of the champion.
+        allowed: how much more than the champion's it may be.
+        bound: one-sided upper bound of the difference; None where there are too few blocks for one.
+        told: whether the slice is large enough to tell; if not, `passed` only says that nothing speaks against it.
+        passed: shown not to be worse by more than allowed; or not told, and not seen to be worse.
+    """
+
+    mine: float
+    theirs: float
+    allowed: float
+    bound: float | None
+    told: bool
+    passed: bool
+
+
+def judge_slices(
+    challenger: ExampleErrors,
+    champion: ExampleErrors,
+    resamples: Mapping[str, Resamples],
+    *,
+    block: int,
+    margin: float,
+    confidence: float,
+) -> dict[str, SliceOutcome]:
+    """Say of each slice whether the challenger is worse there, with many slices in mind.
+
+    A slice is large enough to tell if a challenger as good as the champion in all K slices would pass them all with the given
+    confidence: its bound then lies above the measured difference by h, and must not be above the margin by chance, so
+    h (1 + z(1 - a / K) / z(1 - a)) <= margin with a = 1 - confidence (Bonferroni). Such a slice must be *shown* not to be worse by
+    more than the margin. Since every one of them must, a challenger that is worse in any is promoted with probability a at
+    most, however many there are, without a correction.
+
+    Any other slice is too small to tell. It is refused if it is measured worse by more than the margin and that is not chance
+    by Holm's procedure over these slices; with fewer than MIN_BLOCKS blocks, where chance cannot be judged, as it is measured.
+
+    Source:
+        Berger (1982), Technometrics 24(4): intersection-union tests. Holm (1979), Scandinavian Journal of Statistics 6(2).
+    """
+    alpha, z = 1 - confidence, NormalDist().inv_cdf
+    reach = 1 + z(1 - alpha / max(len(resamples), 1)) / z(confidence)
+    told: dict[str, SliceOutcome] = {}
+    untold: dict[str, tuple[SliceOutcome, float]] = {}
+    for name, drawn in resamples.items():
+        part = challenger.parts[name]
+        mine, theirs = challenger.slices[name], champion.slices[name]
+        allowed = margin * abs(theirs)
+        positions = len(np.unique(challenger.position[part.count > 0]))
+        differences = drawn.differences(confidence)
+        if positions < MIN_BLOCKS * block or not np.isfinite(differences).all():
+            untold[name] = SliceOutcome(mine, theirs, allowed, None, False, mine - theirs <= allowed), 0.0
+            continue
+        bound = float(np.quantile(differences, confidence))
+        if (bound - (mine - theirs)) * reach <= allowed:
+            told[name] = SliceOutcome(mine, theirs, allowed, bound, True, drawn.bound(confidence, margin) < 0)
+        else:
+            by_chance = (1 + int((differences <= 0).sum())) / (1 + len(differences))
+            untold[name] = SliceOutcome(mine, theirs, allowed, bound, False, mine - theirs <= allowed), by_chance
+    shown = holm({name: chance for name, (outcome, chance) in untold.items() if outcome.bound is not None}, alpha)
+    for name, (outcome, _) in untold.items():
+        worse = not outcome.passed and (outcome.bound is None or name in shown)
+        told[name] = SliceOutcome(outcome.mine, outcome.theirs, outcome.allowed, outcome.bound, False, not worse)
+    return {name: told[name] for name in resamples}
+
+
+def holm(chances: Mapping[str, float], alpha: float) -> set[str]:
+    """Say which of several findings are not chance: the probability that any of them is one stays at most `alpha`.
+
+    Args:
+        chances: probability of each finding, or a worse one, if there were nothing to find.
+        alpha: of all together.
+
+    Example:
+        >>> sorted(holm({"a": 0.01, "b": 0.04, "c": 0.03}, 0.05))
+        ['a']
+    """
+    found = set()
+    for place, name in enumerate(sorted(chances, key=lambda name: chances[name])):
+        if chances[name] > alpha / (len(chances) - place):
+            break
+        found.add(name)
+    return found

@@ -1,0 +1,310 @@
+"""One line of champions, whoever promotes at once, and whatever a killed process leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import socketserver
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks import promotion_race
+from gateline.adapters.mlflow_server import Connection, connected
+from gateline.adapters.registry.changes import promote, roll_back
+from gateline.adapters.registry.ledger import append, new_entry, open_ledger, project, read_ledger
+from gateline.adapters.registry.notification import NOTIFIED_TAG, tell_all
+from gateline.cli import app
+from gateline.errors import RegistryError
+from gateline.ledger import ACCEPTED, AWAITING, NOT_PROMOTED, PROMOTED, ROLLED_BACK, Entry, Ledger
+from gateline.workload.gates import Notify
+
+NAME = "tiny"
+
+
+@pytest.fixture
+def to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_database: Path) -> Iterator[Connection]:
+    """A registry with four versions that no file belongs to."""
+    monkeypatch.chdir(tmp_path)
+    with connected(NAME, create=False) as connection:
+        connection.client.create_registered_model(NAME)
+        for number in range(4):
+            connection.client.create_model_version(NAME, f"s3://bucket/{number}")
+        yield connection
+
+
+def put(to: Connection, kind: str, version: int | None, expected: int | None, reason: str = "a test") -> Ledger:
+    """Write an entry and move the alias, as commands do."""
+    entry = new_entry(kind, version, expected, reason)
+    return project(to, NAME, append(to, NAME, entry), entry)
+
+
+def aliases(to: Connection) -> dict[str, int]:
+    return {alias: int(version) for alias, version in to.client.get_registered_model(NAME).aliases.items()}
+
+
+def said(do: Callable[[Callable[[str], None]], Any]) -> list[str]:
+    lines: list[str] = []
+    do(lines.append)
+    return lines
+
+
+def test_of_two_entries_that_expect_one_champion_the_first_takes_effect(to: Connection) -> None:
+    put(to, PROMOTED, 1, None)
+    first, second = (new_entry(PROMOTED, version, 1, "a race") for version in (2, 3))
+    append(to, NAME, first)
+    ledger = append(to, NAME, second)
+    assert [(step.effective, step.conflict, step.after) for step in ledger.steps] == [
+        (True, False, 1),
+        (True, False, 2),
+        (False, True, 2),
+    ]
+    assert [entry.number for entry in ledger.entries] == [1, 2, 3]
+
+
+def test_an_entry_that_is_sent_twice_counts_once(to: Connection) -> None:
+    entry = new_entry(PROMOTED, 1, None, "a network that lost the answer")
+    append(to, NAME, entry)
+    ledger = append(to, NAME, entry)
+    assert [(step.effective, step.conflict) for step in ledger.steps] == [(True, False), (False, False)]
+
+
+@pytest.mark.parametrize("alias", [None, 1, 2])
+def test_what_a_killed_promotion_leaves_is_repaired(to: Connection, alias: int | None) -> None:
+    """Killed behind its entry the alias is where it was; a slow one that was killed may have moved it back even."""
+    put(to, PROMOTED, 1, None)
+    ledger = append(to, NAME, new_entry(PROMOTED, 2, 1, "killed behind this"))
+    if alias == 2:
+        project(to, NAME, ledger, None)
+        append(to, NAME, new_entry(PROMOTED, 3, 2, "and this one, too"))
+    elif alias is None:
+        to.client.delete_registered_model_alias(NAME, "champion")
+        assert not ledger.explains(None)
+        to.client.set_registered_model_alias(NAME, "champion", "1")
+    assert aliases(to)["champion"] != read_ledger(to, NAME).champion
+    lines = said(lambda say: open_ledger(to, NAME, say))
+    assert len(lines) == 1
+    assert lines[0].startswith("repaired: ")
+    assert aliases(to)["champion"] == read_ledger(to, NAME).champion
+    assert said(lambda say: open_ledger(to, NAME, say)) == []
+
+
+def test_an_alias_that_a_person_moved_is_neither_undone_nor_taken_unasked(to: Connection) -> None:
+    put(to, PROMOTED, 1, None)
+    put(to, PROMOTED, 2, 1)
+    to.client.set_registered_model_alias(NAME, "champion", "1")
+    for command in (lambda: open_ledger(to, NAME, print), lambda: promote(to, NAME, 3, print, why="better")):
+        with pytest.raises(RegistryError) as refusal:
+            command()
+        assert "expected version 2, as its ledger says; found version 1" in str(refusal.value)
+        assert f"gateline promote {NAME} 1" in refusal.value.do
+    assert aliases(to) == {"champion": 1}
+    step = promote(to, NAME, 1, print)
+    assert step is not None
+    assert (step.entry.kind, step.before, step.after) == (ACCEPTED, 2, 1)
+    assert said(lambda say: open_ledger(to, NAME, say)) == []
+
+    to.client.set_registered_model_alias(NAME, "champion", "4")
+    undone = promote(to, NAME, 1, print)
+    assert undone is not None
+    assert (undone.entry.kind, undone.after) == (ACCEPTED, 1)
+    assert aliases(to) == {"champion": 1}
+
+
+def test_a_champion_from_before_the_ledger_is_its_first_entry(to: Connection) -> None:
+    to.client.set_registered_model_alias(NAME, "champion", "3")
+    lines = said(lambda say: open_ledger(to, NAME, say))
+    assert "its ledger begins with that" in lines[0]
+    assert read_ledger(to, NAME).champion == 3
+
+
+def test_a_deleted_champion_and_a_deleted_entry_are_named(to: Connection) -> None:
+    put(to, PROMOTED, 1, None)
+    put(to, PROMOTED, 2, 1)
+    to.client.delete_model_version(NAME, "2")
+    with pytest.raises(RegistryError, match=r"tiny version 2: .* deleted in the registry.*gateline rollback tiny"):
+        open_ledger(to, NAME, print)
+    promote(to, NAME, 3, print, why="version 2 was deleted")
+    assert aliases(to) == {"champion": 3}
+
+    to.client.delete_model_version(f"{NAME}.ledger", "2")
+    with pytest.raises(RegistryError, match="no entry 2, deleted or damaged"):
+        open_ledger(to, NAME, print)
+    with pytest.raises(RegistryError, match="no entry 2"):
+        roll_back(to, NAME, None, print, nobody=True)
+    promote(to, NAME, 3, print, why="entry 2 was deleted by mistake")
+    assert read_ledger(to, NAME).champion == 3
+    assert said(lambda say: open_ledger(to, NAME, say)) == []
+
+
+@pytest.mark.parametrize(
+    ("entries", "version", "options", "words"),
+    [
+        ([(AWAITING, 2, 1)], None, {}, None),
+        ([(AWAITING, 2, 1)], 2, {"expect": 1}, None),
+        ([(AWAITING, 2, 1)], 2, {"expect": 3}, "expected version 3 to be champion"),
+        ([(AWAITING, 2, 1), (PROMOTED, 3, 1)], 2, {}, "Run register again"),
+        ([(AWAITING, 2, 1), (PROMOTED, 3, 1)], 2, {"why": "it is needed"}, None),
+        ([(NOT_PROMOTED, 2, 1)], 2, {}, "a no: a test"),
+        ([(NOT_PROMOTED, 2, 1)], 2, {"why": "the test part is too old"}, None),
+        ([], 2, {}, "never compared"),
+        ([(PROMOTED, 2, 1), (PROMOTED, 3, 2)], 1, {}, "rollback tiny --to 1"),
+        ([], None, {}, "a challenger that waits"),
+        ([], 9, {}, "a registered version"),
+    ],
+)
+def test_only_what_a_decision_or_a_person_speaks_for_is_promoted(
+    to: Connection,
+    entries: list[tuple[str, int, int]],
+    version: int | None,
+    options: dict[str, Any],
+    words: str | None,
+) -> None:
+    put(to, PROMOTED, 1, None)
+    for entry in entries:
+        put(to, *entry)
+    before = aliases(to)
+    if words is not None:
+        with pytest.raises(RegistryError) as refusal:
+            promote(to, NAME, version, print, **options)
+        assert words in str(refusal.value)
+        assert aliases(to) == before
+        return
+    step = promote(to, NAME, version, print, **options)
+    assert step is not None
+    assert aliases(to) == {"champion": 2}
+    assert step.entry.forced is ("why" in options)
+    assert options.get("why", "approved: a test") == step.entry.reason
+
+
+def test_a_version_that_failed_its_serving_check_is_never_promoted(to: Connection) -> None:
+    to.client.set_model_version_tag(NAME, "2", "gateline.serving_check", "failed: another sales")
+    with pytest.raises(RegistryError, match="another sales"):
+        promote(to, NAME, 2, print, why="I want it")
+
+
+def ledger_of(*rows: tuple[str, int | None, int | None]) -> Ledger:
+    return Ledger(
+        tuple(
+            Entry(str(number), kind, version, expected, "me", "2026-01-01T00:00:00+00:00", "", number=number)
+            for number, (kind, version, expected) in enumerate(rows, 1)
+        )
+    )
+
+
+def test_going_back_twice_goes_back_two_champions() -> None:
+    ledger = ledger_of((PROMOTED, 1, None), (PROMOTED, 2, 1), (PROMOTED, 3, 2), (ROLLED_BACK, 2, 3))
+    assert ledger.line == (1, 2)
+    assert ledger.rolled_back_from(3) is not None
+    assert ledger.rolled_back_from(2) is None
+    again = ledger_of((PROMOTED, 1, None), (PROMOTED, 2, 1), (ROLLED_BACK, 1, 2), (PROMOTED, 2, 1))
+    assert again.rolled_back_from(2) is None
+    assert ledger_of((PROMOTED, 1, None), (ROLLED_BACK, None, 1)).champion is None
+
+
+def test_a_rollback_needs_a_champion_before_and_its_files(to: Connection) -> None:
+    put(to, PROMOTED, 1, None)
+    with pytest.raises(RegistryError, match="expected a champion before it; found none"):
+        roll_back(to, NAME, None, print)
+    put(to, PROMOTED, 2, 1)
+    with pytest.raises(RegistryError, match="which never was"):
+        roll_back(to, NAME, 4, print)
+    with pytest.raises(RegistryError, match="tiny version 1: expected the files of this version"):
+        roll_back(to, NAME, None, print)
+    assert aliases(to) == {"champion": 2}
+    roll_back(to, NAME, None, print, nobody=True)
+    assert aliases(to) == {}
+
+
+def test_who_wants_to_know_is_told_and_cannot_stop_a_decision(
+    to: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies: list[bytes] = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200 if len(bodies) > 1 else 503)  # the first try fails
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    step = put(to, PROMOTED, 1, None).steps[-1]
+    with socketserver.TCPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("TEAM_HOOK", f"http://user:secret@127.0.0.1:{server.server_address[1]}/hook")
+        told = Notify(
+            command=(
+                sys.executable,
+                "-c",
+                f"import sys; open({str(tmp_path / 'told')!r}, 'w').write(sys.stdin.read())",
+            ),
+            webhook_env="TEAM_HOOK",
+        )
+        assert tell_all(to, NAME, told, step) == []
+        server.shutdown()
+    for body in (bodies[1].decode(), (tmp_path / "told").read_text()):
+        record = json.loads(body)
+        assert (record["model"], record["champion"], record["kind"], record["effect"]) == (
+            NAME,
+            1,
+            PROMOTED,
+            "champion",
+        )
+    monkeypatch.delenv("TEAM_HOOK")
+    lines = tell_all(to, NAME, Notify(command=("/no/such/program",), webhook_env="TEAM_HOOK"), step)
+    assert len(lines) == 2
+    assert all("the decision stands" in line for line in lines)
+    tag = to.client.get_model_version(f"{NAME}.ledger", "1").tags[NOTIFIED_TAG]
+    assert "TEAM_HOOK is not set" in tag
+    assert "secret" not in tag
+
+
+def test_history_and_explain_say_what_the_ledger_says(to: Connection) -> None:
+    put(to, PROMOTED, 1, None, "it passes the gates")
+    put(to, NOT_PROMOTED, 2, 1, "worse by 3 %")
+    append(to, NAME, new_entry(PROMOTED, 3, 2, "too late"))
+    run = CliRunner()
+    text = run.invoke(app, ["history", NAME])
+    assert text.exit_code == 0, text.output
+    assert "champion is 1" in text.output
+    assert "conflict" in text.output
+    record = json.loads(run.invoke(app, ["history", f"models:/{NAME}@champion", "--json"]).output)
+    assert [(each["kind"], each["effect"]) for each in record["entries"]] == [
+        (PROMOTED, "champion"),
+        (NOT_PROMOTED, "none"),
+        (PROMOTED, "conflict"),
+    ]
+    assert record["champion"] == 1
+    why = run.invoke(app, ["explain", NAME, "2"])
+    assert why.exit_code == 0, why.output
+    assert "has no passport" in why.output
+    for words in (["history", "nobody"], ["explain", NAME, "9"], ["promote", NAME, "challenger"], ["history", "a/b@c"]):
+        assert run.invoke(app, words).exit_code == 2, words
+    assert mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"]).get_experiment_by_name("nobody") is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_many_promote_at_once_and_are_killed_through_a_real_server(database: str, seed: int) -> None:
+    if database == "postgresql":
+        pytest.importorskip("psycopg2", reason="MLflow speaks to PostgreSQL by it")
+        if not promotion_race.POSTGRESQL:
+            pytest.skip("PostgreSQL is not installed")
+    found = promotion_race.measure(database, processes=8, rounds=6, kills=3, seed=seed)
+    race, killed = found["race"], found["killed"]
+    assert race["rounds_with_one_winner"] == race["rounds"], found
+    assert race["conflicts"] == 7 * race["rounds"], found
+    assert race["linear"], found
+    assert race["agree"], found
+    assert killed["agree_after_the_next_command"] == killed["linear_after_each_turn"] == killed["turns"], found
+    assert killed["refused"] == 0, found
+    assert killed["entries"] > race["entries"], "nobody promoted before being killed"
