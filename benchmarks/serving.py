@@ -70,9 +70,18 @@ def register(folder: Path) -> None:
         shutil.rmtree(folder / "model.checkpoint", ignore_errors=True)
 
 
+def processor_seconds(pid: int) -> float:
+    """Time of the processor that the processes of a service have taken so far."""
+    ticks = 0
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        user, system = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11:13]
+        ticks += int(user) + int(system)
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
-def served(folder: Path, workers: int) -> Iterator[int]:
-    """Serve the champion on a free port until the block ends."""
+def served(folder: Path, workers: int) -> Iterator[tuple[int, int]]:
+    """Serve the champion on a free port until the block ends; give port and process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -87,15 +96,16 @@ def served(folder: Path, workers: int) -> Iterator[int]:
                 if tried.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.1)
-        yield port
+        yield port, process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
 
 
-def row(what: str, workers: int, answers: Answers) -> dict[str, Any]:
-    """What is written of one run."""
+def row(what: str, workers: int, answers: Answers, seconds: float | None = None) -> dict[str, Any]:
+    """What is written of one run, and how much of the processor each answer took."""
     return {
+        "processor_ms": None if seconds is None else round(1000 * seconds / len(answers.latencies), 2),
         "what": what,
         "workers": workers,
         "requests": len(answers.latencies) + len(answers.failures),
@@ -123,10 +133,11 @@ def run(seconds: float) -> list[dict[str, Any]]:
 
         for workers in (1, 2):
             promote("1")
-            with served(folder, workers) as port:
+            with served(folder, workers) as (port, pid):
                 Load("127.0.0.1", port, body, AS_MANY_AS_GO, 1).run(20 / AS_MANY_AS_GO)
+                before = processor_seconds(pid)
                 many = Load("127.0.0.1", port, body, AS_MANY_AS_GO, CONNECTIONS).run(600 / AS_MANY_AS_GO)
-                rows.append(row("as many as go", workers, many))
+                rows.append(row("as many as go", workers, many, processor_seconds(pid) - before))
                 if workers == 2:
 
                     def later() -> None:
@@ -143,7 +154,19 @@ def main() -> None:
     flags.add_argument("--seconds", type=float, default=20.0, help="of load around the promotion (default: 20)")
     args = flags.parse_args()
     rows = run(args.seconds)
-    head = ["load", "processes", "requests", "failed", "answers/s", "median", "95 %", "99 %", "versions", "went back"]
+    head = [
+        "load",
+        "processes",
+        "requests",
+        "failed",
+        "answers/s",
+        "processor",
+        "median",
+        "95 %",
+        "99 %",
+        "versions",
+        "went back",
+    ]
     cells = [
         [
             each["what"],
@@ -151,6 +174,7 @@ def main() -> None:
             f"{each['requests']:,}",
             str(each["failures"]),
             f"{each['per_second']:,.0f}",
+            "–" if each["processor_ms"] is None else f"{each['processor_ms']:.1f} ms",
             *(f"{each[f'p{share}_ms']:,.0f} ms" for share in (50, 95, 99)),
             ", then ".join(map(str, each["versions"])),
             str(each["went_back"]),
@@ -160,7 +184,8 @@ def main() -> None:
     last = rows[-1]
     reached = last["failures"] == 0 and last["versions"] == [1, 2] and last["went_back"] == 0
     words = (
-        "\n\nLatencies count from the moment a request was due. Reach: no failed request while version 2 takes over from "
+        f"\n\nLatencies count from the moment a request was due. Processor: of the serving processes, per answer. Load of the "
+        f"machine when it was done, from everything that ran on its {where()['cores']} cores: {os.getloadavg()[1]:.1f}. Reach: no failed request while version 2 takes over from "
         f"version 1, and none answered by the old version once a connection has heard of the new; {'reached' if reached else '**missed**'}."
     )
     machine = where()

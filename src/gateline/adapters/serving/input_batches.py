@@ -18,7 +18,7 @@ import pyarrow as pa
 from gateline.errors import DataError, examples
 
 ROW = "gateline_row"
-MEMORY = "512MB"
+MEMORY = "256MB"
 """Of DuckDB, beyond which it sorts on disk."""
 READ_ROWS = 20_000
 
@@ -69,7 +69,7 @@ class InputBatches:
         self._database = duckdb.connect(
             ":memory:", config={"memory_limit": MEMORY, "threads": 1, "temp_directory": str(scratch)}
         )
-        self._database.execute("SET TimeZone = 'UTC'")
+        self._database.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         relation = "read_parquet" if path.suffix == ".parquet" else "read_csv"
         more = "" if path.suffix == ".parquet" else ", sample_size = -1"
         self._source = f"{relation}(?{more})"
