@@ -152,7 +152,7 @@ def _compare_column(
     kept = values[~outside & values.notna().to_numpy()]
     there = None if times is None else times[kept.index]
     # A row of a series says less than a row of its own, also about what is missing.
-    worth = seen.get("effective_count", seen["count"]) / max(seen["count"], 1)
+    worth = seen["effective_rows"] / expected_rows
     absent = values.isna()
     new_worth = effective_count(absent.astype(float), times) / rows
     findings = [
@@ -187,7 +187,7 @@ def _compare_column(
 
 def _numbers(name: str, seen: Mapping[str, Any], new: np.ndarray, effective: float) -> list[Finding]:
     quantiles = np.array(list(seen["quantiles"].values()))
-    expected_count = float(seen.get("effective_count", seen["count"]))
+    expected_count = float(seen["effective_count"])
     distance = ks_distance(quantiles, new)
     told = f"median {_number(quantiles[50])} in training, {_number(float(np.median(new)))} now"
     findings = [
@@ -227,7 +227,7 @@ def _texts(
     effective = min(
         (effective_count((codes == place).astype(float), times) for place in range(len(known))), default=0.0
     )
-    expected_count = float(seen.get("effective_count", seen["count"]))
+    expected_count = float(seen["effective_count"])
     shares = np.array([*known.values(), seen["other"]], dtype=float) / seen["count"]
     now = np.array([*(int(counts.get(value, 0)) for value in known), int(strange.sum())]) / len(kept)
     findings = []
@@ -249,7 +249,7 @@ def _texts(
 
 
 def _counts(seen: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: seen[key] for key in ("count", "effective_count") if key in seen}
+    return {key: seen[key] for key in ("count", "effective_count")}
 
 
 def _population(

@@ -34,13 +34,15 @@ def training_statistics(rows: pd.DataFrame, schema: Schema, vocabulary: Json = N
 
     Returns:
         ``schema``; ``rows``; ``first`` and ``last`` time stamp, null for a table without times; ``columns``, see
-        `gateline.column_statistics.statistics`, with ``effective_count``; and ``unknown_tokens``: the share in the
+        `gateline.column_statistics.statistics`, with ``effective_count`` of the values and ``effective_rows`` of whether there is
+        one; and ``unknown_tokens``: the share in the
         validation part, which the vocabulary was not made of.
     """
     times = None if schema.time is None else rows[schema.time.column]
     columns = statistics(rows, schema)
     for name, described in columns.items():
         described["effective_count"] = effective_count(rows[name], times)
+        described["effective_rows"] = effective_count(rows[name].isna().astype(float), times)
     reports = {"": vocabulary} if vocabulary and "parts" in vocabulary else dict(vocabulary or {})
     return {
         "schema": schema.model_dump(mode="json"),
