@@ -64,10 +64,15 @@ class InputCheck:
             return np.full(count, "", dtype=object)
         keys = [name for name in place if name in asked and self._is_key(name)]
         if keys:
-            groups = pd.MultiIndex.from_arrays([pd.Index(asked[name]).astype(str) for name in keys])
-            of_answer = pd.MultiIndex.from_arrays([pd.Index(answer[name]).astype(str) for name in keys])
-            said = {key: _said(found, groups == key) for key in of_answer.unique()}
-            return np.array([said[key] for key in of_answer], dtype=object)
+            of_asked, of_answer = (
+                pd.MultiIndex.from_arrays([pd.Index(columns[name]).astype(str) for name in keys])
+                for columns in (asked, answer)
+            )
+            series = of_answer.unique()
+            place_of_row, place_of_answer = series.get_indexer(of_asked), series.get_indexer(of_answer)
+            touched = np.unique(place_of_row[np.logical_or.reduce([marked for marked, _ in found])])
+            words_of = {each: _said(found, place_of_row == each) for each in touched.tolist()}
+            return np.array([words_of.get(each, "") for each in place_of_answer.tolist()], dtype=object)
         if len(asked) == count:
             rows = np.arange(count)
             touched = np.logical_or.reduce([marked for marked, _ in found])
@@ -79,7 +84,8 @@ class InputCheck:
         for name, column in self._columns.items():
             if name not in asked or column.violation != "refuse" or column.type not in ("float", "integer", "text"):
                 continue
-            values = asked[name].to_numpy(dtype=object if column.type == "text" else np.float64)
+            texts = column.type == "text"
+            values = asked[name].to_numpy(dtype=object) if texts else _as_numbers(asked[name])
             wrong = violations(values, column)
             if wrong.any():
                 return DataError(
@@ -110,7 +116,7 @@ class InputCheck:
                 yield from self._unknown_tokens(texts, name)
 
     def _unusual_numbers(self, values: pd.Series, name: str, column: Column) -> Iterator[tuple[np.ndarray, Any]]:
-        numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64)
+        numbers = _as_numbers(values)
         wrong = violations(numbers, column)
         unit = f" {column.unit}" if column.unit else ""
         for below, bound in ((True, column.min), (False, column.max)):
@@ -135,6 +141,10 @@ class InputCheck:
             share >= UNKNOWN_SHARE,
             lambda some: f"{name}: {share[some].max():.0%} of the tokens unknown{_in_rows(some)}",
         )
+
+
+def _as_numbers(values: pd.Series) -> np.ndarray:
+    return pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64)
 
 
 def _beyond(name: str, numbers: np.ndarray, below: bool, bound: str) -> Any:

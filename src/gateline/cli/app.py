@@ -36,7 +36,7 @@ app = typer.Typer(
     "  gateline run rides                     do it: data, checks, training, evaluation, registry\n"
     "  gateline tune rides --trials 30        look for better settings\n"
     "  gateline compare rides                 train variants of its network beside each other\n\n"
-    "\b\nExit codes: 0 done, 2 refused (one line says why), 75 run the same command again, 1 a bug.",
+    "\b\nExit codes: 0 done, 2 refused (one line says why), 75 run the same command again, 1 a bug; of `gateline drift` also 3, drift.",
 )
 
 
