@@ -14,6 +14,7 @@ import yaml
 
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.tasks.forecasting import TASK, ForecastingPreprocess
+from gateline.training_statistics import TRAINING_STATISTICS, training_statistics
 from gateline.workload.schema import Schema
 
 HOURS = 24 * 70
@@ -119,10 +120,7 @@ def prepare_tiny(folder: Path, **changes: Any) -> Artifact:
     """Write the folder `prepared` of the tiny problem without the steps before it."""
     content = tiny_workload(**changes)
     with write_artifact(folder, "prepared") as draft:
-        TASK.prepare(
-            tiny_table(),
-            Schema.model_validate(content["schema"]),
-            ForecastingPreprocess.model_validate(content["preprocess"]),
-            draft,
-        )
+        schema = Schema.model_validate(content["schema"])
+        rows = TASK.prepare(tiny_table(), schema, ForecastingPreprocess.model_validate(content["preprocess"]), draft)
+        draft.write_json(TRAINING_STATISTICS, training_statistics(rows, schema))
     return open_artifact(folder, "prepared")

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from gateline.adapters.project import Project
 from gateline.adapters.registry.replay import replay
+from gateline.adapters.registry.replay_comparison import Row, verdict_on
 from gateline.cli import app
 from gateline.errors import RegistryError
 from gateline.manifest import dump_json
@@ -21,6 +22,24 @@ __all__ = ["chain", "registered_once"]  # fixtures
 
 def in_a_project(chain: Chain) -> Project:
     return Project(chain.root)
+
+
+def test_other_weights_pass_only_where_the_machine_or_a_library_is_another_and_metrics_agree() -> None:
+    weights = Row("weights", "a", "b", "differs")
+    library = Row("library torch", "2.13", "2.14", "differs")
+    machine = Row("machine: cpu", "Xeon", "EPYC", "differs")
+    seed = Row("settings.seed", "7", "8", "differs")
+
+    for elsewhere in (library, machine):
+        words, same = verdict_on([elsewhere, weights], False, 0.005, 0.01)
+        assert same
+        assert elsewhere.link in words
+        assert not verdict_on([elsewhere, weights], False, 0.02, 0.01)[1], "too far apart"
+        words, same = verdict_on([seed, elsewhere, weights], False, 0.005, 0.01)
+        assert not same, "a cause of our own is no matter of the machine"
+        assert words.startswith("settings.seed: passport 7, replay 8;")
+    assert not verdict_on([weights], False, 0.0, 0.01)[1], "the same machine and libraries give the same bytes"
+    assert verdict_on([library], True, 0.0, 0.01)[1]
 
 
 @pytest.mark.slow

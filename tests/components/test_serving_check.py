@@ -192,7 +192,7 @@ def test_where_an_engine_has_the_image_the_model_is_tried_in_it(
     engine.write_text(
         f"""#!/bin/bash
 echo "$@" >> {tmp_path}/arguments
-[ "$1 $2 $3" = "image inspect {name}" ] && exit 0
+[ "$1 $2 $3" = "image inspect {name}" ] && echo '[{{"RepoDigests": ["{name}"]}}]' && exit 0
 while [ "$1" != "{name}" ]; do shift || exit 1; done
 shift 2
 exec {sys.executable} "$@"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +13,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from gateline.adapters.provenance import dvc_md5_of
 from gateline.adapters.registry.verify import verify
 from gateline.cli import app
 from gateline.errors import RegistryError
 from gateline.manifest import digest_of, dump_json
-from tests.components.chain import Chain, chain, registered_once
+from tests.components.chain import Chain, chain, git, registered_once
 
 __all__ = ["chain", "registered_once"]  # fixtures
 
@@ -201,6 +204,65 @@ def test_later_runs_of_the_workload_break_no_older_model(chain: Chain, made: Pat
 
     assert found.first_broken is None, found.first_broken
     assert next(link for link in found.links if link.name == "workload file").words.endswith("at the commit")
+
+
+def test_what_the_artifacts_lost_is_found_in_the_cache_of_dvc_byte_for_byte(chain: Chain) -> None:
+    files = chain.root / ".dvc" / "cache" / "files" / "md5"
+    keep_as_dvc_does(chain.artifacts / "prepared", files)
+    array = hashlib.md5((chain.artifacts / "prepared" / "arrays" / "values.npy").read_bytes()).hexdigest()
+    shutil.rmtree(chain.artifacts)
+
+    links = {link.name: link for link in verify("tiny", chain.root).links}
+    assert links["prepared data"].state == "holds"
+    assert links["prepared data"].words.startswith("DVC's cache")
+    assert links["report"].state == "unchecked"
+    assert links["raw data"].words.startswith("at its source"), "the workload's own file is still there"
+
+    flip(files / array[:2] / array[2:])
+    assert chain.first_broken() == ("prepared data", "DVC's cache holds other bytes of arrays/values.npy")
+    (files / array[:2] / array[2:]).unlink()
+    links = {link.name: link for link in verify("tiny", chain.root).links}
+    assert "dvc pull" in links["prepared data"].words
+
+
+def keep_as_dvc_does(folder: Path, files: Path) -> None:
+    """Put a folder into a cache as DVC lays it out."""
+    entries = []
+    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+        md5 = hashlib.md5(path.read_bytes()).hexdigest()
+        entries.append({"md5": md5, "relpath": path.relative_to(folder).as_posix()})
+        (files / md5[:2]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, files / md5[:2] / md5[2:])
+    name = dvc_md5_of(folder)
+    (files / name[:2]).mkdir(parents=True, exist_ok=True)
+    listing = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
+    (files / name[:2] / name[2:]).write_text(listing)
+
+
+def test_images_are_compared_with_what_an_engine_has(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine is a script that says of the image what is in a file."""
+    (tmp_path / "bin").mkdir()
+    engine = tmp_path / "bin" / "podman"
+    engine.write_text(f"#!/bin/sh\ncat {tmp_path}/facts\n")
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{engine.parent}:{os.environ['PATH']}")
+    name, commit = "registry.example/train@sha256:" + "a" * 64, git(chain.root, "rev-parse", "HEAD")
+
+    def said(names: list[str], revision: str) -> tuple[str, str]:
+        labels = {"org.opencontainers.image.revision": revision}
+        (tmp_path / "facts").write_text(json.dumps([{"RepoDigests": names, "Config": {"Labels": labels}}]))
+        link = next(link for link in verify("tiny", chain.root).links if link.name == "image")
+        return link.state, link.words
+
+    assert said([name], commit)[0] == "holds"
+    state, words = said([name], "b" * 40)
+    assert state == "broken"
+    assert "was built of commit bbbb" in words
+    state, words = said(["registry.example/train@sha256:" + "c" * 64], commit)
+    assert state == "broken"
+    assert "other digests" in words
 
 
 def test_what_is_not_there_is_refused_in_one_line(chain: Chain) -> None:

@@ -7,17 +7,15 @@ that should hold it holds something else; and it is unchecked where there is no 
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 import json
 import os
-import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from gateline.adapters.container_engine import compare_image
+from gateline.adapters.dvc_cache import look_into_cache
 from gateline.adapters.object_store import find_by_digest, installed_file
 from gateline.adapters.project import ARTIFACTS, WORKLOADS
 from gateline.adapters.provenance import dvc_md5_of, files_of_commit, run_git
@@ -184,16 +182,11 @@ class ProjectLinks:
                 )
         if not said:
             return holds("image", "none: the steps ran outside an image")
-        engine = next((path for each in ("podman", "docker") if (path := shutil.which(each))), None)
-        if engine is None:
-            return unchecked(
-                "image", f"the registry agrees on {', '.join(sorted(set(said.values())))}; no podman or docker here"
-            )
         commit = self.passport["code"].get("commit")
         for step, image in sorted(said.items()):
-            state, words = _inspected(engine, image, commit)
+            state, words = compare_image(image, commit)
             if state != "holds":
-                return Link("image", "broken" if state == "broken" else "unchecked", f"{step}: {words}")
+                return Link("image", state, f"{step}: {words}")
         return holds("image", f"{', '.join(sorted(set(said.values())))}, built of the commit")
 
     def _raw_files(self) -> str | None:
@@ -220,30 +213,12 @@ class ProjectLinks:
 
     def _in_cache(self, kind: str) -> Link | None:
         """Look into DVC's cache, file by file; None if DVC did not keep the folder."""
-        md5, root = self.passport["dvc_md5"].get(kind), self.root
-        if md5 is None or root is None:
+        md5 = self.passport["dvc_md5"].get(kind)
+        if md5 is None or self.root is None:
             return None
-        cache, name = _cache(root), NAMES.get(kind, kind)
-        listing = cache / md5[:2] / md5[2:]
-        if not listing.is_file():
-            return unchecked(name, f"DVC's cache does not hold {md5}")
-        text = listing.read_bytes()
-        if hashlib.md5(text, usedforsecurity=False).hexdigest() != md5.removesuffix(".dir"):
-            return broken(name, f"DVC's cache holds another listing under {md5}")
-        files = {entry["relpath"]: entry["md5"] for entry in json.loads(text)}
         wanted = {name: entry["sha256"] for name, entry in json.loads(self.manifests[kind])["files"].items()}
         wanted[MANIFEST] = hashlib.sha256(self.manifests[kind]).hexdigest()
-        for relpath, sha256 in wanted.items():
-            md5_of_file = files.get(relpath)
-            if md5_of_file is None:
-                return broken(name, f"DVC's listing {md5} has no {relpath}")
-            path = cache / md5_of_file[:2] / md5_of_file[2:]
-            if not path.is_file():
-                return unchecked(name, f"DVC's cache does not hold {relpath} of {md5}; `dvc pull` may fetch it")
-            with path.open("rb") as content:
-                if hashlib.file_digest(content, "sha256").hexdigest() != sha256:
-                    return broken(name, f"DVC's cache holds other bytes of {relpath}")
-        return holds(name, f"DVC's cache: {md5}")
+        return Link(NAMES.get(kind, kind), *look_into_cache(self.root, md5, wanted))
 
     def _changed_sections(self, text: bytes) -> list[str]:
         """Name the sections of a workload's file that are not those of the registered model."""
@@ -292,13 +267,6 @@ def _shown(path: Path, root: Path) -> str:
     return str(path.relative_to(root))
 
 
-def _cache(root: Path) -> Path:
-    """Say where DVC keeps files, as its settings of the project say."""
-    settings = configparser.ConfigParser()
-    settings.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
-    return root / ".dvc" / settings.get("cache", "dir", fallback="cache") / "files" / "md5"
-
-
 def _local(file: File, mirror: Path | None, root: Path) -> Path | None:
     if file.is_folder:
         return None
@@ -311,23 +279,3 @@ def _local(file: File, mirror: Path | None, root: Path) -> Path | None:
     except DataError:
         return None
     return path if path.is_file() else None
-
-
-def _inspected(engine: str, image: str, commit: str | None) -> tuple[str, str]:
-    """Ask a container engine for an image: the digest that it has it under, and the commit on its label."""
-    done = subprocess.run(  # noqa: S603  (the engine that was found, and a name)
-        [engine, "image", "inspect", image], check=False, capture_output=True, text=True, timeout=60
-    )
-    try:
-        facts: Any = json.loads(done.stdout)[0] if done.returncode == 0 else None
-    except (ValueError, IndexError):
-        facts = None
-    if facts is None:
-        return "unchecked", f"{image} is not on this machine, or the engine does not answer"
-    if not any(str(known).endswith(image.partition("@")[2]) for known in facts.get("RepoDigests") or ()):
-        return "broken", f"{image} is here under other digests: {examples(facts.get('RepoDigests') or ['none'])}"
-    labels = facts.get("Labels") or (facts.get("Config") or {}).get("Labels") or {}
-    built_of = labels.get("org.opencontainers.image.revision")
-    if built_of not in (None, "unknown", commit):
-        return "broken", f"{image} was built of commit {short(built_of)}, the passport says {short(commit)}"
-    return "holds", image

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -11,19 +10,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from gateline.adapters.mlflow_server import connected
 from gateline.adapters.project import ARTIFACTS, Project
-from gateline.adapters.provenance import IMAGE, PIPELINE_DIGEST, machine, run_git
+from gateline.adapters.provenance import IMAGE, PIPELINE_DIGEST, run_git
 from gateline.adapters.registry.links import short
 from gateline.adapters.registry.registered import name_of, registered, version_of_reference
+from gateline.adapters.registry.replay_comparison import Recipe, Replay, compare
 from gateline.adapters.registry.versions import METRICS
 from gateline.errors import EXIT_TRY_AGAIN, ArtifactError, RegistryError, TryAgainError
-from gateline.manifest import Artifact, Json, open_artifact
-from gateline.passport import LIBRARIES, version_of, versions, workload_text
+from gateline.manifest import Json, open_artifact
+from gateline.passport import version_of, workload_text
 
 STEPS = {
     "ingest": ("raw",),
@@ -35,56 +33,6 @@ STEPS = {
 """Each step and the folders that its command line names; it writes the last."""
 KINDS = tuple(folders[-1] for folders in STEPS.values())
 SAYS = "gateline: "
-State = Literal["equal", "differs", "within tolerance"]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One link, as the passport says it and as it came out again.
-
-    Args:
-        link: its name.
-        passport: what was.
-        replayed: what came out.
-        state: how they compare.
-    """
-
-    link: str
-    passport: str
-    replayed: str
-    state: State
-
-
-@dataclass(frozen=True)
-class Replay:
-    """What came of it.
-
-    Args:
-        name: of the registered model.
-        version: its number.
-        rows: all links that were compared, in the order of the data.
-        verdict: one line.
-        same: the model was made again: equal weights, or metrics within the tolerance where the machine or a library is
-            another.
-    """
-
-    name: str
-    version: int
-    rows: tuple[Row, ...]
-    verdict: str
-    same: bool
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    """All that a replay needs of the registered model."""
-
-    name: str
-    version: int
-    passport: Json
-    workload: Json
-    manifests: Mapping[str, Json]
-    metrics: Json
 
 
 def replay(
@@ -129,20 +77,20 @@ def replay(
             )
             say(f"{step}: {time.monotonic() - began:.0f} s")
         made = {kind: open_artifact(top / kind, kind) for kind in KINDS}
-        return _compared(recipe, made, version_of(code / "src" / "gateline"), tolerance)
+        return compare(recipe, made, version_of(code / "src" / "gateline"), tolerance)
 
 
-def _recipe(reference: str) -> _Recipe:
+def _recipe(reference: str) -> Recipe:
     with connected(name_of(reference), create=False) as to, registered(version_of_reference(to, reference)) as found:
         manifests = {
             kind: json.loads((found.papers / "manifests" / f"{kind}.json").read_text(encoding="utf-8"))
             for kind in KINDS
         }
         metrics = json.loads((found.papers / METRICS).read_text(encoding="utf-8"))
-        return _Recipe(found.name, found.number, found.passport(), found.workload(), manifests, metrics)
+        return Recipe(found.name, found.number, found.passport(), found.workload(), manifests, metrics)
 
 
-def _code(recipe: _Recipe, root: Path, clone: Path, *, allow_dirty: bool) -> Path:
+def _code(recipe: Recipe, root: Path, clone: Path, *, allow_dirty: bool) -> Path:
     """Check the commit out into a folder of its own.
 
     Raises:
@@ -177,14 +125,14 @@ def _code(recipe: _Recipe, root: Path, clone: Path, *, allow_dirty: bool) -> Pat
     return clone / prefix
 
 
-def _where(recipe: _Recipe, code: Path, root: Path) -> str:
+def _where(recipe: Recipe, code: Path, root: Path) -> str:
     place = (
         "in the files that stand here" if code == root else f"in a clone of {short(recipe.passport['code']['commit'])}"
     )
     return f"the steps from ingest to evaluate, {place}"
 
 
-def _mirror(recipe: _Recipe, root: Path, mirror: Path) -> Path | None:
+def _mirror(recipe: Recipe, root: Path, mirror: Path) -> Path | None:
     """Put the raw files that this project has, by their digest, where ingest looks first; None if it has none."""
     folder = root / ARTIFACTS / recipe.name / "raw"
     try:
@@ -264,71 +212,3 @@ def _run(command: list[str], code: Path, environment: Mapping[str, str], say: Ca
             found=f"exit code {process.returncode}: {last.removeprefix(SAYS)}"[:400],
             do="Correct what it says, or see that everything the passport names is here with `gateline verify --all`",
         )
-
-
-def _compared(recipe: _Recipe, made: Mapping[str, Artifact], code: str, tolerance: float) -> Replay:
-    passport, rows = recipe.passport, []
-
-    def row(link: str, was: object, now: object, state: State | None = None) -> None:
-        rows.append(Row(link, short(was), short(now), state or ("equal" if was == now else "differs")))
-
-    row("code", passport["code"]["version"], code)
-    now = made["model"].facts
-    for name, was in passport["settings"].items():
-        if isinstance(was, dict):
-            for key, value in was.items():
-                if value != now[name].get(key):
-                    row(f"settings.{name}.{key}", value, now[name].get(key))
-        else:
-            row(f"settings.{name}", was, now.get(name))
-    for name, version in versions(LIBRARIES).items():
-        if passport["libraries"].get(name) != version:
-            row(f"library {name}", passport["libraries"].get(name), version)
-    for name, what in machine().items():
-        if passport["machine"].get(name) != what:
-            row(f"machine: {name}", passport["machine"].get(name), what)
-    for kind in ("raw", "report", "prepared"):
-        row(
-            {"raw": "raw data", "report": "report", "prepared": "prepared data"}[kind],
-            passport["artifacts"][kind]["digest"],
-            made[kind].digest,
-        )
-    weights = recipe.manifests["model"]["files"]["weights.pt"]["sha256"]
-    again = json.loads((made["model"].path / "manifest.json").read_text(encoding="utf-8"))["files"]["weights.pt"][
-        "sha256"
-    ]
-    row("weights", weights, again)
-    worst = 0.0
-    for name, was in recipe.metrics["test"].items():
-        value = made["evaluation"].read_json(METRICS)["test"].get(name)
-        apart = _apart(was, value)
-        worst = max(worst, apart)
-        row(
-            f"test/{name}",
-            f"{was:.6g}" if was is not None else "-",
-            f"{value:.6g}" if value is not None else "-",
-            "equal" if apart == 0 else "within tolerance" if apart <= tolerance else "differs",
-        )
-    row("evaluation", passport["artifacts"]["evaluation"]["digest"], made["evaluation"].digest)
-    return Replay(recipe.name, recipe.version, tuple(rows), *_verdict(rows, weights == again, worst, tolerance))
-
-
-def _apart(was: float | None, now: float | None) -> float:
-    """Relative difference of two numbers; infinite where one of them is none."""
-    if was is None or now is None:
-        return 0.0 if was is now else math.inf
-    return abs(now - was) / max(abs(was), 1e-12) if now != was else 0.0
-
-
-def _verdict(rows: list[Row], same_weights: bool, worst: float, tolerance: float) -> tuple[str, bool]:
-    differing = [row for row in rows if row.state == "differs"]
-    causes = [row for row in differing if row.link == "code" or row.link.startswith("settings.")]
-    elsewhere = [row for row in differing if row.link.startswith(("library ", "machine: "))]
-    if same_weights:
-        return f"the weights are equal to the byte, metrics differ by at most {worst:.2g}", worst <= tolerance
-    named = "; ".join(
-        f"{row.link}: passport {row.passport}, replay {row.replayed}" for row in (causes or elsewhere or differing)
-    )
-    if not causes and elsewhere and worst <= tolerance:
-        return f"the weights differ ({named}), metrics by at most {worst:.2g}, within {tolerance:g}", True
-    return f"{named}; weights differ, metrics by up to {worst:.2g}", False

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gateline.adapters.container_engine import engine_with
 from gateline.adapters.mlflow_server import shown
 from gateline.adapters.provenance import image
 from gateline.errors import TryAgainError
@@ -28,7 +29,6 @@ KEEP = 3
 UNUSED_SECONDS = 86_400.0
 """An environment is removed only when it is not among the KEEP newest and nobody used it for a day."""
 BUILD_SECONDS = 1800
-ENGINES, ENGINE_SECONDS = ("podman", "docker"), 60
 RUN = ("run", "--rm", "--interactive", "--network", "none")
 """A model that is asked needs no network."""
 
@@ -53,22 +53,12 @@ def python_for(
     if environment == "process":
         return [sys.executable]
     if name := image():
-        engine = _engine_with(name)
+        engine = engine_with(name)
         mounts = [word for path in reads for word in ("--volume", f"{path}:{path}:ro")]
         return [sys.executable] if engine is None else [engine, *RUN, *mounts, name, "python"]
     if not all(importlib.util.find_spec(module) is not None for module in ("venv", "ensurepip")):
         return [sys.executable]
     return [str(fresh_environment(requirements, say) / "bin" / "python")]
-
-
-def _engine_with(name: str) -> str | None:
-    """Find the container engine that has an image; None where there is none, as inside a container."""
-    for engine in filter(None, map(shutil.which, ENGINES)):
-        asked = [engine, "image", "inspect", name]
-        done = subprocess.run(asked, check=False, capture_output=True, timeout=ENGINE_SECONDS)  # noqa: S603  (it was found)
-        if done.returncode == 0:
-            return engine
-    return None
 
 
 def environments() -> Path:

@@ -1,0 +1,144 @@
+"""What a replay made beside what the passport says, link by link, and whether that is the same model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from gateline.adapters.provenance import machine
+from gateline.adapters.registry.links import short
+from gateline.adapters.registry.versions import METRICS
+from gateline.manifest import Artifact, Json, file_digest
+from gateline.model_folder import WEIGHTS
+from gateline.passport import LIBRARIES, versions
+
+NAMES = {"raw": "raw data", "report": "report", "prepared": "prepared data"}
+State = Literal["equal", "differs", "within tolerance"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One link, as the passport says it and as it came out again.
+
+    Args:
+        link: its name.
+        passport: what was.
+        replayed: what came out.
+        state: how they compare.
+    """
+
+    link: str
+    passport: str
+    replayed: str
+    state: State
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What came of it.
+
+    Args:
+        name: of the registered model.
+        version: its number.
+        rows: all links that were compared, in the order of the data.
+        verdict: one line.
+        same: the model was made again: equal weights, or metrics within the tolerance where the machine or a library is
+            another.
+    """
+
+    name: str
+    version: int
+    rows: tuple[Row, ...]
+    verdict: str
+    same: bool
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a replay needs of the registered model."""
+
+    name: str
+    version: int
+    passport: Json
+    workload: Json
+    manifests: Mapping[str, Json]
+    metrics: Json
+
+
+def compare(recipe: Recipe, made: Mapping[str, Artifact], code: str, tolerance: float) -> Replay:
+    """Compare every link.
+
+    Args:
+        recipe: what was registered.
+        made: what came out again, by kind.
+        code: `code_version` of what made it.
+        tolerance: relative difference of a metric that is let pass where the machine or a library is another.
+    """
+    passport, rows = recipe.passport, []
+
+    def row(link: str, was: object, now: object, state: State | None = None) -> None:
+        rows.append(Row(link, short(was), short(now), state or ("equal" if was == now else "differs")))
+
+    row("code", passport["code"]["version"], code)
+    now = made["model"].facts
+    for name, was in passport["settings"].items():
+        if isinstance(was, dict):
+            for key, value in was.items():
+                if value != now[name].get(key):
+                    row(f"settings.{name}.{key}", value, now[name].get(key))
+        else:
+            row(f"settings.{name}", was, now.get(name))
+    for name, version in versions(LIBRARIES).items():
+        if passport["libraries"].get(name) != version:
+            row(f"library {name}", passport["libraries"].get(name), version)
+    for name, what in machine().items():
+        if passport["machine"].get(name) != what:
+            row(f"machine: {name}", passport["machine"].get(name), what)
+    for kind in ("raw", "report", "prepared"):
+        row(NAMES[kind], passport["artifacts"][kind]["digest"], made[kind].digest)
+    weights, again = recipe.manifests["model"]["files"][WEIGHTS]["sha256"], file_digest(made["model"].path / WEIGHTS)
+    row("weights", weights, again)
+    worst = 0.0
+    for name, was in recipe.metrics["test"].items():
+        value = made["evaluation"].read_json(METRICS)["test"].get(name)
+        apart = _apart(was, value)
+        worst = max(worst, apart)
+        row(
+            f"test/{name}",
+            f"{was:.6g}" if was is not None else "-",
+            f"{value:.6g}" if value is not None else "-",
+            "equal" if apart == 0 else "within tolerance" if apart <= tolerance else "differs",
+        )
+    row("evaluation", passport["artifacts"]["evaluation"]["digest"], made["evaluation"].digest)
+    return Replay(recipe.name, recipe.version, tuple(rows), *verdict_on(rows, weights == again, worst, tolerance))
+
+
+def _apart(was: float | None, now: float | None) -> float:
+    """Relative difference of two numbers; infinite where one of them is none."""
+    if was is None or now is None:
+        return 0.0 if was is now else math.inf
+    return abs(now - was) / max(abs(was), 1e-12) if now != was else 0.0
+
+
+def verdict_on(rows: list[Row], same_weights: bool, worst: float, tolerance: float) -> tuple[str, bool]:
+    """Say in a line whether it is the same model, and what differs; and whether that may be.
+
+    Args:
+        rows: what was compared.
+        same_weights: to the byte.
+        worst: largest relative difference of a metric.
+        tolerance: what may differ where the machine or a library is another.
+    """
+    differing = [row for row in rows if row.state == "differs"]
+    causes = [row for row in differing if row.link == "code" or row.link.startswith("settings.")]
+    elsewhere = [row for row in differing if row.link.startswith(("library ", "machine: "))]
+    if same_weights:
+        return f"the weights are equal to the byte, metrics differ by at most {worst:.2g}", worst <= tolerance
+    named = "; ".join(
+        f"{row.link}: passport {row.passport}, replay {row.replayed}" for row in (causes or elsewhere or differing)
+    )
+    if not causes and elsewhere and worst <= tolerance:
+        return f"the weights differ ({named}), metrics by at most {worst:.2g}, within {tolerance:g}", True
+    return f"{named}; weights differ, metrics by up to {worst:.2g}", False
