@@ -143,6 +143,12 @@ MUTATIONS: dict[str, tuple[Callable[[Chain], object], str]] = {
         ),
         "serving check",
     ),
+    "the decision": (
+        lambda chain: chain.client.set_model_version_tag(
+            "tiny", "1", "gateline.decision", json.dumps({"promoted": True, "reasons": [], "checks": []})
+        ),
+        "decision",
+    ),
     "a tag of the version": (
         lambda chain: chain.client.set_model_version_tag("tiny", "1", "gateline.raw_digest", "0" * 64),
         "tags",

@@ -82,7 +82,7 @@ class ProjectLinks:
             return found
         if manifest.is_file():
             return unchecked(name, f"{_shown(folder, self.root)} holds those of another run now")
-        return unchecked(name, f"neither {_shown(folder, self.root)} nor DVC's cache holds it")
+        return cached or unchecked(name, f"{_shown(folder, self.root)} does not hold it, and DVC never kept it")
 
     def dvc(self) -> Link:
         """See that the md5 under which DVC keeps a folder is the md5 of that folder."""

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from gateline.adapters.mlflow_server import Connection, connected, shown
 from gateline.adapters.registry.inputs import judged
+from gateline.adapters.registry.ledger import read_ledger
 from gateline.adapters.registry.links import Link, Verification, broken, compared, holds, short, unchecked
 from gateline.adapters.registry.project_links import ProjectLinks
+from gateline.adapters.registry.register import DECISION_TAG
 from gateline.adapters.registry.registered import (
     PASSPORT_FORMAT,
     Registered,
@@ -107,6 +109,7 @@ class _Chain:
             ("requirements", self._requirements),
             ("signature", self._signature),
             ("serving check", self._serving_check),
+            ("decision", self._decision),
             ("tags", self._tags),
             ("passport", self._passport),
         ]
@@ -232,6 +235,19 @@ class _Chain:
         if words is None:
             return unchecked("serving check", "the registry does not say that the registered files were tried")
         return holds("serving check", words[:160]) if words.startswith(PASSED) else broken("serving check", words[:300])
+
+    def _decision(self) -> Link:
+        """Compare the decision on the version with the last one that the ledger has about it."""
+        text = self.found.version.tags.get(DECISION_TAG)
+        entries = [
+            entry
+            for entry in read_ledger(self.to, self.found.name).entries
+            if entry.version == self.found.number and entry.decision
+        ]
+        if text is None or not entries:
+            return unchecked("decision", "the ledger has no decision of register about this version")
+        decided = {key: value for key, value in json.loads(text).items() if key != "decided_at"}
+        return compared("decision", "the version's tag", digest_of(decided), entries[-1].decision)
 
     def _tags(self) -> Link:
         said = {
