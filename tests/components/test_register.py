@@ -20,13 +20,18 @@ import pytest
 import yaml
 
 from gateline.adapters.mlflow_server import connected
-from gateline.adapters.registry.changes import roll_back
+from gateline.adapters.registry.changes import promote, roll_back
+from gateline.adapters.registry.decision import as_record, enter
+from gateline.adapters.registry.history import explain
 from gateline.adapters.registry.ledger import read_ledger
 from gateline.adapters.registry.register import is_registered
 from gateline.adapters.registry.requests import as_request
+from gateline.errors import TryAgainError
 from gateline.manifest import open_artifact
+from gateline.promotion import Check, Decision
 from gateline.table import read_table
 from gateline.workload import Workload
+from gateline.workload.gates import Baseline, Gates
 from tests.steps import run_here
 
 Here = Callable[[], Path]
@@ -215,6 +220,58 @@ def test_a_champion_whose_files_changed_is_not_compared_with(
     assert register(made, "strong", folder) == 2
     assert "weights.pt" in capsys.readouterr().err
     assert client().get_registered_model("tiny").aliases == {"champion": 1}
+
+
+def test_a_winner_waits_for_approval_and_what_was_rolled_back_stays_so(
+    made: Path, here: Here, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = here()
+    workload = yaml.safe_load((made / "tiny.yaml").read_text())
+    told = folder / "told.json"
+    command = [sys.executable, "-c", f"import sys; open({str(told)!r}, 'w').write(sys.stdin.read())"]
+    workload["gates"] |= {"approval": "required", "notify": {"command": command}}
+    (folder / "strict.yaml").write_text(yaml.safe_dump(workload))
+    assert register(made, "weak", folder) == 0
+
+    assert register(made, "strong", folder, folder / "strict.yaml") == 0
+    assert "waits for approval: `gateline promote tiny`" in capsys.readouterr().out
+    assert client().get_registered_model("tiny").aliases == {"champion": 1, "challenger": 2}
+    assert not decision(folder, "strong")["promoted"]
+    assert (json.loads(told.read_text())["kind"], json.loads(told.read_text())["champion"]) == ("awaiting approval", 1)
+    with connected("tiny") as to:
+        promote(to, "tiny", None, print)
+        assert client().get_registered_model("tiny").aliases == {"champion": 2}
+        roll_back(to, "tiny", None, print, why="forecasts below zero")
+        assert client().get_registered_model("tiny").aliases == {"champion": 1}
+
+    assert register(made, "strong", folder) == 0
+    assert "was rolled back by" in capsys.readouterr().out
+    assert client().get_registered_model("tiny").aliases == {"champion": 1, "challenger": 2}
+    with connected("tiny") as to:
+        explained = explain(to, "tiny", 2)
+        assert explained.champion == 1
+        assert [name for name, _, _ in explained.changes["settings"]] == [
+            "workload.training.epochs",
+            "settings.training.epochs",
+        ]
+        assert not explained.changes["data"]
+        assert not explained.changes["code"]
+        assert explained.remarks == ()
+
+
+def test_who_loses_the_race_is_told_to_run_register_again(here: Here) -> None:
+    here()
+    c = client()
+    c.create_registered_model("tiny")
+    one, two, three = (c.create_model_version("tiny", f"s3://bucket/{number}") for number in range(3))
+    won = as_record(Decision(True, (Check("champion", True, "better"),), {}), Gates(baselines={"b": Baseline()}), one)
+    with connected("tiny") as to:
+        enter(to, "tiny", one, None, {**won, "champion_before": None}, read_ledger(to, "tiny"))
+        before = read_ledger(to, "tiny")
+        enter(to, "tiny", two, one, won, before)
+        with pytest.raises(TryAgainError, match=r"expected version 1, .* found version 2, set meanwhile"):
+            enter(to, "tiny", three, one, won, before)
+    assert c.get_registered_model("tiny").aliases == {"champion": 2}
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateline.adapters.mlflow_server import Connection
+from gateline.adapters.registry.decision import DECISION_TAG
 from gateline.adapters.registry.ledger import (
     CHALLENGER,
     CHAMPION,
@@ -22,7 +23,6 @@ from gateline.adapters.registry.registered import registered
 from gateline.errors import RegistryError
 from gateline.ledger import Ledger, Step
 
-DECISION_TAG = "gateline.decision"
 KINDS: Mapping[str, tuple[str, ...]] = {
     "data": ("raw", "artifacts", "dvc_md5", "data"),
     "settings": ("workload", "settings", "seed"),

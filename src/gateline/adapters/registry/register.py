@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,29 +17,19 @@ from gateline.adapters import tracking
 from gateline.adapters.door import tell
 from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.registry.champion import model_files, same_weights
+from gateline.adapters.registry.decision import DECISION_TAG, as_record, enter, recorded, rolled_back
 from gateline.adapters.registry.golden_requests import golden_requests
 from gateline.adapters.registry.inputs import Inputs, accepted
-from gateline.adapters.registry.ledger import (
-    CHALLENGER,
-    CHAMPION,
-    append,
-    in_words,
-    new_entry,
-    number_with_alias,
-    open_ledger,
-    project,
-    version_by_alias,
-)
+from gateline.adapters.registry.ledger import CHALLENGER, CHAMPION, open_ledger, version_by_alias
 from gateline.adapters.registry.model_card import describe
 from gateline.adapters.registry.notification import tell_all
 from gateline.adapters.registry.requests import as_request
 from gateline.adapters.registry.serving_check import serving_check
 from gateline.adapters.registry.versions import Papers, make_papers, registered_version, requirements_of
-from gateline.errors import TryAgainError
 from gateline.leakage import seen_by
-from gateline.ledger import AWAITING, NOT_PROMOTED, PROMOTED, Ledger, Step
-from gateline.manifest import Artifact, digest_of, open_artifact, write_artifact
-from gateline.promotion import Check, Decision, Verdict, decide, unfair
+from gateline.ledger import Ledger
+from gateline.manifest import Artifact, open_artifact, write_artifact
+from gateline.promotion import Decision, Verdict, decide, unfair
 from gateline.table import TABLE, read_table
 from gateline.workload import Workload
 from gateline.workload.gates import Gates
@@ -50,8 +39,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
     from gateline.tasks import Predictor
-
-DECISION_TAG = "gateline.decision"
 
 
 @dataclass(frozen=True)
@@ -95,16 +82,16 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
         number = ledger.champion
         champion = None if number is None else to.client.get_model_version(workload.name, str(number))
         if champion is not None and champion.tags.get("gateline.model_digest") == inputs.model.digest:
-            version, decided = champion, _recorded(champion, verdict)
+            version, decided = champion, recorded(champion, verdict)
             lines.append(f"{workload.name} version {champion.version} is this very model, and champion already")
         else:
             version, decision = _register_and_decide(
                 to, run, workload, papers, predictor, gates, verdict, champion, ledger
             )
-            decided = _as_json(decision, gates, champion)
+            decided = as_record(decision, gates, champion)
             # Before the entry: whoever comes after a kill finds why this version became champion.
             to.client.set_model_version_tag(workload.name, version.version, DECISION_TAG, json.dumps(decided))
-            step = _enter(to, workload.name, version, champion, decided, ledger)
+            step = enter(to, workload.name, version, champion, decided, ledger)
             lines += _lines(workload.name, version, champion, decision, decided)
             lines += tell_all(to, workload.name, gates.notify, step)
         decided |= {
@@ -141,26 +128,6 @@ def is_registered(name: str, release: Artifact) -> bool:
         return not release.facts["promoted"] or version_by_alias(to, name, CHAMPION) is not None
 
 
-def _recorded(champion: ModelVersion, verdict: Verdict) -> dict[str, Any]:
-    """Read back the decision that made a version champion; without one it was made champion by hand."""
-    try:
-        decided: dict[str, Any] = json.loads(champion.tags[DECISION_TAG])
-        if decided["promoted"] or decided["awaiting_approval"]:
-            return {**decided, "promoted": True}
-    except (KeyError, TypeError, ValueError):
-        pass
-    by_hand = Check("champion", True, "it was made champion by other means than register")
-    return {
-        "promoted": True,
-        "awaiting_approval": False,
-        "reasons": [*verdict.reasons, by_hand.reason],
-        "checks": [vars(check) for check in (*verdict.checks, by_hand)],
-        "comparison": {},
-        "champion_before": None,
-        "decided_at": None,
-    }
-
-
 def load_predictor(task: str, folder: Path) -> Predictor:
     """Load a model folder to answer as serving does: on the CPU, in float32."""
     from gateline.device import configure_process
@@ -168,63 +135,6 @@ def load_predictor(task: str, folder: Path) -> Predictor:
 
     configure_process("cpu", "float32")
     return task_named(task).load_predictor(folder)
-
-
-def _as_json(decision: Decision, gates: Gates, champion: ModelVersion | None) -> dict[str, Any]:
-    waits = decision.promote and gates.approval == "required"
-    return {
-        "promoted": decision.promote and not waits,
-        "awaiting_approval": waits,
-        "reasons": decision.reasons,
-        "checks": [vars(check) for check in decision.checks],
-        "comparison": dict(decision.comparison),
-        "champion_before": None if champion is None else int(champion.version),
-        "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _enter(
-    to: Connection,
-    name: str,
-    version: ModelVersion,
-    champion: ModelVersion | None,
-    decided: dict[str, Any],
-    ledger: Ledger,
-) -> Step | None:
-    """Write the decision into the ledger and move the aliases.
-
-    A decision that stands there already, because its register was stopped behind it, is not written again.
-
-    Returns:
-        The entry and what became of it; None if it stood there.
-
-    Raises:
-        TryAgainError: another champion was set since the comparison.
-    """
-    number = int(version.version)
-    expected = None if champion is None else int(champion.version)
-    kind = PROMOTED if decided["promoted"] else AWAITING if decided["awaiting_approval"] else NOT_PROMOTED
-    digest = digest_of({key: value for key, value in decided.items() if key != "decided_at"})
-    last, step = ledger.last_about(number), None
-    if last is None or (last.entry.kind, last.entry.expected, last.entry.decision) != (kind, expected, digest):
-        reason = (decided["reasons"] or [""])[-1]
-        entry = new_entry(kind, number, expected, reason, decision=digest)
-        ledger = append(to, name, entry, tags={DECISION_TAG: json.dumps(decided)})
-        step = ledger.step_of(entry.id)
-        if step is None or step.before != expected:
-            raise TryAgainError(
-                f"champion of {name}",
-                expected=f"{in_words(expected)}, which the challenger was compared with",
-                found=f"{in_words(None if step is None else step.before)}, set meanwhile",
-                do="Run register again; it compares with the new champion",
-            )
-        if kind == PROMOTED:
-            project(to, name, ledger, entry)
-    if kind != PROMOTED:
-        to.client.set_registered_model_alias(name, CHALLENGER, version.version)
-    elif number_with_alias(to, name, CHALLENGER) == number:
-        to.client.delete_registered_model_alias(name, CHALLENGER)
-    return step
 
 
 def _register_and_decide(
@@ -244,7 +154,7 @@ def _register_and_decide(
         request = as_request(predictor.example(table))
         version = registered_version(to, run, workload.name, papers, predictor, request)
         check.ask(to, workload.name, version, golden_requests(predictor, table))
-        back = _rolled_back(workload.name, int(version.version), ledger)
+        back = rolled_back(workload.name, int(version.version), ledger)
         slices = list(inputs.evaluation.read_json("metrics.json")["slices"])
         challenger = predictor.test_errors(inputs.prepared, gates.metric, slices)
         theirs, against = None, []
@@ -263,18 +173,6 @@ def _register_and_decide(
         )
         check.conclude()
     return version, decision
-
-
-def _rolled_back(name: str, version: int, ledger: Ledger) -> Check | None:
-    """Say that a person took the championship from this very model: register does not give it back."""
-    entry = ledger.rolled_back_from(version)
-    if entry is None:
-        return None
-    reason = (
-        f"version {version} was rolled back by {entry.by} at {entry.at} ({entry.reason}), and only a person makes it champion "
-        f"again: `gateline promote {name} {version} --force-reason WHY`"
-    )
-    return Check("rolled_back", False, reason)
 
 
 def _lines(
