@@ -108,7 +108,8 @@ class SliceOutcome:
         theirs: metric of the champion.
         allowed: how much more than the champion's it may be.
         bound: one-sided upper bound of the difference; None where there are too few blocks for one.
-        told: whether the slice is large enough to tell; if not, `passed` only says that nothing speaks against it.
+        told: whether it is shown, or the slice is large enough to show it; if not, `passed` only says that nothing speaks
+            against it.
         passed: shown not to be worse by more than allowed; or not told, and not seen to be worse.
     """
 
@@ -131,11 +132,11 @@ def judge_slices(
 ) -> dict[str, SliceOutcome]:
     """Say of each slice whether the challenger is worse there, with many slices in mind.
 
-    A slice is large enough to tell if a challenger as good as the champion in all K slices would pass them all with the given
-    confidence: its bound then lies above the measured difference by h, and must not be above the margin by chance, so
-    h (1 + z(1 - a / K) / z(1 - a)) <= margin with a = 1 - confidence (Bonferroni). Such a slice must be *shown* not to be worse by
-    more than the margin. Since every one of them must, a challenger that is worse in any is promoted with probability a at
-    most, however many there are, without a correction.
+    A slice passes that is *shown* not to be worse by more than the margin. One that is large enough must be: if a challenger as good
+    as the champion in all K slices would be shown to be so in all of them with the given confidence, i.e. if its bound lies
+    above the measured difference by h and h (1 + z(1 - a / K) / z(1 - a)) <= margin with a = 1 - confidence (Bonferroni). Since
+    every one of these must, a challenger that is worse in any of them is promoted with probability a at most, however many there
+    are, without a correction.
 
     Any other slice is too small to tell. It is refused if it is measured worse by more than the margin and that is not chance
     by Holm's procedure over these slices; with fewer than MIN_BLOCKS blocks, where chance cannot be judged, as it is measured.
@@ -157,8 +158,9 @@ def judge_slices(
             untold[name] = SliceOutcome(mine, theirs, allowed, None, False, mine - theirs <= allowed), 0.0
             continue
         bound = float(np.quantile(differences, confidence))
-        if (bound - (mine - theirs)) * reach <= allowed:
-            told[name] = SliceOutcome(mine, theirs, allowed, bound, True, drawn.bound(confidence, margin) < 0)
+        shown_not_worse = drawn.bound(confidence, margin) < 0
+        if shown_not_worse or (bound - (mine - theirs)) * reach <= allowed:
+            told[name] = SliceOutcome(mine, theirs, allowed, bound, True, shown_not_worse)
         else:
             by_chance = (1 + int((differences <= 0).sum())) / (1 + len(differences))
             untold[name] = SliceOutcome(mine, theirs, allowed, bound, False, mine - theirs <= allowed), by_chance

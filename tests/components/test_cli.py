@@ -112,7 +112,24 @@ def test_gateline_alone_shows_its_help(tmp_path: Path) -> None:
     assert "gateline new rides --from rides.csv" in answer.stdout
 
 
-@pytest.mark.parametrize("name", ["new", "check", "run", "show", "tune", "serve", "predict", "drift"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "new",
+        "check",
+        "run",
+        "show",
+        "tune",
+        "serve",
+        "predict",
+        "drift",
+        "promote",
+        "rollback",
+        "history",
+        "explain",
+        "compare-models",
+    ],
+)
 def test_every_command_has_a_help_with_an_example(tmp_path: Path, name: str) -> None:
     answer = gateline(tmp_path, name, "--help")
     assert answer.returncode == 0
