@@ -234,7 +234,11 @@ def _comparable(challenger: ExampleErrors, champion: ExampleErrors) -> list[Chec
         and np.array_equal(champion.position, challenger.position)
         and np.array_equal(champion.count, challenger.count)
     )
-    checks = [Check("same_rows", same_rows, f"scored on {'the same' if same_rows else 'other'} rows than the champion")]
+    checks = [
+        Check(
+            "same_rows", same_rows, f"scored on {'the same rows as' if same_rows else 'other rows than'} the champion"
+        )
+    ]
     if len(challenger.total) == 0:
         checks.append(Check("examples", False, "the test part is empty"))
     both = (challenger, champion)

@@ -250,10 +250,9 @@ def test_a_winner_waits_for_approval_and_what_was_rolled_back_stays_so(
     with connected("tiny") as to:
         explained = explain(to, "tiny", 2)
         assert explained.champion == 1
-        assert [name for name, _, _ in explained.changes["settings"]] == [
-            "workload.training.epochs",
-            "settings.training.epochs",
-        ]
+        settings = {name: (before, after) for name, before, after in explained.changes["settings"]}
+        assert settings["workload.training.epochs"] == (1, 8)
+        assert settings["workload.gates.approval"][1] == "required"
         assert not explained.changes["data"]
         assert not explained.changes["code"]
         assert explained.remarks == ()
