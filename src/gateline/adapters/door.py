@@ -54,15 +54,22 @@ def run_step(
             EXIT_TRY_AGAIN,
         )
     except OSError as error:
-        if error.errno not in PATH_ERRORS:
+        if (line := path_in_words(error)) is None:
             raise
-        place, found = error.filename or "output", PATH_ERRORS[error.errno]
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        do = "Make room and run the same command again" if full else "Correct the path or its rights"
-        return refuse(f"{place}: expected a place to read or write; found {found}. {do}.")
+        return refuse(line)
     finally:
         signal.signal(signal.SIGTERM, before)
     return EXIT_DONE
+
+
+def path_in_words(error: OSError) -> str | None:
+    """Say what is wrong with a path or a disk; None where an error of the system is about neither, and so a bug."""
+    if error.errno not in PATH_ERRORS:
+        return None
+    place, found = error.filename or "output", PATH_ERRORS[error.errno]
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    do = "Make room and run the same command again" if full else "Correct the path or its rights"
+    return f"{place}: expected a place to read or write; found {found}. {do}."
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 import typer
 
 from gateline import __version__
-from gateline.adapters.door import refuse
-from gateline.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TRY_AGAIN, GatelineError
+from gateline.adapters.door import path_in_words, refuse
+from gateline.errors import EXIT_DONE, EXIT_TRY_AGAIN, GatelineError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,10 +54,10 @@ def in_one_line(command: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError as error:  # `gateline show | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(EXIT_DONE) from error
-        except PermissionError as error:
-            raise typer.Exit(
-                refuse(f"{error.filename}: expected leave to write; found none. Change its mode.", EXIT_REFUSED)
-            ) from error
+        except OSError as error:
+            if (line := path_in_words(error)) is None:
+                raise
+            raise typer.Exit(refuse(line)) from error
 
     return wrapped
 

@@ -52,6 +52,8 @@ def promote(
     """
     ledger = read_ledger(to, name)
     alias = number_with_alias(to, name)
+    if why is not None and not why.strip():
+        raise RegistryError("--force-reason", expected="a reason", found="none", do="Say why; it stands in the ledger")
     if ledger.missing and (why is None or version is None):
         raise entries_missing(name, ledger)
     by_hand = bool(ledger.entries) and alias != ledger.champion and not ledger.explains(alias)

@@ -67,7 +67,10 @@ def read_history(to: Connection, name: str) -> History:
     ledger = read_ledger(to, name)
     if not ledger.entries and not to.client.search_registered_models(f"name = '{name}'"):
         raise RegistryError(
-            name, expected="a registered model", found="none", do="Run register, or look at the name: `gateline list`"
+            name,
+            expected="a registered model",
+            found="none",
+            do=f"Correct the name, or make one: `gateline run {name}`",
         )
     return History(name, ledger, number_with_alias(to, name), number_with_alias(to, name, CHALLENGER))
 

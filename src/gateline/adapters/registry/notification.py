@@ -54,7 +54,7 @@ def _tell(way: str, who: Any, body: str) -> str | None:
 def _run(command: tuple[str, ...], body: str) -> str | None:
     try:
         ended = subprocess.run(  # noqa: S603  (the workload names it, and no shell reads it)
-            list(command), input=body, capture_output=True, text=True, timeout=SECONDS, check=False
+            list(command), input=body, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False
         )
     except (OSError, subprocess.SubprocessError) as error:
         return f"{command[0]}: {type(error).__name__}"

@@ -13,7 +13,8 @@ from gateline.errors import RegistryError, WorkloadError
 from gateline.workload import Workload
 from gateline.workload.gates import Gates, Notify
 
-ADDRESS = re.compile(r"models:/(?P<name>[^/@:]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))?")
+ADDRESS = re.compile(r"models:/(?P<name>[a-z][a-z0-9_]*)(?:/(?P<version>[0-9]{1,9})|@(?P<alias>[\w-]+))?")
+NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 class Reference(NamedTuple):
@@ -39,7 +40,10 @@ def read_reference(text: str) -> Reference:
     found = ADDRESS.fullmatch(text if text.startswith("models:") else f"models:/{text}")
     if found is None:
         raise RegistryError(
-            text, expected="the name of a workload, or models:/NAME/VERSION", found=repr(text), do="Correct it"
+            repr(text[:80]),
+            expected="the name of a workload, or models:/NAME/VERSION",
+            found="neither",
+            do="Names are of lower-case letters, digits and _; versions are numbers",
         )
     return Reference(found["name"], found["version"] or found["alias"])
 
@@ -51,7 +55,7 @@ def number_of(to: Connection, name: str, version: str) -> int:
         RegistryError: no version has that alias.
     """
     word = read_reference(version).version or version if version.startswith("models:") else version
-    if word.isdigit():
+    if NUMBER.fullmatch(word):
         return int(word)
     number = number_with_alias(to, name, word)
     if number is None:

@@ -22,7 +22,7 @@ from gateline.manifest import Json
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-REFERENCE = re.compile(r"(?:models:/)?(?P<name>[a-z][a-z0-9_]*)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))?")
+REFERENCE = re.compile(r"(?:models:/)?(?P<name>[a-z][a-z0-9_]*)(?:@(?P<alias>[\w-]+)|/(?P<version>[0-9]{1,9}))?")
 PASSPORT_FORMAT = 2
 
 
