@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any
 
+import pandas as pd
 import pyarrow as pa
 
 LENGTH_BYTES = 8
@@ -46,7 +47,12 @@ def answer(model: Any, table: pa.Table, double: set[str]) -> pa.Table:
     if ROW in frame:
         frame = frame.set_index(ROW)  # a refusal names rows by it
     for name in double & set(frame.columns):
-        frame[name] = frame[name].astype("float64")
+        numbers = pd.to_numeric(frame[name], errors="coerce").astype("float64")
+        wrong = numbers.isna() & frame[name].notna()
+        if wrong.any():
+            first = [f"{str(value)[:40]!r} in row {row}" for row, value in frame.loc[wrong, name].head(3).items()]
+            return pa.table({"refused": [f"column {name}: expected numbers; found {', '.join(first)}."]})
+        frame[name] = numbers
     try:
         return pa.Table.from_pandas(model.predict(frame), preserve_index=False)
     except Exception as error:  # noqa: BLE001  (whatever a model raises is said by the other side, which knows the rows)

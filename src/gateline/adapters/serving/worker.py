@@ -37,6 +37,7 @@ DRAIN_SECONDS = 30.0
 SETTLING_SECONDS = 0.2
 """Until every connection that the kernel handed over has its protocol."""
 JSON = b"application/json"
+LONGEST_REASON = 500  # characters of a refusal
 REASON = "Error: "  # stands between the request, printed whole, and what MLflow or the model says of it
 
 
@@ -134,7 +135,11 @@ class Front:
             return 504, JSON, refusal(f"request: expected to be answered in {self._seconds} s; found no end")
         except MlflowException as error:
             code = str(error.error_code)
-            return error.get_http_status_code(), JSON, refusal(error.message.rpartition(REASON)[2], code)
+            # MLflow repeats what it could not read, be it 64 MiB.
+            words = error.message.rpartition(REASON)[2].partition("Input:")[0][:LONGEST_REASON]
+            return error.get_http_status_code(), JSON, refusal(words, code)
+        except RecursionError:
+            return 400, JSON, refusal("request: expected JSON as MLflow reads it; found some nested too deeply")
         return answer.status, answer.mimetype.encode(), answer.response
 
     async def _body(self, receive: Receive) -> bytes | None:
