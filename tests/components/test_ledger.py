@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlflow
 import pytest
@@ -18,8 +18,10 @@ from typer.testing import CliRunner
 
 from benchmarks import promotion_race
 from gateline.adapters.mlflow_server import Connection, connected
+from gateline.adapters.registry import ledger as ledger_module
 from gateline.adapters.registry.changes import promote, roll_back
-from gateline.adapters.registry.ledger import append, new_entry, open_ledger, project, read_ledger
+from gateline.adapters.registry.history import read_history
+from gateline.adapters.registry.ledger import append, champion_of, new_entry, open_ledger, project, read_ledger
 from gateline.adapters.registry.notification import NOTIFIED_TAG, tell_all
 from gateline.cli import app
 from gateline.errors import RegistryError
@@ -94,6 +96,68 @@ def test_what_a_killed_promotion_leaves_is_repaired(to: Connection, alias: int |
     assert lines[0].startswith("repaired: ")
     assert aliases(to)["champion"] == read_ledger(to, NAME).champion
     assert said(lambda say: open_ledger(to, NAME, say)) == []
+
+
+class Meanwhile:
+    """A client of which something else happens just before one of its requests, once."""
+
+    def __init__(self, client: Any, request: str, do: Callable[[], Any]) -> None:
+        self.client, self.request = client, request
+        self.do: Callable[[], Any] | None = do
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self.request and self.do is not None:
+            do, self.do = self.do, None
+            do()
+        return getattr(self.client, name)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("read", ["open", "promote", "history", "champion"])
+def test_a_promotion_between_the_reads_of_ledger_and_alias_is_no_alias_moved_by_hand(
+    to: Connection, read: str, begun: bool
+) -> None:
+    if begun:
+        put(to, PROMOTED, 1, None)
+    before = 1 if begun else None
+    other = Meanwhile(to.client, "get_model_version_by_alias", lambda: put(to, PROMOTED, 2, before))
+    meanwhile = to._replace(client=cast(mlflow.MlflowClient, other))
+    lines: list[str] = []
+    if read == "open":
+        assert open_ledger(meanwhile, NAME, lines.append).champion == 2
+    elif read == "promote":
+        promote(meanwhile, NAME, 3, lines.append, expect=2, why="a test")
+    elif read == "history":
+        assert read_history(meanwhile, NAME).remarks() == []
+    else:
+        assert champion_of(meanwhile, NAME) == 2
+    assert lines == []
+    assert other.do is None
+    assert [entry.kind for entry in read_ledger(to, NAME).entries] == [PROMOTED] * (1 + begun + (read == "promote"))
+
+
+def test_whoever_uses_the_champion_asks_the_ledger(to: Connection) -> None:
+    assert champion_of(to, NAME) is None
+    to.client.set_registered_model_alias(NAME, "champion", "4")
+    assert champion_of(to, NAME) == 4, "from before there was a ledger"
+    to.client.delete_registered_model_alias(NAME, "champion")
+    put(to, PROMOTED, 1, None)
+    append(to, NAME, new_entry(PROMOTED, 2, 1, "killed behind this"))
+    assert champion_of(to, NAME) == 2
+    assert aliases(to) == {"champion": 1}, "it repairs nothing"
+    to.client.set_registered_model_alias(NAME, "champion", "4")
+    with pytest.raises(RegistryError, match="found version 4, set by other means"):
+        champion_of(to, NAME)
+    to.client.delete_model_version(f"{NAME}.ledger", "1")
+    with pytest.raises(RegistryError, match="no entry 1"):
+        champion_of(to, NAME)
+
+
+def test_a_ledger_of_several_pages_is_read_whole(to: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    for version in (1, 2, 3):
+        put(to, NOT_PROMOTED, version, None)
+    monkeypatch.setattr(ledger_module, "PAGE", 2)
+    assert [entry.version for entry in read_ledger(to, NAME).entries] == [1, 2, 3]
 
 
 def test_an_alias_that_a_person_moved_is_neither_undone_nor_taken_unasked(to: Connection) -> None:

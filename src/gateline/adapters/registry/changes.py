@@ -19,7 +19,7 @@ from gateline.adapters.registry.ledger import (
     number_with_alias,
     project,
     put_right,
-    read_ledger,
+    read_both,
 )
 from gateline.adapters.registry.serving_check import CHECK_TAG
 from gateline.errors import RegistryError
@@ -50,10 +50,9 @@ def promote(
     Raises:
         RegistryError: the version is not there, may not be promoted, or the champion is another than expected.
     """
-    ledger = read_ledger(to, name)
-    alias = number_with_alias(to, name)
     if why is not None and not why.strip():
         raise RegistryError("--force-reason", expected="a reason", found="none", do="Say why; it stands in the ledger")
+    ledger, alias = read_both(to, name)
     if ledger.missing and (why is None or version is None):
         raise entries_missing(name, ledger)
     by_hand = bool(ledger.entries) and alias != ledger.champion and not ledger.explains(alias)
@@ -105,8 +104,7 @@ def roll_back(
     Raises:
         RegistryError: there was none before, it was never champion, its files are gone, or the champion changed meanwhile.
     """
-    ledger = read_ledger(to, name)
-    alias = number_with_alias(to, name)
+    ledger, alias = read_both(to, name)
     if exists(to, name, ledger.champion) and not (nobody and alias is None):
         ledger = put_right(to, name, ledger, alias, say)
     elif ledger.missing:

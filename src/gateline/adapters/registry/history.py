@@ -17,6 +17,7 @@ from gateline.adapters.registry.ledger import (
     exists,
     in_words,
     number_with_alias,
+    read_both,
     read_ledger,
 )
 from gateline.adapters.registry.registered import registered
@@ -64,7 +65,7 @@ def read_history(to: Connection, name: str) -> History:
     Raises:
         RegistryError: there is neither a ledger nor a model of that name.
     """
-    ledger = read_ledger(to, name)
+    ledger, alias = read_both(to, name)
     if not ledger.entries and not to.client.search_registered_models(f"name = '{name}'"):
         raise RegistryError(
             name,
@@ -72,7 +73,7 @@ def read_history(to: Connection, name: str) -> History:
             found="none",
             do=f"Correct the name, or make one: `gateline run {name}`",
         )
-    return History(name, ledger, number_with_alias(to, name), number_with_alias(to, name, CHALLENGER))
+    return History(name, ledger, alias, number_with_alias(to, name, CHALLENGER))
 
 
 @dataclass(frozen=True)

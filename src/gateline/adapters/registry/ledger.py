@@ -32,13 +32,25 @@ DESCRIPTION = (
 )
 WAIT_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 """Before each further try to write, give or take a half, so that many at once do not meet again and again."""
+LOOKS = (0.0, 0.1, 0.3)
+"""Seconds before each look at an alias that nothing explains: a process that is at work explains it by the next."""
+PAGE = 5_000
 SETTLE_AFTER_SECONDS = 600
 """How old an entry must be before another process settles it: no process is that long between its entry and the alias."""
 
 
 def read_ledger(to: Connection, name: str) -> Ledger:
     """Read and replay all entries of a model; none where there is no ledger."""
-    found = to.client.search_model_versions(f"name = '{name}{SUFFIX}'")
+    found: list[ModelVersion] = []
+    page: str | None = None
+    while True:  # by rising number, so that what is added meanwhile moves nothing from one page to another
+        answer = to.client.search_model_versions(
+            f"name = '{name}{SUFFIX}'", max_results=PAGE, order_by=["version_number ASC"], page_token=page
+        )
+        found += answer
+        page = answer.token
+        if not page:
+            break
     entries = []
     for version in found:
         try:
@@ -182,7 +194,54 @@ def open_ledger(to: Connection, name: str, say: Callable[[str], None]) -> Ledger
     Raises:
         RegistryError: entries are missing, the champion was deleted, or the alias was moved by other means than Gateline.
     """
-    return put_right(to, name, read_ledger(to, name), number_with_alias(to, name), say)
+    return put_right(to, name, *read_both(to, name), say)
+
+
+def champion_of(to: Connection, name: str) -> int | None:
+    """Say who is champion, for whoever only uses it; changes and repairs nothing.
+
+    Where a command is at work, or was stopped, between entry and alias, the ledger says it.
+
+    Raises:
+        RegistryError: entries are missing, or the alias was moved by other means than Gateline.
+        TryAgainError: the ledger changes without end.
+    """
+    ledger, alias = read_both(to, name)
+    if ledger.missing:
+        raise entries_missing(name, ledger)
+    if not ledger.entries:
+        return alias
+    if alias != ledger.champion and not ledger.explains(alias):
+        raise moved_by_hand(name, ledger.champion, alias)
+    return ledger.champion
+
+
+def read_both(to: Connection, name: str) -> tuple[Ledger, int | None]:
+    """Read the ledger, and the version that the alias `champion` shows, as of one moment.
+
+    They are two requests, and another process may promote between them. So an alias that the ledger does not explain counts
+    only if the ledger reads the same before and behind it, several times.
+
+    Raises:
+        TryAgainError: others write without end.
+    """
+    seen: list[tuple[Ledger, int | None]] = []
+    for wait in (*LOOKS, *WAIT_SECONDS):
+        time.sleep(wait)
+        ledger, alias = read_ledger(to, name), number_with_alias(to, name)
+        if alias == ledger.champion or ledger.explains(alias):
+            return ledger, alias
+        if read_ledger(to, name) != ledger or (ledger, alias) not in seen:
+            seen = []
+        seen.append((ledger, alias))
+        if len(seen) == len(LOOKS):
+            return ledger, alias
+    raise TryAgainError(
+        f"{name}{SUFFIX}",
+        expected=f"the same entries before and behind the alias {CHAMPION}",
+        found="others that are written without end",
+        do="Nothing was changed; run the same command again",
+    )
 
 
 def put_right(to: Connection, name: str, ledger: Ledger, alias: int | None, say: Callable[[str], None]) -> Ledger:
