@@ -164,7 +164,9 @@ def _lines(found: Mapping[str, Found]) -> list[tuple[str, str, str]]:
     if "release" in found:
         facts = found["release"].facts
         alias = f"alias {facts['alias']}" if facts.get("alias") else "without an alias"
-        promoted = "promoted" if facts.get("promoted") else "not promoted"
+        # A person may have promoted it since: what stands in the folder is what register decided.
+        since = f" (who is champion now, `gateline history {facts.get('name')}` says)"
+        promoted = "promoted" if facts.get("promoted") else f"not promoted{since}"
         said = found["evaluation"].facts.get("verdict", {}).get("reasons", ()) if "evaluation" in found else ()
         reasons = [why for why in found["release"].read_json("decision.json").get("reasons") or () if why not in said]
         words_ = f"{facts.get('name')} version {facts.get('version')}, {alias}, {promoted}"
