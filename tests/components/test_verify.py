@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from typer.testing import CliRunner
 
@@ -137,6 +138,26 @@ MUTATIONS: dict[str, tuple[Callable[[Chain], object], str]] = {
         ),
         "signature",
     ),
+    "the code that MLflow runs": (lambda chain: flip(chain.top / "served_model.py"), "package"),
+    "a stray module beside the library": (
+        lambda chain: (chain.top / "code" / "sitecustomize.py").write_text("print(1)\n"),
+        "package",
+    ),
+    "a file that no model needs, gone": (lambda chain: (chain.top / "conda.yaml").unlink(), "package"),
+    "the loader": (
+        lambda chain: (chain.top / "MLmodel").write_text(
+            (chain.top / "MLmodel").read_text().replace("mlflow.pyfunc.loaders.code_model", "os.path")
+        ),
+        "package",
+    ),
+    "an adapter inside the model": (
+        lambda chain: flip(chain.top / "code" / "gateline" / "adapters" / "served_model.py"),
+        "package",
+    ),
+    "the digest of the package": (
+        lambda chain: chain.client.set_model_version_tag("tiny", "1", "gateline.package_digest", "0" * 64),
+        "package",
+    ),
     "the serving check": (
         lambda chain: chain.client.set_model_version_tag(
             "tiny", "1", "gateline.serving_check", "failed: another sales"
@@ -195,7 +216,20 @@ def test_the_command_prints_a_line_all_links_or_json(chain: Chain) -> None:
     assert "holds" in everything.stdout
     said = json.loads(run(app, ["verify", "tiny", "--json"]).stdout)
     assert not said["holds"]
-    assert [link["name"] for link in said["links"] if link["state"] == "broken"] == ["weights", "model"]
+    assert [link["name"] for link in said["links"] if link["state"] == "broken"] == ["weights", "model", "package"]
+
+
+def test_the_file_of_the_package_is_named_and_what_mlflow_adds_is_let_pass(chain: Chain) -> None:
+    mlflow.pyfunc.load_model("models:/tiny/1")  # leaves bytecode and a note of its own behind
+    assert (chain.top / "registered_model_meta").is_file()
+    found = {link.name: link for link in verify("tiny", chain.root).links}["package"]
+    assert found.state == "holds", found
+    (chain.top / "code" / "stray.py").write_text("")
+    flip(chain.top / "served_model.py")
+
+    assert chain.first_broken() == ("package", "code/stray.py was not registered with it")
+    (chain.top / "code" / "stray.py").unlink()
+    assert chain.first_broken() == ("package", "served_model.py has other bytes than were registered")
 
 
 def test_later_runs_of_the_workload_break_no_older_model(chain: Chain, made: Path) -> None:

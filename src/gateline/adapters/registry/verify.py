@@ -15,6 +15,7 @@ from gateline.adapters.registry.decision import DECISION_TAG
 from gateline.adapters.registry.inputs import judged
 from gateline.adapters.registry.ledger import read_ledger
 from gateline.adapters.registry.links import Link, Verification, broken, compared, holds, short, unchecked
+from gateline.adapters.registry.package import PACKAGE_TAG, PACKAGES_FOLDER, first_difference, package_files
 from gateline.adapters.registry.project_links import ProjectLinks
 from gateline.adapters.registry.registered import (
     PASSPORT_FORMAT,
@@ -108,6 +109,7 @@ class _Chain:
             ("verdict", self._verdict),
             ("requirements", self._requirements),
             ("signature", self._signature),
+            ("package", lambda: self._package(run)),
             ("serving check", self._serving_check),
             ("decision", self._decision),
             ("tags", self._tags),
@@ -229,6 +231,28 @@ class _Chain:
         return holds(
             "signature", f"{len(json.loads(said['inputs']))} columns in, {len(json.loads(said['outputs']))} out"
         )
+
+    def _package(self, run: Run | None) -> Link:
+        """Compare every file of the model with what was registered: whoever loads it runs code of it."""
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        name, logged = "package", self.to.client.get_logged_model(str(self.found.mlmodel["model_id"]))
+        said = self.found.version.tags.get(PACKAGE_TAG)
+        if said is None or logged.tags.get(PACKAGE_TAG) != said:
+            return broken(
+                name,
+                f"the version says {short(said)} of all its files, the logged model {short(logged.tags.get(PACKAGE_TAG))}",
+            )
+        files = package_files(self.found.top)
+        if digest_of(files) == said:
+            return holds(name, f"{len(files)} files: {short(said)}")
+        try:
+            listed = mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/{PACKAGES_FOLDER}/{said}.json") if run else {}
+        except (MlflowException, OSError):
+            listed = {}
+        differing = first_difference(files, listed) if digest_of(listed) == said else None
+        return broken(name, differing or f"its files have {short(digest_of(files))}, the registry says {short(said)}")
 
     def _serving_check(self) -> Link:
         words = self.found.version.tags.get(CHECK_TAG)

@@ -16,6 +16,7 @@ from gateline.adapters import tracking
 from gateline.adapters.mlflow_server import Connection
 from gateline.adapters.provenance import dvc_md5, git_state, image, pipeline
 from gateline.adapters.registry.inputs import Inputs
+from gateline.adapters.registry.package import PACKAGE_TAG, PACKAGES_FOLDER, package_files
 from gateline.adapters.registry.requests import SERVED_TYPES, as_rows
 from gateline.input_check import FLAGS
 from gateline.manifest import MANIFEST, Json, digest_of, dump_json
@@ -119,6 +120,7 @@ def registered_version(
         "gateline.evaluation_digest": inputs.evaluation.digest,
         "gateline.raw_digest": inputs.raw.digest,
         PASSPORT_TAG: papers.digest,
+        PACKAGE_TAG: _package(to, run, model),
         "gateline.workload_digest": passport["workload"]["digest"],
         "gateline.code": passport["code"]["version"],
         "gateline.seed": str(passport["seed"]),
@@ -164,6 +166,20 @@ def _logged_model(to: Connection, run: Run, papers: Papers, predictor: Predictor
             pip_requirements=requirements_of(str(inputs.model.facts["task"])),
         )
     return to.client.finalize_logged_model(model.model_id, "READY")
+
+
+def _package(to: Connection, run: Run, model: LoggedModel) -> str:
+    """Digest of every file of a logged model; the listing goes to the run, so that a file that changes can be named."""
+    import mlflow
+
+    if said := model.tags.get(PACKAGE_TAG):
+        return said
+    with tempfile.TemporaryDirectory() as scratch:
+        listing = package_files(Path(mlflow.artifacts.download_artifacts(model.model_uri, dst_path=scratch)))
+    digest = digest_of(listing)
+    to.client.log_dict(run.info.run_id, listing, f"{PACKAGES_FOLDER}/{digest}.json")
+    to.client.set_logged_model_tags(model.model_id, {PACKAGE_TAG: digest})
+    return digest
 
 
 def signature_of(predictor: Predictor) -> ModelSignature:
