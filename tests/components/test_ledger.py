@@ -363,7 +363,7 @@ def test_many_promote_at_once_and_are_killed_through_a_real_server(database: str
         pytest.importorskip("psycopg2", reason="MLflow speaks to PostgreSQL by it")
         if not promotion_race.POSTGRESQL:
             pytest.skip("PostgreSQL is not installed")
-    found = promotion_race.measure(database, processes=8, rounds=6, kills=3, seed=seed)
+    found = promotion_race.measure(database, processes=8, rounds=3, kills=2, seed=seed)
     race, killed = found["race"], found["killed"]
     assert race["rounds_with_one_winner"] == race["rounds"], found
     assert race["conflicts"] == 7 * race["rounds"], found
