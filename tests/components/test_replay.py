@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from gateline.adapters.project import Project
 from gateline.adapters.registry.replay import replay
-from gateline.adapters.registry.replay_comparison import Row, verdict_on
+from gateline.adapters.registry.replay_comparison import Row, apart_by, verdict_on
 from gateline.cli import app
 from gateline.errors import RegistryError
 from gateline.manifest import dump_json
@@ -38,8 +39,28 @@ def test_other_weights_pass_only_where_the_machine_or_a_library_is_another_and_m
         words, same = verdict_on([seed, elsewhere, weights], False, 0.005, 0.01)
         assert not same, "a cause of our own is no matter of the machine"
         assert words.startswith("settings.seed: passport 7, replay 8;")
+    files, prepared = Row("raw files", "a", "b", "differs"), Row("prepared data", "a", "b", "differs")
+    for same_weights in (False, True):
+        words, same = verdict_on([files, library, weights], same_weights, 0.0, 0.01)
+        assert not same, "other data are no matter of a library"
+        assert words.startswith("raw files: other data")
+    pandas, duckdb = (Row(f"library {name}", "1", "2", "differs") for name in ("pandas", "duckdb"))
+    assert not verdict_on([duckdb, weights], False, 0.0, 0.01)[1], "it computes nothing of a training"
+    assert not verdict_on([pandas, weights], False, 0.0, 0.01)[1], "the data were the same"
+    assert verdict_on([pandas, prepared, weights], False, 0.0, 0.01)[1]
+    assert not verdict_on([duckdb, prepared, weights], False, 0.0, 0.01)[1]
     assert not verdict_on([weights], False, 0.0, 0.01)[1], "the same machine and libraries give the same bytes"
     assert verdict_on([library], True, 0.0, 0.01)[1]
+
+
+def test_a_metric_near_zero_is_compared_by_its_size_beside_others() -> None:
+    mae = 8.0
+    assert apart_by(0.001, -0.001, mae) == pytest.approx(0.00025), "a bias, beside errors of 8"
+    assert apart_by(8.0, 8.4, mae) == pytest.approx(0.05)
+    assert apart_by(1e-9, 2e-9, 0.0) < 1e-5
+    assert apart_by(0.5, 0.5, mae) == 0
+    assert apart_by(0.5, None, mae) == math.inf
+    assert not verdict_on([], True, math.nan, 0.01)[1], "no number is no agreement"
 
 
 @pytest.mark.slow
@@ -54,7 +75,7 @@ def test_the_weights_come_out_again_to_the_byte(chain: Chain) -> None:
 
     assert found.same, found
     by_link = {row.link: row for row in found.rows}
-    for link in ("code", "raw data", "report", "prepared data", "weights", "test/mae", "evaluation"):
+    for link in ("code", "raw files", "raw data", "report", "prepared data", "weights", "test/mae", "evaluation"):
         assert by_link[link].state == "equal", by_link[link]
     assert [line.partition(":")[0] for line in said if line[0] != " "][1:] == [
         "ingest",

@@ -10,11 +10,19 @@ from typing import Literal
 from gateline.adapters.provenance import machine
 from gateline.adapters.registry.links import short
 from gateline.adapters.registry.versions import METRICS
-from gateline.manifest import Artifact, Json, file_digest
+from gateline.manifest import Artifact, Json, digest_of, file_digest
 from gateline.model_folder import WEIGHTS
 from gateline.passport import LIBRARIES, versions
 
+RAW_FILES = "raw files"
 NAMES = {"raw": "raw data", "report": "report", "prepared": "prepared data"}
+COMPUTE_WEIGHTS = ("torch", "numpy")
+COMPUTE_DATA = (*COMPUTE_WEIGHTS, "pandas", "pyarrow")
+"""Libraries that may round, or write, in another way in another version; no other can change weights or prepared data."""
+SIGNED = {"bias": "mae"}
+"""Metrics around zero, and the one whose size says what a small difference is."""
+SMALL = 1e-3
+"""A metric smaller than this is compared as if it were this large."""
 State = Literal["equal", "differs", "within tolerance"]
 
 
@@ -96,14 +104,22 @@ def compare(recipe: Recipe, made: Mapping[str, Artifact], code: str, tolerance: 
     for name, what in machine().items():
         if passport["machine"].get(name) != what:
             row(f"machine: {name}", passport["machine"].get(name), what)
+    files = made["raw"].path / "files"
+    again = {
+        path.relative_to(made["raw"].path).as_posix(): file_digest(path) for path in files.rglob("*") if path.is_file()
+    }
+    row(RAW_FILES, digest_of(passport["raw"]["files"]), digest_of(again))
     for kind in ("raw", "report", "prepared"):
         row(NAMES[kind], passport["artifacts"][kind]["digest"], made[kind].digest)
-    weights, again = recipe.manifests["model"]["files"][WEIGHTS]["sha256"], file_digest(made["model"].path / WEIGHTS)
-    row("weights", weights, again)
-    worst = 0.0
-    for name, was in recipe.metrics["test"].items():
+    weights, made_weights = (
+        recipe.manifests["model"]["files"][WEIGHTS]["sha256"],
+        file_digest(made["model"].path / WEIGHTS),
+    )
+    row("weights", weights, made_weights)
+    worst, test = 0.0, recipe.metrics["test"]
+    for name, was in test.items():
         value = made["evaluation"].read_json(METRICS)["test"].get(name)
-        apart = _apart(was, value)
+        apart = apart_by(was, value, test.get(SIGNED.get(name, "")) or SMALL)
         worst = max(worst, apart)
         row(
             f"test/{name}",
@@ -112,14 +128,22 @@ def compare(recipe: Recipe, made: Mapping[str, Artifact], code: str, tolerance: 
             "equal" if apart == 0 else "within tolerance" if apart <= tolerance else "differs",
         )
     row("evaluation", passport["artifacts"]["evaluation"]["digest"], made["evaluation"].digest)
-    return Replay(recipe.name, recipe.version, tuple(rows), *verdict_on(rows, weights == again, worst, tolerance))
+    return Replay(
+        recipe.name, recipe.version, tuple(rows), *verdict_on(rows, weights == made_weights, worst, tolerance)
+    )
 
 
-def _apart(was: float | None, now: float | None) -> float:
-    """Relative difference of two numbers; infinite where one of them is none."""
+def apart_by(was: float | None, now: float | None, least: float) -> float:
+    """Relative difference of two numbers; infinite where one of them is none.
+
+    Args:
+        was: in the passport.
+        now: in the replay.
+        least: what the difference is divided by at least, so that a number near zero need not agree to its last digit.
+    """
     if was is None or now is None:
         return 0.0 if was is now else math.inf
-    return abs(now - was) / max(abs(was), 1e-12) if now != was else 0.0
+    return abs(now - was) / max(abs(was), abs(least), SMALL) if now != was else 0.0
 
 
 def verdict_on(rows: list[Row], same_weights: bool, worst: float, tolerance: float) -> tuple[str, bool]:
@@ -132,8 +156,12 @@ def verdict_on(rows: list[Row], same_weights: bool, worst: float, tolerance: flo
         tolerance: what may differ where the machine or a library is another.
     """
     differing = [row for row in rows if row.state == "differs"]
-    causes = [row for row in differing if row.link == "code" or row.link.startswith("settings.")]
-    elsewhere = [row for row in differing if row.link.startswith(("library ", "machine: "))]
+    causes = [row for row in differing if row.link in ("code", RAW_FILES) or row.link.startswith("settings.")]
+    computing = COMPUTE_DATA if any(row.link == NAMES["prepared"] for row in differing) else COMPUTE_WEIGHTS
+    excuses = {f"library {name}" for name in computing}
+    elsewhere = [row for row in differing if row.link in excuses or row.link.startswith("machine: ")]
+    if any(row.link == RAW_FILES for row in causes):
+        return f"{RAW_FILES}: other data than the passport names; metrics differ by up to {worst:.2g}", False
     if same_weights:
         return f"the weights are equal to the byte, metrics differ by at most {worst:.2g}", worst <= tolerance
     named = "; ".join(
