@@ -21,6 +21,9 @@ import pandas as pd
 import pytest
 
 from benchmarks.load import Load
+from gateline.adapters.mlflow_server import connected
+from gateline.adapters.registry import changes
+from gateline.adapters.serving.service import MOST_BYTES
 from tests.browser import BROWSER, PHONE, assert_reads_well
 from tests.steps import ROOT, run_here
 from tests.tiny import tiny_table
@@ -59,7 +62,13 @@ class Served:
         return answer.status, json.loads(answer.read()), int(answer.headers["gateline-version"])
 
     def promote(self, version: int | str) -> None:
-        self.client.set_registered_model_alias("tiny", "champion", str(version))
+        promote(self.folder, int(version))
+
+    def stored(self, version: int) -> Path:
+        """Where MLflow keeps the files of a version."""
+        source = str(self.client.get_model_version("tiny", str(version)).source)
+        location = str(self.client.get_logged_model(source.removeprefix("models:/")).artifact_location)
+        return Path(location.removeprefix("file://"))
 
     def wait_for(self, words: str) -> None:
         ends = time.monotonic() + PATIENCE_SECONDS
@@ -88,9 +97,20 @@ def registered(made: Path, mlflow_template: Path, tmp_path_factory: pytest.TempP
     return folder
 
 
+def promote(folder: Path, version: int | None) -> None:
+    """Make a version champion as a person does, with a reason; None: nobody."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        with connected("tiny", create=False) as to:
+            if version is None:
+                changes.roll_back(to, "tiny", None, print, nobody=True)
+            else:
+                changes.promote(to, "tiny", version, print, why="asked for by a test")
+
+
 @pytest.fixture
 def served(registered: Path) -> Iterator[Served]:
-    mlflow.MlflowClient(f"sqlite:///{registered}/mlflow.db").set_registered_model_alias("tiny", "champion", "1")
+    promote(registered, 1)
     service = Served(registered, "--log", "predictions")
     service.wait_for("/invocations")
     yield service
@@ -132,6 +152,34 @@ def test_a_promotion_under_load_loses_no_request(served: Served, body: bytes) ->
     assert {"shop", "time", "sales", "flags"} < set(kept[1].columns)
 
 
+@pytest.mark.parametrize("changed", ["weights", "code"])
+def test_a_version_whose_files_were_changed_is_not_loaded(
+    served: Served, body: bytes, tmp_path: Path, changed: str
+) -> None:
+    assert served.ask(body)[2] == 1
+    stored = served.stored(2)
+    file = next(stored.rglob("weights.pt" if changed == "weights" else "gateline/__init__.py"))
+    before = file.read_bytes()
+    ran = tmp_path / "ran"
+    code = f"open({str(ran)!r}, 'w')\n".encode() + before
+    try:
+        file.write_bytes(code if changed == "code" else before[:-1] + bytes([before[-1] ^ 1]))
+        served.promote(2)
+        served.wait_for("Version 2 does not load, so version 1 goes on")
+        assert served.ask(body)[2] == 1
+        assert "the files that were registered" in served.said.read_text()
+
+        asked = json.loads(body)["dataframe_split"]
+        pd.DataFrame(asked["data"], columns=asked["columns"]).to_csv(tmp_path / "in.csv", index=False)
+        argv = [*COMMAND, "predict", "tiny", "--input", "in.csv", "--output", "out.csv"]
+        done = subprocess.run(argv, cwd=tmp_path, env=served.environment, capture_output=True, text=True)
+        assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1), done.stderr
+        assert "tiny version 2: expected the files that were registered" in done.stderr
+        assert not ran.exists()
+    finally:
+        file.write_bytes(before)
+
+
 def test_a_version_that_does_not_load_and_a_process_that_dies_change_nothing_for_who_asks(
     served: Served, body: bytes
 ) -> None:
@@ -149,6 +197,46 @@ def test_a_version_that_does_not_load_and_a_process_that_dies_change_nothing_for
     status, _, version = served.ask(body)  # waits in the queue until another process is ready
     assert (status, version) == (200, 1)
     served.wait_for("is gone")
+
+
+def test_what_is_said_of_the_champion_by_others_than_gateline_changes_nothing_for_who_asks(
+    served: Served, body: bytes
+) -> None:
+    assert served.ask(body)[2] == 1
+
+    served.client.set_registered_model_alias("tiny", "champion", "2")
+    served.wait_for("set by other means than Gateline")
+    time.sleep(1)
+    assert served.ask(body)[2] == 1
+    assert served.said.read_text().count("so version 1 goes on") == 1
+    flags = ["serve", "tiny", "--port", "0"]
+    done = subprocess.run([*COMMAND, *flags], cwd=served.folder, env=served.environment, capture_output=True, text=True)
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1), done.stderr
+    served.promote(1)
+    served.wait_for("The registry says again who is champion: version 1.")
+
+    database = served.folder / "mlflow.db"
+    aside = database.rename(served.folder / "aside.db")
+    database.write_text("not a database")
+    served.wait_for("a SQLite file of MLflow")
+    assert served.ask(body)[2] == 1
+    aside.rename(database)
+
+    promote(served.folder, None)
+    served.wait_for("Nobody is champion now; version 1 goes on")
+    assert served.ask(body)[2] == 1
+
+
+def test_a_request_that_is_too_large_is_refused(served: Served, body: bytes) -> None:
+    assert served.ask(body)[0] == 200
+    with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE_SECONDS) as connection:
+        head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {MOST_BYTES + 1}\r\n\r\n"
+        connection.sendall(head.encode() + b" " * (MOST_BYTES + 1))
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close" in answer
+    assert answer.endswith(b'expected at most 67,108,864 bytes; found more"}')
+    assert served.ask(body)[0] == 200
 
 
 def test_a_refusal_is_one_line_that_names_row_and_column(served: Served, body: bytes) -> None:
@@ -174,7 +262,7 @@ def test_a_file_is_answered_as_a_request_is_and_a_stopped_run_goes_on(
     asked = json.loads(body)["dataframe_split"]
     rows = pd.DataFrame(asked["data"], columns=asked["columns"])
     rows.sample(frac=1, random_state=0).to_csv(tmp_path / "in.csv", index=False)
-    flags = ["--input", "in.csv", "--output", "out.parquet", "--batch-rows", "1", "--version", "1", "--log", "log"]
+    flags = ["--input", "in.csv", "--output", "out.parquet", "--batch-rows", "1", "--log", "log"]
     argv = [*COMMAND, "predict", "tiny", *flags]
 
     stopped = subprocess.Popen(argv, cwd=tmp_path, env=served.environment, stderr=subprocess.PIPE, text=True)
@@ -186,6 +274,7 @@ def test_a_file_is_answered_as_a_request_is_and_a_stopped_run_goes_on(
     first = tmp_path / "out.parquet.parts" / "000000.parquet"
     if stopped.returncode == 75 and first.exists():  # else it was faster than the signal, and done
         begun = first.stat().st_mtime_ns
+        served.promote(2)  # one file is answered by one version all the same
         again = subprocess.Popen(argv, cwd=tmp_path, env=served.environment)
         while again.poll() is None and first.exists():
             with contextlib.suppress(FileNotFoundError):
@@ -199,6 +288,13 @@ def test_a_file_is_answered_as_a_request_is_and_a_stopped_run_goes_on(
     assert set(answer["gateline_version"]) == {1}
     assert len(pd.read_parquet(tmp_path / "log" / "tiny" / "inputs")) == len(rows)
     assert not (tmp_path / "out.parquet.parts").exists()
+
+    (tmp_path / "mine.csv.parts").mkdir()
+    (tmp_path / "mine.csv.parts" / "letter.txt").write_text("not of this command")
+    mine = [*COMMAND, "predict", "tiny", "--input", "in.csv", "--output", "mine.csv"]
+    done = subprocess.run(mine, cwd=tmp_path, env=served.environment, capture_output=True, text=True)
+    assert (done.returncode, "nothing was deleted" in done.stderr) == (2, True)
+    assert (tmp_path / "mine.csv.parts" / "letter.txt").exists()
 
     rows.loc[3, "price"] = -1.0
     rows.to_csv(tmp_path / "in.csv", index=False)
@@ -223,6 +319,29 @@ def test_what_was_asked_and_new_rows_are_compared_with_the_training_part(registe
         return done.returncode, json.loads((tmp_path / "found" / "drift.json").read_text())
 
     assert drift("--data", "same.csv", "--fail-on", "never")[0] == 0
+    new.drop(columns="price").to_csv(tmp_path / "absent.csv", index=False)
+    code, found = drift("--data", "absent.csv")
+    assert code == 3
+    assert {(each["column"], each["size"]) for each in found["findings"] if each["kind"] == "missing"} >= {
+        ("price", 1.0)
+    }
+    new.head(15).to_csv(tmp_path / "few.csv", index=False)
+    few = [*COMMAND, "drift", "models:/tiny", "--data", "few.csv"]
+    done = subprocess.run(few, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1), done.stderr
+    assert "at least 20 rows" in done.stderr
+
+    answer = [*COMMAND, "predict", "models:/tiny@champion", "--input", "same.csv", "--output", "o.csv", "--log", "log"]
+    assert subprocess.run(answer, cwd=tmp_path, env=environment).returncode == 0
+    code, found = drift("--predictions", "log", "--fail-on", "never")
+    assert found["rows"]["rows"] == len(new)
+    assert any(each["column"].startswith("answers: ") for each in found["findings"])
+    (day,) = (tmp_path / "log" / "tiny" / "inputs").iterdir()
+    day.rename(day.with_name("day=2020-01-01"))
+    old = [*COMMAND, "drift", "tiny", "--predictions", "log"]
+    done = subprocess.run(old, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "Name an earlier day by --since" in done.stderr
     code, found = drift("--data", "moved.parquet")
     assert (code, found["verdict"]) == (3, "drift")
     assert {each["column"] for each in found["findings"] if each["verdict"] == "drift"} == {"price"}

@@ -9,6 +9,8 @@ import typer
 
 from gateline.cli.app import app, in_one_line, say
 
+MODEL_HELP = "Name of a registered model, which is that of its workload; the workload's file; or models:/NAME."
+
 
 @app.command(
     short_help="Serve the champion over HTTP; a promotion is picked up without losing a request.",
@@ -20,9 +22,7 @@ from gateline.cli.app import app, in_one_line, say
 def serve(
     workload: Annotated[
         str,
-        typer.Argument(
-            metavar="WORKLOAD", help="Name of a registered model: that of its workload.", show_default=False
-        ),
+        typer.Argument(metavar="WORKLOAD", help=MODEL_HELP, show_default=False),
     ],
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port of it; 0 for a free one.")] = 5000,
@@ -55,9 +55,7 @@ def serve(
 def predict(
     workload: Annotated[
         str,
-        typer.Argument(
-            metavar="WORKLOAD", help="Name of a registered model: that of its workload.", show_default=False
-        ),
+        typer.Argument(metavar="WORKLOAD", help=MODEL_HELP, show_default=False),
     ],
     source: Annotated[
         Path,
@@ -69,7 +67,12 @@ def predict(
     ],
     output: Annotated[Path, typer.Option(metavar="FILE", help="Csv or parquet to write.")],
     version: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Version that answers.  [default: the champion]")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Version that answers.  [default: the champion, or the one that a stopped run began with]",
+        ),
     ] = None,
     batch_rows: Annotated[
         int, typer.Option(min=1, metavar="N", help="Rows asked at once; a series is never parted.")
@@ -81,15 +84,16 @@ def predict(
 ) -> None:
     """Answer every row of a file, batch by batch, with the answers that the served model gives.
 
-    Memory does not grow with the file. Stopped at any moment, the same command goes on where it was; the file is there
-    whole or not at all. Each row says its version, and what was unusual in what it was made of.
+    Memory does not grow with the file, only with its longest series, which is asked whole. Stopped at any moment, the same
+    command goes on where it was, with the version that it began with; the file is there whole or not at all. Each row says
+    its version, and what was unusual in what it was made of.
     """
     from gateline.adapters.door import stop_between_steps
     from gateline.adapters.progress import counting_progress
     from gateline.adapters.serving.predict import predict as answer_file
 
     with stop_between_steps() as stop, counting_progress("rows") as on_rows:
-        answered, rows = answer_file(
+        name, answered, rows = answer_file(
             workload, source, output, version=version, batch_rows=batch_rows, log=log, on_rows=on_rows, stop=stop
         )
-    print(f"{workload} version {answered} answered: {rows:,} rows in {output}")
+    print(f"{name} version {answered} answered: {rows:,} rows in {output}")

@@ -1,15 +1,15 @@
 """Answer batches with one registered version: `python -I batch_worker.py`, one question and one answer at a time.
 
 Run by path in a process of its own, as `worker.py` is and for the same reason; it imports nothing of the project. The first
-line of stdin is JSON: `uri`. Then both sides send frames: the length in eight bytes, and a table in Arrow's file format. What
-cannot be answered is a frame of a table with the one column `refused`.
+line of stdin is JSON: `model`, a folder that was checked. Then both sides send frames: the length in eight bytes, and a table in
+Arrow's file format. What cannot be answered is a frame of a table with the one column `refused`, where the rows are at fault, or
+`failed`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,30 +56,30 @@ def answer(model: Any, table: pa.Table, double: set[str]) -> pa.Table:
     try:
         return pa.Table.from_pandas(model.predict(frame), preserve_index=False)
     except Exception as error:  # noqa: BLE001  (whatever a model raises is said by the other side, which knows the rows)
+        # As served: the status is 400 where rows are refused, and 500 where anything else went wrong.
+        refused = getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE"
         words = " ".join(str(getattr(error, "message", error)).rpartition("Error: ")[2].split())
-        return pa.table({"refused": [words or type(error).__name__]})
+        said = words if refused and words else f"{type(error).__name__}: {words}"
+        return pa.table({"refused" if refused else "failed": [said]})
 
 
 def main() -> None:
     """Load, say which columns are numbers, and answer until stdin ends."""
     settings = json.loads(sys.stdin.buffer.readline())
     out, sys.stdout = sys.stdout.buffer, sys.stderr  # what a library prints must not get between frames
-    with tempfile.TemporaryDirectory(prefix="gateline-predict-") as scratch:
-        import mlflow
-        import torch
+    import mlflow
+    import torch
 
-        torch.set_num_threads(1)
-        folder = Path(mlflow.artifacts.download_artifacts(settings["uri"], dst_path=scratch)).resolve()
-        model = mlflow.pyfunc.load_model(str(folder))
-        schema = model.metadata.get_input_schema().to_dict()
-        double = {column["name"] for column in schema if column["type"] == "double"}
-        statistics = json.loads(next(folder.rglob("training_statistics.json")).read_text(encoding="utf-8"))
-        answers = model.metadata.get_output_schema().to_dict()
-        write_frame(
-            pa.table({"model": [json.dumps({"asked": schema, "answers": answers, **statistics["schema"]})]}), out
-        )
-        while (asked := read_frame(sys.stdin.buffer)) is not None:
-            write_frame(answer(model, asked, double), out)
+    torch.set_num_threads(1)
+    folder = Path(settings["model"])
+    model = mlflow.pyfunc.load_model(str(folder))
+    schema = model.metadata.get_input_schema().to_dict()
+    double = {column["name"] for column in schema if column["type"] == "double"}
+    statistics = json.loads(next(folder.rglob("training_statistics.json")).read_text(encoding="utf-8"))
+    answers = model.metadata.get_output_schema().to_dict()
+    write_frame(pa.table({"model": [json.dumps({"asked": schema, "answers": answers, **statistics["schema"]})]}), out)
+    while (asked := read_frame(sys.stdin.buffer)) is not None:
+        write_frame(answer(model, asked, double), out)
 
 
 if __name__ == "__main__":

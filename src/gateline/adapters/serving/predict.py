@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,11 +15,11 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from gateline.adapters.mlflow_server import connected
 from gateline.adapters.serving.batch_worker import read_frame, write_frame
+from gateline.adapters.serving.checked_copy import checked_copy
 from gateline.adapters.serving.input_batches import ROW, Asked, InputBatches
 from gateline.adapters.serving.prediction_log import PredictionLog
-from gateline.adapters.serving.service import require_champion
+from gateline.adapters.serving.service import require_champion, version_named
 from gateline.adapters.serving.version_process import clean_environment
 from gateline.errors import DataError, Preempted, RegistryError
 from gateline.manifest import digest_of, file_digest
@@ -38,11 +39,12 @@ class BatchProcess:
     Args:
         name: of the registered model.
         version: that answers.
+        model: checked copy of it.
     """
 
-    def __init__(self, name: str, version: int) -> None:
+    def __init__(self, name: str, version: int, model: Path) -> None:
         self.version = version
-        self._place = f"{name} version {version}"
+        self.place = f"{name} version {version}"
         self._process = subprocess.Popen(  # noqa: S603  (this very Python)
             [sys.executable, "-I", str(Path(__file__).with_name(WORKER))],
             stdin=subprocess.PIPE,
@@ -51,12 +53,13 @@ class BatchProcess:
             start_new_session=True,  # Ctrl-C reaches this process alone, which finishes its batch
         )
         if self._process.stdin is not None:
-            self._process.stdin.write(json.dumps({"uri": f"models:/{name}/{version}"}).encode() + b"\n")
-            self._process.stdin.flush()
+            with suppress(BrokenPipeError):  # it ended; what follows says why
+                self._process.stdin.write(json.dumps({"model": str(model)}).encode() + b"\n")
+                self._process.stdin.flush()
         self.asked = Asked.of(json.loads(self._read()["model"][0].as_py()))
 
     def answer(self, batch: pa.Table) -> pa.Table:
-        """Answer one batch; a table with the column `refused` says why not.
+        """Answer one batch; a table with the column `refused` or `failed` says why not.
 
         Raises:
             RegistryError: the process ended.
@@ -84,7 +87,7 @@ class BatchProcess:
         if found is None:
             code = self._process.wait()
             raise RegistryError(
-                self._place,
+                self.place,
                 expected="a model that loads and answers",
                 found=f"a process that ended with exit code {code}; what it said stands above",
                 do="Look at its files in MLflow; with exit code -9, ask for smaller batches by --batch-rows",
@@ -93,7 +96,7 @@ class BatchProcess:
 
 
 def predict(
-    name: str,
+    model: str,
     source: Path,
     output: Path,
     *,
@@ -102,38 +105,45 @@ def predict(
     log: Path | None,
     on_rows: OnRows,
     stop: Callable[[], bool],
-) -> tuple[int, int]:
+) -> tuple[str, int, int]:
     """Answer every row of a file.
 
         OUTPUT.parts/           while it is under way; a run that was stopped goes on from it
-        ├── state.json          input (sha256), version, rows of a batch: a run with others begins anew
+        ├── state.json          input (sha256), model, version, rows of a batch: a run with others begins anew
         └── 000000.parquet      answers to each batch
 
     Args:
-        name: of the registered model.
+        model: name of the registered model, the workload's file, or an address of MLflow's, with a version or without.
         source: csv or parquet with the columns of a request; files either as bytes or by their paths.
         output: csv or parquet to write: the answers, with the version.
-        version: that answers; None for the champion.
+        version: that answers; None for the champion, or for the one that a stopped run began with.
         batch_rows: rows asked at once; a series is never parted.
         log: folder for what is asked and answered; None for no log.
         on_rows: see `OnRows`.
         stop: asked between two batches.
 
     Returns:
-        The version, and how many rows it answered with.
+        Name and version that answered, and how many rows it answered with.
 
     Raises:
-        DataError: the file cannot be read, lacks a column, or has a row that is refused.
-        RegistryError: there is no such version, or it does not load.
+        DataError: the file cannot be read, lacks a column, or has a row that is refused; or a folder that is not this
+            command's stands where it would write.
+        RegistryError: there is no such version, its files are not those that were registered, or it does not load or answer.
         Preempted: `stop` said so; the same call goes on.
     """
     if output.suffix not in (".csv", ".parquet"):
         raise DataError(output, expected="a name that ends with .csv or .parquet", found=output.name, do="Rename it")
     if not source.is_file():
         raise DataError(source, expected="a csv or parquet file", found="no such file", do="Correct the path")
-    version = require_champion(name) if version is None else _require(name, version)
+    name, version = version_named(model, version)
     parts = output.with_name(output.name + ".parts")
-    _open_parts(parts, {"input": file_digest(source), "model": name, "version": version, "batch_rows": batch_rows})
+    asked = {"input": file_digest(source), "model": name, "batch_rows": batch_rows}
+    begun = _begun_with(parts, asked)
+    if begun is None or version not in (None, begun):
+        version = require_champion(name) if version is None else version
+        _begin(parts, {**asked, "version": version})
+    else:
+        version = begun  # whoever is champion now: one file is answered by one version
     with _asking(name, version, log) as (process, kept):
         batches = InputBatches(source, process.asked, parts)
         done, count = 0, 0
@@ -156,56 +166,74 @@ def predict(
         raise DataError(source, expected="rows", found="none", do="Name another file")
     rows = _join([parts / f"{number:06d}.parquet" for number in range(count)], output)
     shutil.rmtree(parts)
-    return version, rows
-
-
-def _require(name: str, version: int) -> int:
-    from mlflow.exceptions import MlflowException
-
-    with connected(name) as to:
-        try:
-            to.client.get_model_version(name, str(version))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            raise RegistryError(
-                f"models:/{name}/{version}", expected="a registered version", found="none", do="Correct --version"
-            ) from error
-    return version
+    return name, version, rows
 
 
 @contextmanager
 def _asking(name: str, version: int, log: Path | None) -> Iterator[tuple[BatchProcess, PredictionLog | None]]:
-    process = BatchProcess(name, version)
-    kept = None if log is None else PredictionLog(log, name, version)
+    with tempfile.TemporaryDirectory(prefix="gateline-predict-") as scratch:
+        process = BatchProcess(name, version, checked_copy(name, version, Path(scratch)))
+        kept = None if log is None else PredictionLog(log, name, version)
+        try:
+            yield process, kept
+        finally:
+            process.close()
+            if kept is not None:
+                kept.close()
+
+
+def _begun_with(parts: Path, asked: dict[str, object]) -> int | None:
+    """Say with which version a stopped run of the very same began; None if there is none, or it asked something else.
+
+    Raises:
+        DataError: the folder is there, and no run of this command made it.
+    """
+    if not parts.exists():
+        return None
     try:
-        yield process, kept
-    finally:
-        process.close()
-        if kept is not None:
-            kept.close()
+        state = json.loads((parts / STATE).read_text(encoding="utf-8"))
+        own = state.pop("key") == digest_of(state)
+        version = int(state.pop("version"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        own = False
+    if not own:
+        raise DataError(
+            parts,
+            expected=f"what a stopped `gateline predict` left, with its {STATE}",
+            found="another folder or file",
+            do="Move it away, or name another --output; nothing was deleted",
+        )
+    return version if state == asked else None
 
 
-def _open_parts(parts: Path, state: dict[str, object]) -> None:
-    """Find the folder of a stopped run of the very same, or begin one."""
+def _begin(parts: Path, state: dict[str, object]) -> None:
+    """Make the folder anew; one that is there is this command's own."""
+    if parts.exists():
+        shutil.rmtree(parts)
+    draft = parts.with_name(parts.name + ".new")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
     said = json.dumps({"key": digest_of(state), **state}, indent=2)
-    if not (parts / STATE).is_file() or (parts / STATE).read_text(encoding="utf-8") != said:
-        shutil.rmtree(parts, ignore_errors=True)
-        parts.mkdir(parents=True)
-        (parts / STATE).write_text(said, encoding="utf-8")
+    (draft / STATE).write_text(said, encoding="utf-8")
+    draft.rename(parts)  # so that there is no folder without its state, whenever this process ends
 
 
 def _answered(process: BatchProcess, batch: pa.Table, source: Path) -> pa.Table:
     answer = process.answer(batch)
-    if answer.column_names == ["refused"]:
-        rows = batch[ROW].to_pylist()
-        raise DataError(
-            f"{source}, among rows {min(rows)} to {max(rows)}",
-            expected="rows that the model answers",
-            found=answer["refused"][0].as_py(),
-            do="Correct them in the file; rows count from 0",
+    if answer.column_names not in (["refused"], ["failed"]):
+        return answer.append_column(VERSION, pa.array([process.version] * len(answer), pa.int64()))
+    rows = batch[ROW].to_pylist()
+    where, found = f"{source}, among rows {min(rows)} to {max(rows)}", answer[0][0].as_py()
+    if answer.column_names == ["failed"]:
+        raise RegistryError(
+            f"{process.place}: {where}",
+            expected="a model that answers",
+            found=found,
+            do="Nothing says that the file is at fault: look at the version, or name another one by --version",
         )
-    return answer.append_column(VERSION, pa.array([process.version] * len(answer), pa.int64()))
+    raise DataError(
+        where, expected="rows that the model answers", found=found, do="Correct them in the file; rows count from 0"
+    )
 
 
 def _join(parts: list[Path], output: Path) -> int:

@@ -16,6 +16,10 @@ from gateline.adapters.mlflow_server import shown, tracking_uri
 
 State = Literal["loading", "ready", "serving", "draining", "ended"]
 WORKER = "worker.py"
+IDLE_SECONDS = 20
+"""How long a connection may be silent before it is closed, also while draining: so draining adds no way to lose a request."""
+MARGIN_SECONDS = 10.0
+"""For the way of a request and its answer."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Service:
         name: of the registered model.
         listening: the socket; bound, and open in this process for as long as the service lasts.
         most_bytes: of a request.
+        most_waiting: requests that one process has under way or waiting; more are refused with status 503.
         log: folder for what is asked and answered; None for no log.
         scratch: folder for copies of the models.
     """
@@ -33,15 +38,32 @@ class Service:
     name: str
     listening: socket.socket
     most_bytes: int
+    most_waiting: int
     log: Path | None
     scratch: Path
+
+    @property
+    def drain_seconds(self) -> float:
+        """How long a process may take to answer what is under way when it is told to end.
+
+        A connection may be silent for `IDLE_SECONDS`, and a request on it take as long as MLflow lets one take.
+        """
+        return IDLE_SECONDS + request_seconds() + MARGIN_SECONDS
+
+
+def request_seconds() -> float:
+    """How long a request may take: MLflow's setting."""
+    from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
+
+    return float(MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get())
 
 
 def clean_environment() -> dict[str, str]:
     """The environment without what would bring modules of this process into another; MLflow's address is said."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     quiet = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-    return {**quiet, **environment, "MLFLOW_TRACKING_URI": tracking_uri(), "OMP_NUM_THREADS": "1"}
+    fixed = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "OMP_NUM_THREADS": "1"}  # nothing registered is a pickle
+    return {**quiet, **environment, "MLFLOW_TRACKING_URI": tracking_uri(), **fixed}
 
 
 class VersionProcess:
@@ -50,10 +72,13 @@ class VersionProcess:
     Args:
         service: name, socket and limits.
         version: of the registered model.
+        model: checked copy of it.
     """
 
-    def __init__(self, service: Service, version: int) -> None:
-        self.version = version
+    def __init__(self, service: Service, version: int, model: Path) -> None:
+        self.version, self.model = version, model
+        self.served = False
+        """Whether it ever accepted connections."""
         self.reason = ""
         """Why it ended, if it said so."""
         self.state: State = "loading"
@@ -62,13 +87,15 @@ class VersionProcess:
         self._status, status = os.pipe()
         os.set_blocking(self._status, False)
         settings = {
-            "uri": f"models:/{service.name}/{version}",
+            "model": str(model),
             "name": service.name,
             "version": version,
             "socket": service.listening.fileno(),
             "status": status,
-            "scratch": str(service.scratch),
             "most_bytes": service.most_bytes,
+            "most_waiting": service.most_waiting,
+            "idle_seconds": IDLE_SECONDS,
+            "drain_seconds": service.drain_seconds,
             "log": None if service.log is None else str(service.log.absolute()),
         }
         self._process = subprocess.Popen(  # noqa: S603  (this very Python)
@@ -86,6 +113,11 @@ class VersionProcess:
     def pid(self) -> int:
         """Number of the process."""
         return self._process.pid
+
+    @property
+    def answered_all(self) -> bool:
+        """Whether it has ended, and answered what it had accepted."""
+        return not self.served or self._process.returncode == 0
 
     def look(self) -> State:
         """Read what the process has said meanwhile, and say where it is."""
@@ -116,7 +148,7 @@ class VersionProcess:
     def go(self) -> None:
         """Let it accept connections."""
         self._write("go")
-        self.state = "serving"
+        self.state, self.served = "serving", True
 
     def drain(self) -> None:
         """Let it answer what is under way, and end; one that serves nothing yet ends at once."""

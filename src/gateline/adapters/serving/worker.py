@@ -11,16 +11,18 @@ before it reads the line `go`. When stdin ends, whoever started it is gone, and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,14 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-IDLE_SECONDS = 20
-"""How long a connection may be silent before it is closed, also while draining: so draining adds no way to lose a request."""
-DRAIN_SECONDS = 30.0
-"""How long connections may live on after a successor has taken over; longer than a silent one lives anyway."""
+LEFT_OVER = 3
+"""Exit code of one that had to end before it had answered everything."""
+MOST_LARGE = 4
+"""Requests of the largest size that a process holds at once."""
+BUSY = b"busy"
+"""In the place of a request that finds no room; told from a body by identity."""
+RETRY_SECONDS = 1
+"""What a client is told to wait when there is too much to do."""
 SETTLING_SECONDS = 0.2
 """Until every connection that the kernel handed over has its protocol."""
 JSON = b"application/json"
@@ -52,11 +58,14 @@ class Server(uvicorn.Server):
         config: of uvicorn.
         front: what says `Connection: close`.
         tell: takes the word `draining`.
+        drain_seconds: after which what is left is left.
     """
 
-    def __init__(self, config: uvicorn.Config, front: Front, tell: Callable[[str], None]) -> None:
+    def __init__(self, config: uvicorn.Config, front: Front, tell: Callable[[str], None], drain_seconds: float) -> None:
         super().__init__(config)
-        self._front, self._tell = front, tell
+        self._front, self._tell, self._drain_seconds = front, tell, drain_seconds
+        self.left_over = False
+        """Whether it ended with connections that had not been answered."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, answer what is left, end."""
@@ -66,10 +75,11 @@ class Server(uvicorn.Server):
             loop.remove_reader(listening.fileno())
         self._tell("draining")
         self._front.draining = True
-        ends = loop.time() + DRAIN_SECONDS
+        ends = loop.time() + self._drain_seconds
         await asyncio.sleep(SETTLING_SECONDS)
         while self.server_state.connections and loop.time() < ends and not self.force_exit:
             await asyncio.sleep(0.05)
+        self.left_over = bool(self.server_state.connections)
         await super().shutdown(sockets)
 
 
@@ -83,10 +93,12 @@ class Front:
         model: as MLflow loaded it.
         name: of the registered model.
         version: that answers.
-        most_bytes: of a request.
+        most_bytes: of a request; all that are under way may have `MOST_LARGE` times as many.
+        most_waiting: requests that are computed or wait; more are refused with status 503, so that nobody waits for long in
+            vain, and memory is bounded.
     """
 
-    def __init__(self, model: Any, name: str, version: int, most_bytes: int) -> None:
+    def __init__(self, model: Any, name: str, version: int, most_bytes: int, most_waiting: int) -> None:
         from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
         from mlflow.pyfunc import scoring_server
 
@@ -94,7 +106,9 @@ class Front:
         self._invocations, self._model = scoring_server.invocations, model
         self._schema = model.metadata.get_input_schema()
         self._seconds = MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get()
-        self._most_bytes = most_bytes
+        self._most_bytes, self._most_waiting = most_bytes, most_waiting
+        self._waiting, self._held_bytes = 0, 0
+        self._threads = ThreadPoolExecutor(min(32, (os.cpu_count() or 1) + 4))
         self._headers = [(b"gateline-model", name.encode()), (b"gateline-version", str(version).encode())]
         self.draining = False
 
@@ -110,27 +124,49 @@ class Front:
         if scope["type"] != "http" or scope["path"] != "/invocations" or scope["method"] != "POST":
             await self._application(scope, receive, write)
             return
-        body = await self._body(receive)
-        if body is None:
-            status, kind, text = 413, JSON, refusal(f"request: expected at most {self._most_bytes:,} bytes; found more")
-        else:
-            headers = dict(scope["headers"])
-            status, kind, text = await self._answer(body, headers.get(b"content-type", b"").decode("latin-1"))
+        self._waiting += 1
+        held = Held()
+        try:
+            body = await self._body(receive, held)
+            if body is BUSY:
+                status, kind, text = (
+                    503,
+                    JSON,
+                    refusal("service: expected less to do; found too much", "RESOURCE_EXHAUSTED"),
+                )
+            elif body is None:
+                words = f"request: expected at most {self._most_bytes:,} bytes; found more"
+                status, kind, text = 413, JSON, refusal(words)
+            else:
+                headers = dict(scope["headers"])
+                status, kind, text = await self._answer(body, headers.get(b"content-type", b"").decode("latin-1"), held)
+        finally:
+            if not held.by_thread:
+                self._let_go(held)
         content = text.encode()
-        length = (b"content-length", str(len(content)).encode())
-        # What was not read of a request that is too long would be taken for the next one.
-        rest = [(b"connection", b"close")] if body is None and not self.draining else []
-        start = {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), length, *rest]}
-        await write(start)
+        rest = [(b"content-length", str(len(content)).encode())]
+        if status == 503:
+            rest.append((b"retry-after", str(RETRY_SECONDS).encode()))
+        if body is None and not self.draining:  # what was not read would be taken for the next request
+            rest.append((b"connection", b"close"))
+        await write({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), *rest]})
         await write({"type": "http.response.body", "body": content})
 
-    async def _answer(self, body: bytes, content_type: str) -> tuple[int, bytes, str]:
+    async def _answer(self, body: bytes, content_type: str, held: Held) -> tuple[int, bytes, str]:
         """Ask the model, in a thread: status, type and text of the answer."""
         from mlflow.exceptions import MlflowException
 
-        asked = asyncio.to_thread(self._invocations, body, content_type, self._model, self._schema)
+        loop = asyncio.get_running_loop()
+
+        def done(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._let_go, held)
+
+        asked = self._threads.submit(self._invocations, body, content_type, self._model, self._schema)
+        held.by_thread = True  # which goes on computing also for a client that has not waited
+        asked.add_done_callback(done)
         try:
-            answer = await asyncio.wait_for(asked, self._seconds)
+            answer = await asyncio.wait_for(asyncio.wrap_future(asked), self._seconds)
         except TimeoutError:
             return 504, JSON, refusal(f"request: expected to be answered in {self._seconds} s; found no end")
         except MlflowException as error:
@@ -142,19 +178,44 @@ class Front:
             return 400, JSON, refusal("request: expected JSON as MLflow reads it; found some nested too deeply")
         return answer.status, answer.mimetype.encode(), answer.response
 
-    async def _body(self, receive: Receive) -> bytes | None:
-        """Read a request; None if it is too long."""
-        parts, size = [], 0
+    async def _body(self, receive: Receive, held: Held) -> bytes | None:
+        """Read a request: None if it is too long, `BUSY` if there is too much to do already.
+
+        One that finds no room is read all the same: to close a connection under a client that writes would lose the answer.
+        """
+        parts, size, busy = [], 0, self._waiting > self._most_waiting
         while True:
             message = await receive()
             if message["type"] != "http.request":  # the client went away
                 return b""
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
+            part = message.get("body", b"")
+            size += len(part)
             if size > self._most_bytes:
                 return None
+            busy = busy or self._held_bytes + len(part) > MOST_LARGE * self._most_bytes
+            if not busy:
+                parts.append(part)
+                held.bytes += len(part)
+                self._held_bytes += len(part)
             if not message.get("more_body"):
-                return b"".join(parts)
+                return BUSY if busy else b"".join(parts)
+
+    def _let_go(self, held: Held) -> None:
+        self._waiting -= 1
+        self._held_bytes -= held.bytes
+
+
+@dataclass
+class Held:
+    """What a request takes up.
+
+    Args:
+        bytes: of its body.
+        by_thread: whether a thread has it.
+    """
+
+    bytes: int = 0
+    by_thread: bool = False
 
 
 def refusal(words: str, code: str = "INVALID_PARAMETER_VALUE") -> str:
@@ -180,8 +241,11 @@ class Asked:
         return answer
 
 
-def load(uri: str, scratch: str) -> Any:
-    """Fetch a version, load it, and let it answer the example it was registered with.
+def load(folder: Path) -> Any:
+    """Load a version, and let it answer the example it was registered with.
+
+    Args:
+        folder: the logged model; whoever started this process has checked it.
 
     Raises:
         RuntimeError: it came without an example, or ran with a package that is not its own.
@@ -189,7 +253,6 @@ def load(uri: str, scratch: str) -> Any:
     import mlflow
     from mlflow.pyfunc.scoring_server import infer_and_parse_data
 
-    folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch)).resolve()
     model = mlflow.pyfunc.load_model(str(folder))
     example = folder / "serving_input_example.json"
     if not example.is_file():
@@ -226,49 +289,51 @@ def end_with_stdin() -> None:
 def main() -> None:
     """Load, say so, wait for `go`, serve until told to end.
 
-    Settings: `uri`, `name`, `version`, `socket` and `status` (descriptors), `most_bytes`,
-    `scratch` (a folder), and `log` (a folder, or null).
+    Settings: `model` (a folder), `name`, `version`, `socket` and `status` (descriptors), `most_bytes`, `most_waiting`,
+    `idle_seconds`, `drain_seconds`, and `log` (a folder, or null).
     """
     settings = json.loads(sys.stdin.readline())
 
     def tell(words: str) -> None:
         os.write(settings["status"], (" ".join(words.split()) + "\n").encode())
 
-    with tempfile.TemporaryDirectory(dir=settings["scratch"]) as scratch:
-        began = time.monotonic()
-        try:
-            import torch
+    began = time.monotonic()
+    try:
+        import torch
 
-            torch.set_num_threads(1)  # requests are answered side by side, see docs/serving.md
-            model = load(settings["uri"], scratch)
-            log = None if settings["log"] is None else log_to(settings["log"], settings["name"], settings["version"])
-            asked = model if log is None else Asked(model, log.put)
-            front = Front(asked, settings["name"], settings["version"], settings["most_bytes"])
-        except Exception as error:  # noqa: BLE001  (whatever a registered version raises, the old one goes on)
-            tell(f"failed {type(error).__name__}: {error}"[:500])
-            sys.exit(1)
-        tell(f"ready {time.monotonic() - began:.1f}")
-        if sys.stdin.readline().strip() != "go":
-            return
-        threading.Thread(target=end_with_stdin, daemon=True).start()
-        config = uvicorn.Config(
-            front,
-            loop="asyncio",
-            http="h11",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=int(DRAIN_SECONDS),
-        )
-        listening = socket.socket(fileno=settings["socket"])
-        # uvicorn sends the signal that ended it once more when it is done, and then there is a log to write.
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        try:
-            Server(config, front, tell).run(sockets=[listening])
-        finally:
-            if log is not None:
-                log.close()
+        torch.set_num_threads(1)  # requests are answered side by side, see docs/serving.md
+        model = load(Path(settings["model"]))
+        log = None if settings["log"] is None else log_to(settings["log"], settings["name"], settings["version"])
+        asked = model if log is None else Asked(model, log.put)
+        front = Front(asked, settings["name"], settings["version"], settings["most_bytes"], settings["most_waiting"])
+    except Exception as error:  # noqa: BLE001  (whatever a registered version raises, the old one goes on)
+        tell(f"failed {type(error).__name__}: {error}"[:500])
+        sys.exit(1)
+    tell(f"ready {time.monotonic() - began:.1f}")
+    if sys.stdin.readline().strip() != "go":
+        return
+    threading.Thread(target=end_with_stdin, daemon=True).start()
+    config = uvicorn.Config(
+        front,
+        loop="asyncio",
+        http="h11",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=settings["idle_seconds"],
+        timeout_graceful_shutdown=1,  # it has drained by then
+    )
+    listening = socket.socket(fileno=settings["socket"])
+    # uvicorn sends the signal that ended it once more when it is done, and then there is a log to write.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    server = Server(config, front, tell, settings["drain_seconds"])
+    try:
+        server.run(sockets=[listening])
+    finally:
+        if log is not None:
+            log.close()
+    sys.stderr.flush()
+    os._exit(LEFT_OVER if server.left_over else 0)  # a thread whose client has not waited would keep this process
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""A serving process takes on only what it can hold: beyond that it says so at once, and is there again afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.models import infer_signature
+from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined]  # as MLflow documents it
+
+from gateline.adapters.serving.worker import MOST_LARGE, Front
+
+BODY = json.dumps({"dataframe_split": {"columns": ["size"], "data": [[1.0]]}}).encode()
+GO_ON = threading.Event()
+
+
+class Slow(PythonModel):
+    """Answers when it is told to."""
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002
+        """Wait, then give back what was asked."""
+        assert GO_ON.wait(30)
+        return model_input
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("slow") / "model"
+    rows = pd.DataFrame({"size": [1.0]})
+    mlflow.pyfunc.save_model(folder, python_model=Slow(), signature=infer_signature(rows, rows))
+    loaded = mlflow.pyfunc.load_model(str(folder))
+    loaded.unwrap_python_model().predict = Slow().predict  # the event of this process, not a pickled copy's
+    return loaded
+
+
+async def ask(front: Front, *parts: bytes) -> tuple[int, dict[bytes, bytes], dict[str, Any]]:
+    """Send one request to the application; status, headers and content of its answer."""
+    left, said = list(parts), []
+
+    async def receive() -> dict[str, Any]:
+        body = left.pop(0)
+        return {"type": "http.request", "body": body, "more_body": bool(left)}
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    headers = [(b"content-type", b"application/json")]
+    await front({"type": "http", "method": "POST", "path": "/invocations", "headers": headers}, receive, send)
+    return said[0]["status"], dict(said[0]["headers"]), json.loads(said[1]["body"])
+
+
+@pytest.mark.parametrize(("most_bytes", "most_waiting", "held"), [(1000, 2, 2), (len(BODY), 100, MOST_LARGE)])
+def test_more_than_it_holds_is_refused_and_later_answered(
+    model: Any, most_bytes: int, most_waiting: int, held: int
+) -> None:
+    async def talk() -> None:
+        GO_ON.clear()
+        front = Front(model, "tiny", 1, most_bytes, most_waiting)
+        waiting = [asyncio.create_task(ask(front, BODY[:10], BODY[10:])) for _ in range(held)]
+        await asyncio.sleep(0.1)
+
+        status, headers, said = await ask(front, BODY)
+        assert (status, headers[b"retry-after"], said["error_code"]) == (503, b"1", "RESOURCE_EXHAUSTED")
+        assert b"connection" not in headers, "it was read, so the connection can be used again"
+
+        GO_ON.set()
+        assert [each[0] for each in await asyncio.gather(*waiting)] == [200] * held
+        assert (await ask(front, BODY))[0] == 200
+
+    asyncio.run(talk())
