@@ -83,7 +83,7 @@ def compare(
     frame: pd.DataFrame,
     *,
     unknown_tokens: Mapping[str, tuple[int, int]] | None = None,
-    columns: Sequence[str] | None = None,
+    needed: Sequence[str] | None = None,
 ) -> list[Finding]:
     """Compare rows with the statistics of a training part.
 
@@ -91,7 +91,8 @@ def compare(
         expected: see `gateline.training_statistics`.
         frame: rows with the columns of the schema, typed, in raw units; values that the schema rules out may stand there.
         unknown_tokens: unknown tokens and all tokens of the frame, by column of texts.
-        columns: those to compare; None for all that both sides have.
+        needed: columns without which the model cannot do: where one is absent, it is missing in every row. None for all
+            that training had.
 
     Returns:
         One finding for each comparison, judged together.
@@ -101,11 +102,12 @@ def compare(
     findings: list[Finding] = []
     for name, column in schema.columns.items():
         seen = expected["columns"].get(name)
-        if seen is None or name not in frame or (columns is not None and name not in columns):
+        if seen is None or column.type in ("time", "bytes"):
             continue
-        if column.type in ("time", "bytes"):
-            continue
-        findings += _compare_column(name, column, seen, frame[name], times)
+        if name in frame:
+            findings += _compare_column(name, column, seen, frame[name], times)
+        elif needed is None or name in needed:
+            findings += _absent_column(name, seen, len(frame))
     for name, (unknown, tokens) in (unknown_tokens or {}).items():
         held_out = expected["unknown_tokens"].get(name) or expected["unknown_tokens"].get("")
         if held_out is not None and tokens >= FEWEST:
@@ -183,6 +185,16 @@ def _compare_column(
         else:
             findings += _texts(name, column, seen, kept, there)
     return findings
+
+
+def _absent_column(name: str, seen: Mapping[str, Any], rows: int) -> list[Finding]:
+    expected_rows = seen["count"] + seen["missing"]
+    if rows < FEWEST or expected_rows < FEWEST:
+        return []
+    before = seen["missing"] - seen["taken_as_missing"], expected_rows
+    worth = seen["effective_rows"] / expected_rows
+    found = _shares(name, "missing", before, (rows, rows), worth, 1.0, either_way=True)
+    return [replace(found, detail=f"{found.detail}: there is no such column")]
 
 
 def _numbers(name: str, seen: Mapping[str, Any], new: np.ndarray, effective: float) -> list[Finding]:

@@ -212,6 +212,60 @@ def test_too_few_rows_are_not_judged(rng: np.random.Generator) -> None:
     assert compare(described(rows(rng, 5000)), rows(rng, 10, shift=9)) == []
 
 
+def test_a_column_that_is_gone_is_missing_in_every_row(rng: np.random.Generator) -> None:
+    expected, new = described(rows(rng, 5000)), rows(rng, 200)
+
+    found = by_kind(compare(expected, new.drop(columns="size"), needed=["size", "count"]), "size")
+    assert list(found) == ["missing"]
+    assert found["missing"].verdict == "drift"
+    assert found["missing"].size == 1.0
+    assert "no such column" in found["missing"].detail
+    assert worst(compare(expected, new.drop(columns="colour"))) == "drift", "all are needed unless others are named"
+    assert worst(compare(expected, new.drop(columns="colour"), needed=["size"])) == "none"
+
+
+def test_the_index_is_what_lies_beyond_its_noise(rng: np.random.Generator) -> None:
+    expected = described(rows(rng, 5000))
+    repeats = 200
+    sizes, plain = [], []
+    for _ in range(repeats):
+        new = rows(rng, 100)
+        sizes.append(by_kind(compare(expected, new), "skewed")["population"].size)
+        edges, shares = bins_of(np.array(list(expected["columns"]["skewed"]["quantiles"].values())))
+        counts = np.bincount(np.searchsorted(edges, new["skewed"], side="left"), minlength=len(shares))
+        plain.append(stability_index(shares, counts / 100, 5000, 100))
+    assert np.mean(plain) > 0.06, "with 100 rows in ten bins chance alone makes that much"
+    assert np.mean(np.array(sizes) > 0) < 0.6
+    assert np.mean(sizes) < 0.4 * np.mean(plain)
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "unknown"])
+def test_rows_of_a_series_count_less_also_where_they_are_no_numbers(rng: np.random.Generator, kind: str) -> None:
+    schema = {
+        "time": {"column": "time", "frequency": "1h"},
+        "columns": {
+            "time": {"type": "time"},
+            "seen": {"type": "text"},
+            "level": {"type": "float", "missing_share": 1.0},
+        },
+    }
+    times = pd.date_range("2024-01-01", periods=4000, freq="h", tz="UTC")
+    state = autoregressive(rng, 4000, 0.97) > 0
+    frame = pd.DataFrame({"time": times, "level": 1.0, "seen": pd.array(np.where(state, "day", "night"), dtype="str")})
+    if kind == "missing":
+        frame.loc[state, "level"] = np.nan
+    expected = described(frame, schema)
+    new = frame[-1000:].reset_index(drop=True)
+    if kind == "unknown":
+        new["seen"] = new["seen"].where(~state[-1000:], "dusk")
+
+    found = by_kind(compare(expected, new), "level" if kind == "missing" else "seen")
+
+    finding = found[{"missing": "missing", "text": "population", "unknown": "unknown_values"}[kind]]
+    assert finding.count < 250, "a spell of an hour's neighbours is one thing that happened"
+    assert kind != "missing" or finding.expected_count < 1000
+
+
 def test_limits_rise() -> None:
     assert all(0 < warn < drift < 1 for warn, drift in LIMITS.values())
 
