@@ -27,12 +27,18 @@ import mlflow
 from benchmarks.load import Answers, Load
 from benchmarks.machine import ROOT, where
 from benchmarks.tables import markdown, write_result
+from gateline.adapters.mlflow_server import connected
+from gateline.adapters.registry import changes
 from tests.tiny import write_tiny
 
 RATE, CONNECTIONS = 200.0, 16
 AS_MANY_AS_GO = 1e6
 EPOCHS = (1, 3)
 PROMOTED_AFTER = 2.0
+SLOWEST_P99_MS = 250.0
+"""Longest that 99 of 100 requests may take around the promotion."""
+LEAST_SHARE = 0.98
+"""Of the rate asked, that must be answered."""
 
 
 def register(folder: Path) -> None:
@@ -124,15 +130,15 @@ def run(seconds: float) -> list[dict[str, Any]]:
         folder = Path(scratch)
         os.environ["MLFLOW_TRACKING_URI"] = uri = f"sqlite:///{folder / 'mlflow.db'}"
         register(folder)
-        client = mlflow.MlflowClient(uri)
         model = mlflow.artifacts.download_artifacts("models:/tiny/1", tracking_uri=uri)
         body = Path(model, "serving_input_example.json").read_bytes()
 
-        def promote(version: str) -> None:
-            client.set_registered_model_alias("tiny", "champion", version)
+        def promote(version: int) -> None:
+            with connected("tiny", create=False) as to:
+                changes.promote(to, "tiny", version, lambda _: None, why="asked for by the benchmark")
 
         for workers in (1, 2):
-            promote("1")
+            promote(1)
             with served(folder, workers) as (port, pid):
                 Load("127.0.0.1", port, body, AS_MANY_AS_GO, 1).run(20 / AS_MANY_AS_GO)
                 before = processor_seconds(pid)
@@ -142,11 +148,23 @@ def run(seconds: float) -> list[dict[str, Any]]:
 
                     def later() -> None:
                         time.sleep(PROMOTED_AFTER)
-                        promote("2")
+                        promote(2)
 
                     promoted = Load("127.0.0.1", port, body, RATE, CONNECTIONS).run(seconds, later)
                     rows.append(row(f"{RATE:g} a second, a promotion after {PROMOTED_AFTER:g} s", workers, promoted))
     return rows
+
+
+def short_of(last: dict[str, Any]) -> list[str]:
+    """Say in what a run with a promotion falls short of the reach."""
+    said = {
+        f"{last['failures']} requests failed": last["failures"] > 0,
+        f"answered by versions {last['versions']}": last["versions"] != [1, 2],
+        f"{last['went_back']} answers of the old version after the new": last["went_back"] > 0,
+        f"{last['per_second']:g} a second answered": last["per_second"] < LEAST_SHARE * RATE,
+        f"99 of 100 within {last['p99_ms']:g} ms": last["p99_ms"] > SLOWEST_P99_MS,
+    }
+    return [words for words, true in said.items() if true]
 
 
 def main() -> None:
@@ -181,12 +199,13 @@ def main() -> None:
         ]
         for each in rows
     ]
-    last = rows[-1]
-    reached = last["failures"] == 0 and last["versions"] == [1, 2] and last["went_back"] == 0
+    missed = short_of(rows[-1])
     words = (
         f"\n\nLatencies count from the moment a request was due. Processor: of the serving processes, per answer. Load of the "
-        f"machine when it was done, from everything that ran on its {where()['cores']} cores: {os.getloadavg()[1]:.1f}. Reach: no failed request while version 2 takes over from "
-        f"version 1, and none answered by the old version once a connection has heard of the new; {'reached' if reached else '**missed**'}."
+        f"machine when it was done, from everything that ran on its {where()['cores']} cores: {os.getloadavg()[1]:.1f}. Reach: {RATE:g} requests "
+        f"a second are answered while version 2 takes over from version 1, 99 of 100 within {SLOWEST_P99_MS:g} ms, none fails, and none "
+        f"is answered by the old version once a connection has heard of the new; "
+        f"{'**not reached**: ' + '; '.join(missed) if missed else 'reached'}."
     )
     machine = where()
     write_result(
