@@ -8,6 +8,7 @@ processes are killed (SIGKILL) at random moments; each time, the next command mu
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import random
@@ -89,13 +90,31 @@ def server(folder: Path, store: str) -> Iterator[str]:
             process.wait()
 
 
+def write_tried(folder: Path) -> dict[str, str]:
+    """Write as little of a registered model as a promotion looks at; return the tags of a version that was tried."""
+    from gateline.adapters.registry.versions import SERVED_FOLDER
+    from gateline.manifest import open_artifact, write_artifact
+
+    with write_artifact(folder / "model", "model") as draft:
+        (draft.path / "weights.pt").write_bytes(b"")
+    flavor = {"artifacts": {SERVED_FOLDER: {"path": "model"}}}
+    (folder / "MLmodel").write_text(json.dumps({"flavors": {"python_function": flavor}}))
+    digest = open_artifact(folder / "model", "model").digest
+    return {"gateline.model_digest": digest, "gateline.serving_check": "passed: {}"}
+
+
 def add_versions(count: int) -> list[int]:
-    """Register versions without files, for nothing here reads any."""
+    """Register versions that all have the same files."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
     from gateline.adapters.mlflow_server import connected
 
-    with connected(MODEL, create=False) as to:
+    with connected(MODEL, create=False) as to, tempfile.TemporaryDirectory() as scratch:
+        tags = write_tried(Path(scratch))
+        source = "mlflow-artifacts:/" + MODEL
+        get_artifact_repository(source).log_artifacts(scratch)
         to.client.create_registered_model(MODEL)
-        made = [to.client.create_model_version(MODEL, f"s3://bucket/{place}") for place in range(count)]
+        made = [to.client.create_model_version(MODEL, source, tags=tags) for _ in range(count)]
         return [int(version.version) for version in made]
 
 
@@ -182,14 +201,17 @@ def state() -> dict[str, Any]:
     }
 
 
-def promote_on_and_on(versions: list[int], seed: int) -> None:
-    """Promote one version after the other, until somebody kills this process."""
+def promote_on_and_on(versions: list[int], seed: int, complaints: Path) -> None:
+    """Promote one version after the other, until somebody kills this process; write down what is neither won nor lost."""
     draw = random.Random(seed)
     while True:
-        promote_once(draw.choice(versions), None, "again")
+        became = promote_once(draw.choice(versions), None, "again")
+        if became.startswith("failed"):
+            with complaints.open("a") as file:
+                file.write(f"{became}\n")
 
 
-def kill_at_random(processes: int, kills: int, seed: int) -> dict[str, Any]:
+def kill_at_random(processes: int, kills: int, seed: int, complaints: Path) -> dict[str, Any]:
     """Kill all processes that promote at random moments, and let the next command put right what they left."""
     from gateline.adapters.mlflow_server import connected
     from gateline.adapters.registry.ledger import open_ledger
@@ -199,7 +221,7 @@ def kill_at_random(processes: int, kills: int, seed: int) -> dict[str, Any]:
     draw, apart, agreed, refused, linear = random.Random(seed), 0, 0, 0, 0
     for turn in range(kills):
         workers = [
-            fork.Process(target=promote_on_and_on, args=(versions, seed + turn * 100 + place))
+            fork.Process(target=promote_on_and_on, args=(versions, seed + turn * 100 + place, complaints))
             for place in range(processes)
         ]
         for worker in workers:
@@ -220,8 +242,11 @@ def kill_at_random(processes: int, kills: int, seed: int) -> dict[str, Any]:
         after = state()
         agreed += after["agree"]
         linear += after["linear"]
+    failed = complaints.read_text().splitlines() if complaints.exists() else []
+    print(*failed[:5], sep="\n")
     return {
         "processes": processes,
+        "refused_falsely": len(failed),
         "kills": kills * processes,
         "turns": kills,
         "left_apart": apart,
@@ -239,7 +264,10 @@ def measure(database: str, processes: int, rounds: int, kills: int, seed: int) -
         folder = Path(scratch)
         with postgresql(folder) if database == "postgresql" else _sqlite(folder) as store, server(folder, store) as uri:
             os.environ["MLFLOW_TRACKING_URI"] = uri
-            return {"race": race(processes, rounds), "killed": kill_at_random(processes, kills, seed)}
+            return {
+                "race": race(processes, rounds),
+                "killed": kill_at_random(processes, kills, seed, folder / "failed"),
+            }
 
 
 @contextmanager
@@ -266,6 +294,7 @@ def main() -> None:
             "yes" if each["race"]["linear"] and each["race"]["agree"] else "no",
             f"{each['race']['median_seconds_of_a_promotion']:.2f}",
             str(each["killed"]["kills"]),
+            str(each["killed"]["refused_falsely"]),
             str(each["killed"]["left_apart"]),
             f"{each['killed']['agree_after_the_next_command']} of {each['killed']['turns']}",
             f"{each['killed']['linear_after_each_turn']} of {each['killed']['turns']}",
@@ -274,7 +303,7 @@ def main() -> None:
     ]
     head = [
         "database", "rounds with one winner", "lost races in the ledger", "linear, alias right", "median s of a promotion",
-        "processes killed", "alias behind after a kill", "agree after the next command", "linear",
+        "processes killed", "promotions refused falsely", "alias behind after a kill", "agree after the next command", "linear",
     ]  # fmt: skip
     text = (
         f"{args.processes} processes promote at once through a real MLflow server, {where()['cores']} cores:\n\n"

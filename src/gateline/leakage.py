@@ -31,8 +31,7 @@ def seen_by(model: Artifact, prepared: Artifact) -> str | None:
         prepared: the test part, and the rule that it was made by.
 
     Returns:
-        A sentence; None where there is nothing, or nothing can be told: frames that are drawn have no rule, nor has a model from
-        before the rule was kept, and a text is cut by place, which says something for the same text only.
+        A sentence; None where there is nothing, or nothing can be told, see `why_untold`.
     """
     rule, own = model.facts.get("split"), prepared.facts.get("split")
     if model.inputs.get("prepared") == prepared.digest or not isinstance(rule, Mapping) or not isinstance(own, Mapping):
@@ -46,6 +45,24 @@ def seen_by(model: Artifact, prepared: Artifact) -> str | None:
     if kind in ("column", "hash", "folds"):
         return _by_row(rule, own, prepared)
     return None
+
+
+def why_untold(model: Artifact, prepared: Artifact) -> str | None:
+    """Say why it cannot be told what of a test part a model has seen; None if it can, see `seen_by`."""
+    rule, own = model.facts.get("split"), prepared.facts.get("split")
+    if model.inputs.get("prepared") == prepared.digest:
+        return None
+    if not isinstance(rule, Mapping):
+        return "it keeps no rule by which its data were split"
+    if not isinstance(own, Mapping):
+        return "no rule says how the test part was split off"
+    kind = rule.get("rule")
+    if kind == "place" and model.facts.get("raw") != prepared.inputs.get("raw"):
+        return "a text is cut by place, and it was trained on another text"
+    if kind in ("column", "hash", "folds"):
+        missing = sorted(_columns_needed(rule, own, prepared) - set(read_table(prepared.path / TABLE).columns))
+        return f"the test rows have no column {', '.join(missing)}, which its split goes by" if missing else None
+    return None if kind in ("time", "place") else f"a split by the rule {kind!r} says nothing of single rows"
 
 
 def _by_time(rule: Mapping[str, Any], prepared: Artifact) -> str | None:
@@ -78,13 +95,22 @@ def _by_place(rule: PlaceSplit, own: PlaceSplit) -> str | None:
 
 def _by_row(rule: Mapping[str, Any], own: Mapping[str, Any], prepared: Artifact) -> str | None:
     theirs, mine = EXAMPLE_SPLIT.validate_python(dict(rule)), EXAMPLE_SPLIT.validate_python(dict(own))
-    keys = tuple(prepared.read_json(STATE).get("schema", {}).get("keys", ()))
+    keys = _keys(prepared)
     table = read_table(prepared.path / TABLE)
     columns = {name: table[name].to_numpy() for name in table.columns}
-    if not {*columns_of(theirs, keys), *columns_of(mine, keys)} <= columns.keys():
+    if not _columns_needed(rule, own, prepared) <= columns.keys():
         return None
     test = parts_of_rows(columns, mine, keys) == "test"
     seen = test & np.isin(parts_of_rows(columns, theirs, keys).astype(str), SEEN)
     if not seen.any():
         return None
     return f"its own split gives {int(seen.sum())} of the {int(test.sum())} test rows to training or validation"
+
+
+def _columns_needed(rule: Mapping[str, Any], own: Mapping[str, Any], prepared: Artifact) -> set[str]:
+    both = (EXAMPLE_SPLIT.validate_python(dict(each)) for each in (rule, own))
+    return {column for each in both for column in columns_of(each, _keys(prepared))}
+
+
+def _keys(prepared: Artifact) -> tuple[str, ...]:
+    return tuple(prepared.read_json(STATE).get("schema", {}).get("keys", ()))

@@ -31,6 +31,7 @@ class Entry:
         at: when, ISO 8601 in UTC, by the clock of whoever wrote it.
         reason: in a sentence.
         decision: digest of the decision that a challenger got, if it rests on one.
+        rows: digest of the test rows that it was compared on.
         forced: a person promoted it against its decision.
         missing: numbers of entries that somebody deleted or damaged and that this one knows of.
         number: its place, which the registry allots; 0 before that.
@@ -47,6 +48,7 @@ class Entry:
     decision: str | None = None
     forced: bool = False
     missing: tuple[int, ...] = ()
+    rows: str | None = None
     number: int = 0
     settled: bool = False
 
@@ -97,10 +99,12 @@ class Ledger:
     Args:
         entries: as they stand, by rising number.
         missing: numbers below the last that no entry has and that no entry knows of.
+        altered: numbers of entries beside which another decision is kept than they say.
     """
 
     entries: tuple[Entry, ...]
     missing: tuple[int, ...] = ()
+    altered: tuple[int, ...] = ()
     steps: tuple[Step, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -137,6 +141,13 @@ class Ledger:
             if step.entry.version == version and not step.conflict and (wanted is None or step.entry.kind in wanted)
         )
         return next(about, None)
+
+    def attempts(self, version: int, champion: int | None, rows: str) -> int:
+        """Say the how manieth challenger a version is that is compared with a champion on the same test rows: 1 for the first."""
+        before = {entry.version for entry in self.entries if entry.rows == rows and entry.expected == champion} - {
+            version
+        }
+        return 1 + len(before)
 
     def rolled_back_from(self, version: int) -> Entry | None:
         """Find the entry that took the championship from a version by a rollback, unless it got it again since."""

@@ -18,6 +18,9 @@ from gateline.intervals import block_length, resampled_sums
 MIN_BLOCKS = 8
 """Blocks of test time below which a bootstrap interval would be far too narrow, so nothing is decided by it."""
 
+MIN_BEYOND = 10
+"""Resamples that must lie beyond a quantile for it to be read off them."""
+
 
 @dataclass(frozen=True)
 class Resamples:
@@ -45,12 +48,14 @@ class Resamples:
         this one twice as much as V(b), which Student's t with k / 2 - 1 degrees of freedom allows for.
 
         Source:
-            Politis and Romano (1995), Journal of Time Series Analysis 16(1): flat-top windows. Student's t by Cornish and Fisher.
+            Politis and Romano (1995), Journal of Time Series Analysis 16(1): flat-top windows.
         """
+        from scipy.special import stdtrit  # late: what only reads a decision need not wait for it
+
         variance, of_half = (float(np.var(each)) for each in (self.mine - self.theirs, self.halved))
         beyond = max(1.0, 2 - of_half / variance) if variance > 0 else 1.0
         free, z = max(self.num_blocks / 2 - 1, 1.0), NormalDist().inv_cdf(confidence)
-        t = z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
+        t = float(stdtrit(free, confidence))
         return float(np.sqrt(beyond * (1 + 1 / max(self.num_blocks - 1, 1))) * t / z)
 
     def differences(self, confidence: float, margin: float = 0.0) -> np.ndarray:
@@ -60,8 +65,14 @@ class Resamples:
         return measured + (drawn - measured) * self.stretch(confidence)
 
     def bound(self, confidence: float, margin: float = 0.0) -> float:
-        """One-sided upper bound of challenger - (1 + margin) champion; below 0 it is shown that the first is less."""
-        return float(np.quantile(self.differences(confidence, margin), confidence))
+        """One-sided upper bound of challenger - (1 + margin) champion; below 0 it is shown that the first is less.
+
+        R resamples say nothing of a quantile that fewer than MIN_BEYOND of them lie beyond; from there on it grows as a normal's.
+        """
+        resolved, z = min(confidence, 1 - MIN_BEYOND / len(self.mine)), NormalDist().inv_cdf
+        measured = self.measured[0] - (1 + margin) * self.measured[1]
+        quantile = float(np.quantile(self.differences(confidence, margin), resolved))
+        return measured + (quantile - measured) * z(confidence) / z(resolved)
 
 
 def resample(

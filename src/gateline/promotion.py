@@ -63,11 +63,13 @@ class Decision:
         promote: it becomes champion.
         checks: in the order in which they were made.
         comparison: metric of both, difference and bound, as they stand in `decision.json`; empty without a champion.
+        rows: digest of the test rows that were scored.
     """
 
     promote: bool
     checks: tuple[Check, ...]
     comparison: Mapping[str, float]
+    rows: str | None = None
 
     @property
     def reasons(self) -> list[str]:
@@ -158,6 +160,7 @@ def decide(
     dependence: int,
     generator: np.random.Generator,
     against: Sequence[Check] = (),
+    attempts: int = 1,
 ) -> Decision:
     """Say whether a challenger becomes champion.
 
@@ -174,6 +177,9 @@ def decide(
             independent examples. A block is at least twice as long.
         generator: draws the blocks.
         against: what is known of both models beside their errors, see `unfair`.
+        attempts: the how manieth challenger of this champion on these rows it is: the more are tried, the likelier one of
+            them wins by chance. So the k-th gets the share 1 / (k (k + 1)) of the error that the gates allow, which is no more than
+            all of it however many come.
 
     Source:
         Künsch (1989), The Annals of Statistics 17(3), section 2: moving blocks.
@@ -181,40 +187,56 @@ def decide(
     checks = [*verdict.checks, *against]
     if champion is None:
         checks.append(Check("champion", True, "there is no champion yet: the baselines and limits decide"))
-        return Decision(all(check.passed for check in checks) and verdict.passed, tuple(checks), {})
+        return Decision(all(check.passed for check in checks) and verdict.passed, tuple(checks), {}, challenger.rows)
     checks += _comparable(challenger, champion)
     if not all(check.passed for check in checks[len(verdict.checks) :]):
-        return Decision(False, tuple(checks), {})
+        return Decision(False, tuple(checks), {}, challenger.rows)
     mine, theirs = challenger.score(), champion.score()
     comparison = {"challenger": mine, "champion": theirs, "difference": mine - theirs}
     if np.array_equal(challenger.total, champion.total):
         checks.append(
             Check("tie", False, "it makes the same errors as the champion on every example; a tie promotes nobody")
         )
-        return Decision(False, tuple(checks), comparison)
+        return Decision(False, tuple(checks), comparison, challenger.rows)
     positions, block = block_of(challenger, dependence)
     if positions < MIN_BLOCKS * block:
         reason = (
             f"{positions} points of time in the test part, {MIN_BLOCKS * block} are needed to tell the challenger from "
             f"the champion ({MIN_BLOCKS} blocks of {block})"
         )
-        return Decision(False, (*checks, Check("champion", False, reason)), comparison)
+        return Decision(False, (*checks, Check("champion", False, reason)), comparison, challenger.rows)
     whole, slices = resample(challenger, champion, block, gates.champion.resamples, generator)
-    difference, bound = _check_difference(challenger, champion, gates, whole)
-    comparison["upper_bound"] = bound
+    difference, bound = _check_difference(challenger, champion, gates, whole, attempts)
+    comparison |= {"upper_bound": bound, "attempts": attempts}
     outcomes = judge_slices(
         challenger, champion, slices, block=block, margin=gates.slice_margin, confidence=gates.champion.confidence
     )
+    untold = sum(not each.told for each in outcomes.values())
+    if untold:
+        many = f", and {untold} of {len(outcomes)} slices could not be told"
+        difference = Check(difference.name, difference.passed, difference.reason + many)
     checks += [difference, *(_check_slice(challenger.metric, name, each, gates) for name, each in outcomes.items())]
-    return Decision(all(check.passed for check in checks), tuple(checks), comparison)
+    return Decision(all(check.passed for check in checks), tuple(checks), comparison, challenger.rows)
 
 
-def unfair(*, same_model: bool, seen: str | None) -> list[Check]:
-    """Say why a comparison would say nothing, whatever the errors are.
+def confidence_of(confidence: float, attempts: int) -> float:
+    """Say with which confidence the k-th challenger of a champion on the same rows is tested: 1 - a / (k (k + 1)).
+
+    The sum over all k is a = 1 - confidence: a bound of Bonferroni's kind for challengers that have no end.
+
+    Source:
+        Foster and Stine (2008), Journal of the Royal Statistical Society B 70(2): alpha-spending in a sequence of tests.
+    """
+    return 1 - (1 - confidence) / (attempts * (attempts + 1))
+
+
+def unfair(*, same_model: bool, seen: str | None, untold: str | None = None) -> list[Check]:
+    """Say why a comparison would say nothing, whatever the errors are, and what of that could not be looked at.
 
     Args:
         same_model: challenger and champion have the same weights.
         seen: what of the test part the champion was trained or chosen on, in words; None for nothing.
+        untold: why that cannot be told, in words; None if it can. Passes, and is seen.
     """
     found = []
     if same_model:
@@ -223,6 +245,9 @@ def unfair(*, same_model: bool, seen: str | None) -> list[Check]:
         )
     if seen is not None:
         found.append(Check("unseen", False, f"the champion has seen the test part: {seen}"))
+    elif untold is not None:
+        said = f"whether the champion has seen the test part cannot be told, because {untold}"
+        found.append(Check("unseen", True, said))
     return found
 
 
@@ -254,18 +279,20 @@ def _comparable(challenger: ExampleErrors, champion: ExampleErrors) -> list[Chec
 
 
 def _check_difference(
-    challenger: ExampleErrors, champion: ExampleErrors, gates: Gates, whole: Resamples
+    challenger: ExampleErrors, champion: ExampleErrors, gates: Gates, whole: Resamples, attempts: int
 ) -> tuple[Check, float]:
     rule, metric = gates.champion, challenger.metric
     mine, theirs = challenger.score(), champion.score()
     share = rule.margin if rule.rule == "non_inferior" else -rule.margin
     allowed = share * theirs + 0.0  # no -0
     # Of the difference beyond the margin of the champion's own metric, which is as uncertain; shown as one of the difference.
-    bound = whole.bound(rule.confidence, share) + allowed
+    confidence = confidence_of(rule.confidence, attempts)
+    bound = whole.bound(confidence, share) + allowed
     passed = bound < allowed and (rule.rule == "non_inferior" or mine < theirs)
     reason = (
         f"{metric} {mine:.4g} against the champion's {theirs:.4g}: the difference {mine - theirs:+.3g} is at most "
-        f"{bound:+.3g} at {rule.confidence:.0%} confidence, and {rule.rule.replace('_', '-')} asks for less than {allowed:+.3g}"
+        f"{bound:+.3g} at {100 * confidence:.5g}% confidence (challenger {attempts} on these rows), and "
+        f"{rule.rule.replace('_', '-')} asks for less than {allowed:+.3g}"
     )
     return Check("champion", passed, reason), bound
 

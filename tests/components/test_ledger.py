@@ -20,11 +20,12 @@ from benchmarks import promotion_race
 from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.registry import ledger as ledger_module
 from gateline.adapters.registry.changes import promote, roll_back
-from gateline.adapters.registry.history import read_history
+from gateline.adapters.registry.decision import enter
+from gateline.adapters.registry.history import explain, read_history
 from gateline.adapters.registry.ledger import append, champion_of, new_entry, open_ledger, project, read_ledger
 from gateline.adapters.registry.notification import NOTIFIED_TAG, tell_all
 from gateline.cli import app
-from gateline.errors import RegistryError
+from gateline.errors import RegistryError, TryAgainError
 from gateline.ledger import ACCEPTED, AWAITING, NOT_PROMOTED, PROMOTED, ROLLED_BACK, Entry, Ledger
 from gateline.workload.gates import Notify
 
@@ -33,12 +34,15 @@ NAME = "tiny"
 
 @pytest.fixture
 def to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_database: Path) -> Iterator[Connection]:
-    """A registry with four versions that no file belongs to."""
+    """A registry with four versions that were tried, all of the same files."""
     monkeypatch.chdir(tmp_path)
+    files = tmp_path / "files"
+    files.mkdir()
+    tags = promotion_race.write_tried(files)
     with connected(NAME, create=False) as connection:
         connection.client.create_registered_model(NAME)
-        for number in range(4):
-            connection.client.create_model_version(NAME, f"s3://bucket/{number}")
+        for _ in range(4):
+            connection.client.create_model_version(NAME, str(files), tags=tags)
         yield connection
 
 
@@ -254,6 +258,59 @@ def test_a_version_that_failed_its_serving_check_is_never_promoted(to: Connectio
         promote(to, NAME, 2, print, why="I want it")
 
 
+@pytest.mark.parametrize("how", ["forced", "approved", "rolled back"])
+@pytest.mark.parametrize("lacks", ["check", "files"])
+def test_only_what_was_tried_and_has_its_files_becomes_champion(
+    to: Connection, tmp_path: Path, how: str, lacks: str
+) -> None:
+    put(to, PROMOTED, 2, None)
+    put(to, PROMOTED, 1, 2)
+    if how == "approved":
+        put(to, AWAITING, 2, 1)
+    if lacks == "check":
+        to.client.delete_model_version_tag(NAME, "2", "gateline.serving_check")
+    else:
+        (tmp_path / "files" / "model" / "weights.pt").write_bytes(b"others")
+    said = "one that was never tried" if lacks == "check" else "weights.pt"
+    why = "I want it" if how == "forced" else None
+    command = roll_back if how == "rolled back" else promote
+    with pytest.raises(RegistryError, match=f"tiny version 2: .*{said}"):
+        command(to, NAME, 2, print, why=why)
+    assert aliases(to) == {"champion": 1}
+
+
+def test_a_decision_that_was_changed_is_neither_shown_nor_approved(to: Connection) -> None:
+    put(to, PROMOTED, 1, None)
+    two = to.client.get_model_version(NAME, "2")
+    check = {"name": "champion", "passed": True, "reason": "it is shown to be better"}
+    decided = {"promoted": False, "awaiting_approval": True, "checks": [check], "champion_before": 1}
+    enter(to, NAME, two, to.client.get_model_version(NAME, "1"), decided, open_ledger(to, NAME, print))
+    assert explain(to, NAME, 2).decided == decided
+    assert read_history(to, NAME).remarks() == []
+
+    forged = json.dumps({**decided, "checks": [{**check, "reason": "far better"}]})
+    to.client.set_model_version_tag(NAME, "2", "gateline.decision", forged)
+    assert explain(to, NAME, 2).decided == decided, "the ledger says what was decided, not the version"
+    to.client.set_model_version_tag(f"{NAME}.ledger", "2", "gateline.decision", forged)
+    explained = explain(to, NAME, 2)
+    assert not explained.decided
+    assert "the decision is not shown: tiny.ledger entry 2: expected the decision of digest" in explained.remarks[0]
+    assert "entries 2 was changed" in read_history(to, NAME).remarks()[0]
+    with pytest.raises(RegistryError, match=r"tiny\.ledger entry 2"):
+        promote(to, NAME, 2, print)
+    assert aliases(to) == {"champion": 1, "challenger": 2}
+
+
+def test_a_decision_that_lost_a_race_is_not_said_of_the_version(to: Connection) -> None:
+    put(to, PROMOTED, 1, None)
+    before, two = open_ledger(to, NAME, print), to.client.get_model_version(NAME, "2")
+    put(to, PROMOTED, 3, 1)
+    decided = {"promoted": True, "awaiting_approval": False, "checks": [], "champion_before": 1}
+    with pytest.raises(TryAgainError, match="version 3, set meanwhile"):
+        enter(to, NAME, two, to.client.get_model_version(NAME, "1"), decided, before)
+    assert "gateline.decision" not in to.client.get_model_version(NAME, "2").tags
+
+
 def ledger_of(*rows: tuple[str, int | None, int | None]) -> Ledger:
     return Ledger(
         tuple(
@@ -273,13 +330,14 @@ def test_going_back_twice_goes_back_two_champions() -> None:
     assert ledger_of((PROMOTED, 1, None), (ROLLED_BACK, None, 1)).champion is None
 
 
-def test_a_rollback_needs_a_champion_before_and_its_files(to: Connection) -> None:
+def test_a_rollback_needs_a_champion_before_and_its_files(to: Connection, tmp_path: Path) -> None:
     put(to, PROMOTED, 1, None)
     with pytest.raises(RegistryError, match="expected a champion before it; found none"):
         roll_back(to, NAME, None, print)
     put(to, PROMOTED, 2, 1)
     with pytest.raises(RegistryError, match="which never was"):
         roll_back(to, NAME, 4, print)
+    (tmp_path / "files" / "MLmodel").unlink()
     with pytest.raises(RegistryError, match="tiny version 1: expected the files of this version"):
         roll_back(to, NAME, None, print)
     assert aliases(to) == {"champion": 2}
@@ -370,5 +428,5 @@ def test_many_promote_at_once_and_are_killed_through_a_real_server(database: str
     assert race["linear"], found
     assert race["agree"], found
     assert killed["agree_after_the_next_command"] == killed["linear_after_each_turn"] == killed["turns"], found
-    assert killed["refused"] == 0, found
+    assert killed["refused"] == killed["refused_falsely"] == 0, found
     assert killed["entries"] > race["entries"], "nobody promoted before being killed"

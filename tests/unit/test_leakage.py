@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from gateline.data.examples import HashSplit, parts_of_rows
-from gateline.leakage import seen_by
+from gateline.leakage import seen_by, why_untold
 from gateline.manifest import Artifact, Json, open_artifact, write_artifact
+from gateline.promotion import unfair
 from gateline.table import TABLE, write_table
 from tests.tiny import prepare_tiny
 
@@ -105,3 +106,23 @@ def test_a_text_is_cut_by_place_and_only_the_same_text_says_something(tmp_path: 
     assert found == "its train part is 20% to 100% of the text, and the test part 90% to 100%"
     assert seen_by(model_of(prepared, tmp_path / "three", other, "2" * 64), prepared) is None
     assert seen_by(model_of(prepared, tmp_path / "four", None), prepared) is None
+
+
+def test_what_cannot_be_told_is_said_and_is_no_refusal(tmp_path: Path) -> None:
+    own: dict[str, Json] = {"rule": "hash", "by": ["patient"], "test": 0.2, "validation": 0.1}
+    columns = {"patient": np.array([f"p{n}" for n in range(40)], dtype=object)}
+    prepared = dataclasses.replace(rows(tmp_path / "prepared", own, columns), inputs={"raw": "1" * 64})
+    place: dict[str, Json] = {"rule": "place", "train": [0.0, 0.8], "validation": [0.8, 0.9], "test": [0.9, 1.0]}
+    ward = {"rule": "column", "column": "ward", "train": ["a"], "validation": ["b"], "test": ["c"]}
+    for number, (rule, words) in enumerate(
+        [(None, "keeps no rule"), (place, "another text"), (ward, "no column ward"), ({"rule": "drawn"}, "'drawn'")]
+    ):
+        untold = why_untold(model_of(prepared, tmp_path / f"model{number}", rule, "2" * 64), prepared)
+        assert untold is not None
+        assert words in untold
+        (check,) = unfair(same_model=False, seen=None, untold=untold)
+        assert check.passed
+        assert words in check.reason
+    assert why_untold(model_of(prepared, tmp_path / "told", own), prepared) is None
+    same = dataclasses.replace(model_of(prepared, tmp_path / "same", None), inputs={"prepared": prepared.digest})
+    assert why_untold(same, prepared) is None, "its own test part"

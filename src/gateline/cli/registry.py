@@ -176,7 +176,7 @@ def explain(
         )
     for check in found.decided.get("checks", ()):
         print_beside("holds" if check["passed"] else "fails", f"{check['name']}: {check['reason']}")
-    if not found.decided:
+    if not found.decided and not any(step.entry.decision for step in found.entries):
         print_beside("decision", "none: it was never compared")
     for kind, changes in found.changes.items():
         if not changes:
@@ -199,9 +199,9 @@ def compare_models(
     challenger: Annotated[str, typer.Argument(metavar="A", help="Number or alias.", show_default=False)],
     champion: Annotated[str, typer.Argument(metavar="B", help="Number or alias.", show_default=False)],
 ) -> None:
-    """Measure versions A and B on the test part that preprocess wrote last, and compare them as register would.
+    """Measure versions A and B on the test part that preprocess wrote last, and compare them as register does.
 
-    Reads only. Needs the folder `prepared` of this workload beside the registry.
+    Says nothing of the baselines and limits, which register asks as well. Reads only. Needs the folder `prepared` of this workload beside the registry.
     """
     from gateline.adapters.project import Project
     from gateline.adapters.registry.comparison import compare_versions
@@ -212,8 +212,11 @@ def compare_models(
     print(f"{found.name}: version {found.challenger} as challenger of version {found.champion}, {found.examples}\n")
     for check in found.decision.checks:
         print_beside("holds" if check.passed else "fails", f"{check.name}: {check.reason}")
+    for remark in found.remarks:
+        print(remark)
     print(
-        f"\nversion {found.challenger} would {'' if found.decision.promote else 'not '}be promoted over version {found.champion}"
+        f"\nby the comparison alone, version {found.challenger} {'wins' if found.decision.promote else 'does not win'} against "
+        f"version {found.champion}; register also asks the baselines and limits of the gates"
     )
 
 

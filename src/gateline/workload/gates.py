@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -44,8 +45,15 @@ class Champion(Section):
     """superior: shown to be better by more than `margin` of the champion's metric; non_inferior: not to be worse by more."""
     margin: Share = 0.0
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """One-sided confidence of the block-bootstrap bound on the difference."""
+    """One-sided confidence of the block-bootstrap bound on the difference. Of the first challenger on a test part and of all that follow together: the k-th is tested with (1 - confidence) / (k (k + 1))."""
     resamples: Annotated[int, Field(ge=100)] = 2000
+
+    @model_validator(mode="after")
+    def _resolves_the_bound(self) -> Champion:
+        least = math.ceil(round(10 / (1 - self.confidence), 6))
+        if self.resamples < least:
+            raise ValueError(f"`resamples` of at least {least}: a bound at this confidence is read off the 10 farthest")
+        return self
 
 
 class Serving(Section):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gateline.adapters.mlflow_server import Connection
 from gateline.adapters.registry.champion import model_files
+from gateline.adapters.registry.decision import decision_behind
 from gateline.adapters.registry.ledger import (
     CHALLENGER,
     CHAMPION,
@@ -21,7 +22,7 @@ from gateline.adapters.registry.ledger import (
     put_right,
     read_both,
 )
-from gateline.adapters.registry.serving_check import CHECK_TAG
+from gateline.adapters.registry.serving_check import CHECK_TAG, PASSED
 from gateline.errors import RegistryError
 from gateline.ledger import ACCEPTED, AWAITING, NOT_PROMOTED, PROMOTED, ROLLED_BACK, Entry, Ledger, Step
 
@@ -61,7 +62,8 @@ def promote(
     if not by_hand and not ledger.missing:
         ledger = put_right(to, name, ledger, alias, say)
     version = version if version is not None else _challenger(to, name, ledger)
-    _check_allowed(name, _version(to, name, version))
+    found = _version(to, name, version)
+    _check_allowed(name, found)
     if expect is not None and expect != ledger.champion:
         raise RegistryError(
             f"{name}: --expect",
@@ -79,12 +81,15 @@ def promote(
         return None
     else:
         speaks_for = _decision_for(name, version, ledger, why)
+        if why is None and speaks_for is not None:
+            decision_behind(to, name, ledger, speaks_for)  # what is approved is what was decided
         reason = why or (f"approved: {speaks_for.reason}" if speaks_for else "")
         decision = None if speaks_for is None else speaks_for.decision
         forced = speaks_for is None or speaks_for.kind != AWAITING or speaks_for.expected != ledger.champion
         entry = new_entry(
             PROMOTED, version, ledger.champion, reason, decision=decision, forced=forced, missing=ledger.missing
         )
+    _check_files(name, found)
     return _enter(to, name, entry)
 
 
@@ -113,8 +118,7 @@ def roll_back(
         target = _champion_before(name, ledger, target)
         version = _version(to, name, target)
         _check_allowed(name, version)
-        with model_files(name, version):
-            pass  # they are there, and those that were registered
+        _check_files(name, version)
     present = in_words(ledger.champion)
     return _enter(to, name, new_entry(ROLLED_BACK, target, ledger.champion, why or f"rolled back from {present}"))
 
@@ -211,11 +215,24 @@ def _version(to: Connection, name: str, version: int) -> ModelVersion:
 
 
 def _check_allowed(name: str, version: ModelVersion) -> None:
+    """Refuse a version that was not seen to answer as the trained model does; no reason makes up for it."""
     found = str(version.tags.get(CHECK_TAG, ""))
-    if found.startswith("failed"):
-        raise RegistryError(
-            f"{name} version {version.version}",
-            expected=f"a version that answered as the trained model does, to be {CHAMPION}",
-            found=found,
-            do="No reason makes up for it; correct what failed and register again",
-        )
+    if found.startswith(PASSED):
+        return
+    do = (
+        "correct what failed and register again"
+        if found
+        else "run register with that model again, it tries the version"
+    )
+    raise RegistryError(
+        f"{name} version {version.version}",
+        expected=f"a version that answered as the trained model does, to be {CHAMPION}",
+        found=found
+        or "one that was never tried: it was registered before there was a serving check, or register was stopped",
+        do=f"No reason makes up for it; {do}",
+    )
+
+
+def _check_files(name: str, version: ModelVersion) -> None:
+    with model_files(name, version):
+        pass  # they are there, and those that were registered

@@ -11,10 +11,10 @@ import numpy as np
 
 from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.registry.champion import model_files, same_weights
-from gateline.adapters.registry.ledger import exists
+from gateline.adapters.registry.ledger import exists, read_ledger
 from gateline.adapters.registry.reference import number_of
 from gateline.errors import ArtifactError, RegistryError
-from gateline.leakage import seen_by
+from gateline.leakage import seen_by, why_untold
 from gateline.manifest import open_artifact
 from gateline.promotion import Decision, Verdict, decide, unfair
 from gateline.workload import Workload
@@ -26,13 +26,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two versions, and what register would decide about the first if the second were champion."""
+    """Two versions, and what the comparison alone says of the first if the second were champion.
+
+    Register also asks the baselines and limits, and whether a person took the championship from it.
+
+    Args:
+        name: of the registered model.
+        challenger: its number.
+        champion: of the other.
+        examples: what they were measured on, in words.
+        decision: by the comparison alone.
+        remarks: what was not compared.
+    """
 
     name: str
     challenger: int
     champion: int
     examples: str
     decision: Decision
+    remarks: tuple[str, ...] = ()
 
 
 def compare_versions(path: Path, folder: Path, challenger: str, champion: str) -> Comparison:
@@ -65,27 +77,35 @@ def compare_versions(path: Path, folder: Path, challenger: str, champion: str) -
         a, b = (int(version.version) for version in versions)
         with model_files(workload.name, versions[0]) as mine, model_files(workload.name, versions[1]) as theirs:
             one, other = (load_predictor(workload.task, files.path) for files in (mine, theirs))
-            against = unfair(same_model=same_weights(mine, theirs), seen=seen_by(theirs, prepared))
-    slices = _slices(folder.parent / "evaluation")
-    ours, others = (each.test_errors(prepared, gates.metric, slices) for each in (one, other))
+            seed = int(mine.facts.get("seed", 0))
+            against = unfair(
+                same_model=same_weights(mine, theirs),
+                seen=seen_by(theirs, prepared),
+                untold=why_untold(theirs, prepared),
+            )
+        slices, remarks = _slices(folder.parent / "evaluation")
+        ours, others = (each.test_errors(prepared, gates.metric, slices) for each in (one, other))
+        attempts = read_ledger(to, workload.name).attempts(a, b, ours.rows)
     decision = decide(
         Verdict(()),
         ours,
         others,
         gates,
         dependence=one.dependence,
-        generator=np.random.default_rng(0),
+        generator=np.random.default_rng(seed),
         against=against,
+        attempts=attempts,
     )
-    return Comparison(workload.name, a, b, f"{len(ours.total):,} test examples", decision)
+    return Comparison(workload.name, a, b, f"{len(ours.total):,} test examples", decision, remarks)
 
 
-def _slices(evaluation: Path) -> list[str]:
-    """Name the slices that evaluate wrote last; none where it did not."""
+def _slices(evaluation: Path) -> tuple[list[str], tuple[str, ...]]:
+    """Name the slices that evaluate wrote last; where it did not, say so."""
+    path = evaluation / "metrics.json"
     try:
-        return list(json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))["slices"])
-    except (OSError, ValueError, KeyError):
-        return []
+        return list(json.loads(path.read_text(encoding="utf-8"))["slices"]), ()
+    except (OSError, ValueError, KeyError, TypeError):
+        return [], (f"no slices were compared: evaluate's {path} cannot be read",)
 
 
 def _version(to: Connection, name: str, word: str) -> ModelVersion:

@@ -1,4 +1,4 @@
-"""What register decided about a challenger: its record, and its entry in the ledger."""
+"""What register decided about a challenger: its record, and its entry in the ledger, which is where it is read back from."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 from gateline.adapters.mlflow_server import Connection
 from gateline.adapters.registry.ledger import (
     CHALLENGER,
+    DECISION_TAG,
+    SUFFIX,
     append,
+    digest_of_decision,
     in_words,
     new_entry,
     number_with_alias,
     project,
 )
-from gateline.errors import TryAgainError
-from gateline.ledger import AWAITING, NOT_PROMOTED, PROMOTED, Ledger, Step
-from gateline.manifest import digest_of
+from gateline.errors import RegistryError, TryAgainError
+from gateline.ledger import AWAITING, NOT_PROMOTED, PROMOTED, Entry, Ledger, Step
 from gateline.promotion import Check, Decision, Verdict
 from gateline.workload.gates import Gates
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
-
-DECISION_TAG = "gateline.decision"
 
 
 def as_record(decision: Decision, gates: Gates, champion: ModelVersion | None) -> dict[str, Any]:
@@ -37,6 +37,7 @@ def as_record(decision: Decision, gates: Gates, champion: ModelVersion | None) -
         "reasons": decision.reasons,
         "checks": [vars(check) for check in decision.checks],
         "comparison": dict(decision.comparison),
+        "rows": decision.rows,
         "champion_before": None if champion is None else int(champion.version),
         "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -63,14 +64,14 @@ def enter(
     number = int(version.version)
     expected = None if champion is None else int(champion.version)
     kind = PROMOTED if decided["promoted"] else AWAITING if decided["awaiting_approval"] else NOT_PROMOTED
-    digest = digest_of({key: value for key, value in decided.items() if key != "decided_at"})
+    digest = digest_of_decision(decided)
     last, step = ledger.last_about(number), None
     if last is None or (last.entry.kind, last.entry.expected, last.entry.decision) != (kind, expected, digest):
         checks = decided["checks"]
         why = [check["reason"] for check in checks if not check["passed"]]
         why = why or [check["reason"] for check in checks if check["name"] == "champion"]
         reason = "; ".join(why)
-        entry = new_entry(kind, number, expected, reason, decision=digest)
+        entry = new_entry(kind, number, expected, reason, decision=digest, rows=decided.get("rows"))
         ledger = append(to, name, entry, tags={DECISION_TAG: json.dumps(decided)})
         step = ledger.step_of(entry.id)
         if step is None or step.before != expected:
@@ -82,6 +83,8 @@ def enter(
             )
         if kind == PROMOTED:
             project(to, name, ledger, entry)
+    # Behind the entry, which it repeats: what took no effect is not said of the version.
+    to.client.set_model_version_tag(name, version.version, DECISION_TAG, json.dumps(decided))
     if kind != PROMOTED:
         to.client.set_registered_model_alias(name, CHALLENGER, version.version)
     elif number_with_alias(to, name, CHALLENGER) == number:
@@ -89,14 +92,53 @@ def enter(
     return step
 
 
-def recorded(champion: ModelVersion, verdict: Verdict) -> dict[str, Any]:
-    """Read back the decision that made a version champion; without one it was made champion by hand."""
-    try:
-        decided: dict[str, Any] = json.loads(champion.tags[DECISION_TAG])
-        if decided["promoted"] or decided["awaiting_approval"]:
-            return {**decided, "promoted": True}
-    except (KeyError, TypeError, ValueError):
-        pass
+def decision_behind(to: Connection, name: str, ledger: Ledger, entry: Entry) -> dict[str, Any] | None:
+    """Read the decision that an entry rests on: its own, or for an approval the one that was approved.
+
+    Returns:
+        The decision; None if the entry rests on none.
+
+    Raises:
+        RegistryError: what is kept is not what the entry says was decided.
+    """
+    if entry.decision is None:
+        return None
+    found = "nothing"
+    for each in reversed(ledger.entries):
+        if each.decision != entry.decision or each.number > entry.number:
+            continue
+        text = to.client.get_model_version(f"{name}{SUFFIX}", str(each.number)).tags.get(DECISION_TAG)
+        if text is None:
+            continue  # an approval keeps no copy
+        try:
+            decided: dict[str, Any] = json.loads(text)
+            if digest_of_decision(decided) == entry.decision:
+                return decided
+            found = f"another of digest {digest_of_decision(decided)[:12]}"
+        except (ValueError, AttributeError):
+            found = "a text that is none"
+    raise RegistryError(
+        f"{name}{SUFFIX} entry {entry.number}",
+        expected=f"the decision of digest {entry.decision[:12]} in its tag {DECISION_TAG}",
+        found=found,
+        do="Somebody changed it, and what was decided cannot be told; restore the tag from a backup of MLflow's database",
+    )
+
+
+def recorded(to: Connection, name: str, ledger: Ledger, champion: ModelVersion, verdict: Verdict) -> dict[str, Any]:
+    """Read back, from the ledger, the decision that made a version champion; without one it was made champion by hand.
+
+    Raises:
+        RegistryError: the decision was changed since.
+    """
+    number = int(champion.version)
+    made = (each for each in reversed(ledger.steps) if each.effective and each.entry.version == number)
+    step = next((each for each in made if each.entry.kind == PROMOTED), None)
+    decided = None if step is None or step.entry.forced else decision_behind(to, name, ledger, step.entry)
+    if decided is not None:
+        if DECISION_TAG not in champion.tags:  # register was stopped behind the entry
+            to.client.set_model_version_tag(name, champion.version, DECISION_TAG, json.dumps(decided))
+        return {**decided, "promoted": True}
     by_hand = Check("champion", True, "it was made champion by other means than register")
     return {
         "promoted": True,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gateline.adapters.mlflow_server import Connection
-from gateline.adapters.registry.decision import DECISION_TAG
+from gateline.adapters.registry.decision import decision_behind
 from gateline.adapters.registry.ledger import (
     CHALLENGER,
     CHAMPION,
-    ENTRY_TAG,
-    SUFFIX,
     exists,
     in_words,
     number_with_alias,
@@ -49,6 +46,10 @@ class History:
         said = []
         if self.ledger.missing:
             said.append(f"entries {', '.join(map(str, self.ledger.missing))} are missing: deleted or damaged")
+        if self.ledger.altered:
+            said.append(
+                f"the decision kept at entries {', '.join(map(str, self.ledger.altered))} was changed since it was made"
+            )
         if self.champion_alias != self.ledger.champion:
             why = "a command was stopped in between, the next one repairs it"
             if not self.ledger.explains(self.champion_alias):
@@ -112,9 +113,9 @@ def explain(to: Connection, name: str, version: int) -> Explanation:
         )
     ledger = read_ledger(to, name)
     steps = tuple(step for step in ledger.steps if step.entry.version == version)
-    decided = _decided(to, name, version, steps)
-    champion = decided.get("champion_before", steps[-1].before if steps else None)
     remarks: list[str] = []
+    decided = _decided(to, name, ledger, steps, remarks)
+    champion = decided.get("champion_before", steps[-1].before if steps else None)
     passports: list[dict[str, Any] | None] = [
         _passport(to, name, number, remarks) for number in (champion, version) if number is not None
     ]
@@ -156,18 +157,16 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _decided(to: Connection, name: str, version: int, steps: tuple[Step, ...]) -> dict[str, Any]:
-    """Read the last decision from its entry, which keeps it; else from the version."""
-    places = [(f"{name}{SUFFIX}", step.entry.number) for step in reversed(steps) if step.entry.decision]
-    for model, number in [*places, (name, version)]:
-        tags = to.client.get_model_version(model, str(number)).tags
-        if model != name and ENTRY_TAG not in tags:
-            continue
+def _decided(to: Connection, name: str, ledger: Ledger, steps: tuple[Step, ...], remarks: list[str]) -> dict[str, Any]:
+    """Read the last decision that the entries rest on; one that was changed since is not shown, and that is said."""
+    for step in reversed(steps):
         try:
-            found: dict[str, Any] = json.loads(tags[DECISION_TAG])
-            return found
-        except (KeyError, ValueError):
-            continue
+            decided = decision_behind(to, name, ledger, step.entry)
+        except RegistryError as error:
+            remarks.append(f"the decision is not shown: {error}")
+            return {}
+        if decided is not None:
+            return decided
     return {}
 
 

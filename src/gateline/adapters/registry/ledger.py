@@ -8,25 +8,27 @@ entries say: it is moved after the entry is written, until both agree.
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import random
 import socket
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gateline.adapters.mlflow_server import Connection, shown
 from gateline.errors import RegistryError, TryAgainError, examples
 from gateline.ledger import ADOPTED, Entry, Ledger
+from gateline.manifest import digest_of
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 SUFFIX = ".ledger"
-ENTRY_TAG, SETTLED_TAG = "gateline.entry", "gateline.settled"
+ENTRY_TAG, SETTLED_TAG, DECISION_TAG = "gateline.entry", "gateline.settled", "gateline.decision"
 DESCRIPTION = (
     "Ledger of {name}, written by Gateline: each version is one decision. Only added to; do not delete any of it."
 )
@@ -51,17 +53,33 @@ def read_ledger(to: Connection, name: str) -> Ledger:
         page = answer.token
         if not page:
             break
-    entries = []
+    entries, altered = [], []
     for version in found:
+        number, settled = int(version.version), SETTLED_TAG in version.tags
         try:
-            settled = SETTLED_TAG in version.tags
-            entries.append(Entry.from_text(version.tags.get(ENTRY_TAG, ""), int(version.version), settled=settled))
+            entry = Entry.from_text(version.tags.get(ENTRY_TAG, ""), number, settled=settled)
         except ValueError:
             continue  # it is missed by its number
+        entries.append(entry)
+        kept = version.tags.get(DECISION_TAG)
+        if kept is not None and _digest_of_text(kept) != entry.decision:
+            altered.append(number)
     entries.sort(key=lambda entry: entry.number)
     last = max((int(version.version) for version in found), default=0)
     known = {entry.number for entry in entries} | {number for entry in entries for number in entry.missing}
-    return Ledger(tuple(entries), tuple(number for number in range(1, last + 1) if number not in known))
+    return Ledger(tuple(entries), tuple(number for number in range(1, last + 1) if number not in known), tuple(altered))
+
+
+def digest_of_decision(decided: Mapping[str, Any]) -> str:
+    """Digest what was decided, whenever that was."""
+    return digest_of({key: value for key, value in decided.items() if key != "decided_at"})
+
+
+def _digest_of_text(text: str) -> str | None:
+    try:
+        return digest_of_decision(json.loads(text))
+    except (ValueError, AttributeError):
+        return None
 
 
 def new_entry(kind: str, version: int | None, expected: int | None, reason: str, **more: Any) -> Entry:

@@ -29,6 +29,8 @@ def tell_all(to: Connection, name: str, notify: Notify, step: Step | None) -> li
     Returns:
         What to say: a line for each that could not be told.
     """
+    from mlflow.exceptions import MlflowException
+
     if step is None:
         return []
     body = json.dumps({"model": name, "champion": step.after, **as_record(step)})
@@ -37,8 +39,13 @@ def tell_all(to: Connection, name: str, notify: Notify, step: Step | None) -> li
     if not problems:
         return []
     said = "; ".join(f"{way}: {problem or 'told'}" for way, problem in problems.items())
-    to.client.set_model_version_tag(f"{name}{SUFFIX}", str(step.entry.number), NOTIFIED_TAG, said[:1000])
-    return [f"not told ({way}): {problem}; the decision stands" for way, problem in problems.items() if problem]
+    lines = [f"not told ({way}): {problem}; the decision stands" for way, problem in problems.items() if problem]
+    try:
+        to.client.set_model_version_tag(f"{name}{SUFFIX}", str(step.entry.number), NOTIFIED_TAG, said[:1000])
+    except MlflowException as error:
+        found = " ".join(shown(error).split())[:160]
+        lines.append(f"who was told is not written at entry {step.entry.number} ({found}); the decision stands")
+    return lines
 
 
 def _tell(way: str, who: Any, body: str) -> str | None:

@@ -5,7 +5,6 @@ MLflow and torch are imported inside the functions, so that a refusal does not w
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,16 @@ from gateline.adapters import tracking
 from gateline.adapters.door import tell
 from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.registry.champion import model_files, same_weights
-from gateline.adapters.registry.decision import DECISION_TAG, as_record, enter, recorded, rolled_back
+from gateline.adapters.registry.decision import as_record, enter, recorded, rolled_back
 from gateline.adapters.registry.golden_requests import golden_requests
 from gateline.adapters.registry.inputs import Inputs, accepted
-from gateline.adapters.registry.ledger import CHALLENGER, CHAMPION, open_ledger, version_by_alias
+from gateline.adapters.registry.ledger import CHALLENGER, CHAMPION, open_ledger, read_ledger, version_by_alias
 from gateline.adapters.registry.model_card import describe
 from gateline.adapters.registry.notification import tell_all
 from gateline.adapters.registry.requests import as_request
 from gateline.adapters.registry.serving_check import serving_check
 from gateline.adapters.registry.versions import Papers, make_papers, registered_version, requirements_of
-from gateline.leakage import seen_by
+from gateline.leakage import seen_by, why_untold
 from gateline.ledger import Ledger
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.promotion import Decision, Verdict, decide, unfair
@@ -82,15 +81,13 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
         number = ledger.champion
         champion = None if number is None else to.client.get_model_version(workload.name, str(number))
         if champion is not None and champion.tags.get("gateline.model_digest") == inputs.model.digest:
-            version, decided = champion, recorded(champion, verdict)
+            version, decided = champion, recorded(to, workload.name, ledger, champion, verdict)
             lines.append(f"{workload.name} version {champion.version} is this very model, and champion already")
         else:
             version, decision = _register_and_decide(
                 to, run, workload, papers, predictor, gates, verdict, champion, ledger
             )
             decided = as_record(decision, gates, champion)
-            # Before the entry: whoever comes after a kill finds why this version became champion.
-            to.client.set_model_version_tag(workload.name, version.version, DECISION_TAG, json.dumps(decided))
             step = enter(to, workload.name, version, champion, decided, ledger)
             lines += _lines(workload.name, version, champion, decision, decided)
             lines += tell_all(to, workload.name, gates.notify, step)
@@ -157,11 +154,17 @@ def _register_and_decide(
         back = rolled_back(workload.name, int(version.version), ledger)
         slices = list(inputs.evaluation.read_json("metrics.json")["slices"])
         challenger = predictor.test_errors(inputs.prepared, gates.metric, slices)
-        theirs, against = None, []
+        theirs, against, attempts = None, [], 1
         if champion is not None:
+            present = read_ledger(to, workload.name)  # with what others were told while this one was being tried
+            attempts = present.attempts(int(version.version), int(champion.version), challenger.rows)
             with model_files(workload.name, champion) as files:
                 theirs = load_predictor(workload.task, files.path).test_errors(inputs.prepared, gates.metric, slices)
-                against = unfair(same_model=same_weights(files, inputs.model), seen=seen_by(files, inputs.prepared))
+                against = unfair(
+                    same_model=same_weights(files, inputs.model),
+                    seen=seen_by(files, inputs.prepared),
+                    untold=why_untold(files, inputs.prepared),
+                )
         decision = decide(
             verdict,
             challenger,
@@ -170,6 +173,7 @@ def _register_and_decide(
             dependence=predictor.dependence,
             generator=np.random.default_rng(int(inputs.model.facts.get("seed", 0))),
             against=against if back is None else [*against, back],
+            attempts=attempts,
         )
         check.conclude()
     return version, decision

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateline.adapters.mlflow_server import Connection, connected, shown
-from gateline.adapters.registry.decision import DECISION_TAG
 from gateline.adapters.registry.inputs import judged
-from gateline.adapters.registry.ledger import read_ledger
+from gateline.adapters.registry.ledger import DECISION_TAG, read_ledger
 from gateline.adapters.registry.links import Link, Verification, broken, compared, holds, short, unchecked
 from gateline.adapters.registry.package import PACKAGE_TAG, PACKAGES_FOLDER, first_difference, package_files
 from gateline.adapters.registry.project_links import ProjectLinks
