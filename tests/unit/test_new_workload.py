@@ -57,7 +57,9 @@ def write(project: Project, frame: pd.DataFrame, name: str = "data.csv", **setti
 
 def check_sections(written: NewWorkload) -> Workload:
     workload = Workload.read(written.path)
-    assert tuple(workload.sections) == tuple(name for name in SECTIONS if name not in ("budgets", "variants"))
+    assert tuple(workload.sections) == tuple(
+        name for name in SECTIONS if name not in ("resources", "budgets", "variants")
+    )
     for name, kind in (("source", Source), ("schema", Schema), ("training", Training), ("gates", Gates)):
         workload.section(name, kind)
     return workload

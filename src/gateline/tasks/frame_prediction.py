@@ -25,7 +25,7 @@ from gateline.manifest import Artifact, Draft
 from gateline.models.frame_predictor import FramePredictor, FramePredictorSettings
 from gateline.predictors.frame_prediction import CLIPS_AT_A_TIME, FrameForecaster, as_request
 from gateline.randomness import training_progress
-from gateline.table import TABLE, clean, write_table
+from gateline.table import TABLE, as_frame, clean, write_table
 from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema
@@ -190,7 +190,7 @@ class FramePrediction:
             "shape": list(preprocess.clips.shape()),
             "clips": preprocess.clips.kind,
         }
-        return pd.DataFrame(dict(columns))[preprocess.clips.trains(len(raw))]
+        return as_frame(columns)[preprocess.clips.trains(len(raw))]
 
     def dataset(self, prepared: Artifact, part: str) -> ClipDataset:
         """Open the clips of one part."""

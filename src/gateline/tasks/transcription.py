@@ -51,7 +51,7 @@ from gateline.manifest import Artifact, Draft
 from gateline.models.ctc_decoding import ctc_greedy
 from gateline.models.transcriber import Transcriber, TranscriberSettings
 from gateline.predictors.transcription import BATCH, RecordingTranscriber
-from gateline.table import TABLE, clean, write_table
+from gateline.table import TABLE, as_frame, clean, write_table
 from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema
@@ -306,7 +306,7 @@ class Transcription:
             ),
             "split": split,
         }
-        return pd.DataFrame(dict(columns)).iloc[rows["train"]]
+        return as_frame(columns).iloc[rows["train"]]
 
     def dataset(self, prepared: Artifact, part: str) -> UtteranceDataset:
         """Open the utterances of one part."""
