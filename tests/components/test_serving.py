@@ -333,6 +333,9 @@ def test_what_was_asked_and_new_rows_are_compared_with_the_training_part(registe
 
     answer = [*COMMAND, "predict", "models:/tiny@champion", "--input", "same.csv", "--output", "o.csv", "--log", "log"]
     assert subprocess.run(answer, cwd=tmp_path, env=environment).returncode == 0
+    (answers,) = (tmp_path / "log" / "tiny" / "answers").glob("day=*/*.parquet")
+    for number in range(4):  # one request is answered with a few rows
+        shutil.copy(answers, answers.with_name(f"again-{number}.parquet"))
     code, found = drift("--predictions", "log", "--fail-on", "never")
     assert found["rows"]["rows"] == len(new)
     assert any(each["column"].startswith("answers: ") for each in found["findings"])

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.registry.champion import model_files
-from gateline.adapters.registry.ledger import CHAMPION, version_by_alias
+from gateline.adapters.serving.service import champion_named, require_champion
 from gateline.column_statistics import instant_text
-from gateline.drift import LIMITS, ORDER, SIGNIFICANCE, SIZE_IS, Finding, Verdict, compare, judged, worst
-from gateline.errors import ArtifactError, DataError, RegistryError
+from gateline.drift import FEWEST, LIMITS, ORDER, SIGNIFICANCE, SIZE_IS, Finding, Verdict, compare, judged, worst
+from gateline.errors import ArtifactError, DataError, RegistryError, examples
 from gateline.manifest import dump_json, open_artifact
 from gateline.model_folder import TRAINING_STATISTICS, read_model_json
 from gateline.readout import read_out
@@ -30,9 +32,15 @@ from gateline.workload.schema import Schema
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
+    from gateline.tasks import Predictor
+
 TEMPLATES = Path(__file__).with_name("templates")
 YEAR = pd.Timedelta(days=300)
 """Training that covers this much has seen the seasons."""
+DAYS = 7
+"""Of a log, today among them."""
+MOST_ROWS, MOST_BYTES = 1_000_000, 512 * 2**20
+"""Of a log, the newest first; more are not read."""
 ANSWERS = "answers: "
 """Before the name of a column of answers."""
 JSON_NAME, PAGE_NAME = "drift.json", "drift.html"
@@ -69,7 +77,9 @@ class Drift:
     run_id: str
 
 
-def check_drift(name: str, data: Path | None, log: Path | None, folder: Path) -> Drift:
+def check_drift(
+    model_name: str, data: Path | None, log: Path | None, folder: Path | None, since: date | None = None
+) -> Drift:
     """Compare new rows, and logged answers, with what the champion was trained on.
 
         FOLDER/
@@ -77,45 +87,57 @@ def check_drift(name: str, data: Path | None, log: Path | None, folder: Path) ->
         └── drift.html      the report
 
     Args:
-        name: of the registered model.
+        model_name: name of the registered model, the workload's file, or an address of MLflow's.
         data: csv or parquet with the columns of the workload's table, or a folder that ingest wrote.
         log: folder that `gateline serve --log` or `gateline predict --log` wrote.
-        folder: where to write.
+        folder: where to write; None for artifacts/NAME/drift.
+        since: first day of the log that is read; None for the last `DAYS`.
 
     Raises:
-        RegistryError: there is no champion, or its files are gone.
-        DataError: there is nothing to compare, or it has none of the columns.
+        RegistryError: there is no champion, or its files are not those that were registered.
+        DataError: there is nothing to compare, or too little, or it has none of the columns.
         ArtifactError: the champion was registered without statistics.
         UnreachableError: MLflow does not answer.
     """
     if data is None and log is None:
         raise DataError("gateline drift", expected="--data or --predictions", found="neither", do="Name one")
-    with connected(name) as to:
-        champion = version_by_alias(to, name, CHAMPION)
-        if champion is None:
-            raise RegistryError(
-                f"models:/{name}@{CHAMPION}", expected="a champion", found="none", do=f"Run `gateline run {name}`"
-            )
+    name = champion_named(model_name)
+    version = require_champion(name)
+    folder = folder or Path("artifacts") / name / "drift"
+    since = since or first_day(DAYS)
+    notes: list[str] = []
+    with connected(name, create=False) as to:
+        champion = to.client.get_model_version(name, str(version))
         with model_files(name, champion) as model:
             expected = _statistics_of(model.path)
             schema = Schema.model_validate(expected["schema"])
-            version = int(champion.version)
-            notes: list[str] = []
-            new = _asked(log, name, version, schema) if data is None else _read(data)
+            new = _asked(log, name, version, schema, since, notes) if data is None else _read(data)
             frame = _typed(new, schema, data or log)
-            findings = compare(expected, frame, unknown_tokens=_unknown_tokens(model.path, expected, frame))
-            if data is None:
-                notes.append(
-                    "Compared are the rows that were asked; whether values are missing is not, since a request leaves empty what is not known yet."
-                )
-                findings = [each for each in findings if each.kind != "missing"]
+            predictor = _predictor(model.path)
+            needed = [column for column, _, required in predictor.input_columns if required]
+            unknown = _unknown_tokens(predictor, expected, frame)
+        findings = compare(expected, frame, unknown_tokens=unknown, needed=needed)
+        if data is None:
+            notes.append(
+                "Compared are the rows that were asked; whether values are missing is not, since a request leaves empty what is not known yet."
+            )
+            findings = [each for each in findings if each.kind != "missing"]
+        if not findings:
+            raise DataError(
+                data or log,
+                expected=f"at least {FEWEST} rows with values that training had, too",
+                found=f"{len(frame)} rows of {examples(list(frame))}",
+                do="Nothing was compared; name more rows" + ("" if data else ", or an earlier day by --since"),
+            )
+        notes += _not_compared(expected, findings)
         rows = {"rows": len(frame)}
         if log is not None:
-            answers, found = _answers(to, champion, log, name, version)
+            answers, found = _answers(to, champion, log, since, notes)
             rows["answers"] = len(answers)
             findings += found
             if not found:
                 notes.append("No logged answer of this version could be compared.")
+    with connected(name) as to:
         findings = sorted(judged(findings), key=lambda each: (-ORDER.index(each.verdict), each.adjusted_p, -each.size))
         trained_on = None if expected["first"] is None else (expected["first"], expected["last"])
         compared = _period(frame, schema)
@@ -165,25 +187,44 @@ def _read(data: Path) -> pd.DataFrame:
         ) from error
 
 
-def _asked(log: Path | None, name: str, version: int, schema: Schema) -> pd.DataFrame:
+def first_day(days: int) -> date:
+    """Say with which day a log begins of which the last so many are read, today among them."""
+    return datetime.now(UTC).date() - timedelta(days=days - 1)
+
+
+def _asked(log: Path | None, name: str, version: int, schema: Schema, since: date, notes: list[str]) -> pd.DataFrame:
     """Read the rows that were asked, each once: windows overlap, and a later one knows more of the same moment."""
-    asked = _logged(log, name, "inputs", version)
+    asked = _logged(log, name, "inputs", version, since, notes)
     place = [column for column in schema.place_columns if column in asked]
     if schema.time is None or not place:
         return asked
     return asked.sort_values("gateline_time").groupby(place, sort=False, as_index=False).last()
 
 
-def _logged(log: Path | None, name: str, part: str, version: int) -> pd.DataFrame:
+def _logged(log: Path | None, name: str, part: str, version: int, since: date, notes: list[str]) -> pd.DataFrame:
+    """Read what a version was asked or has answered since a day, the newest first, as much as fits into memory."""
     folder = Path(str(log)) / name / part
-    files = sorted(folder.glob("day=*/*.parquet"))
-    if not files:
+    days = sorted(folder.glob("day=*"), reverse=True)
+    kept = [day for day in days if day.name >= f"day={since.isoformat()}"]
+    pieces: list[pa.Table] = []
+    rows = size = 0
+    for file in (file for day in kept for file in sorted(day.glob("*.parquet"), reverse=True)):
+        piece = pq.read_table(file, partitioning=None, filters=[("gateline_version", "==", version)])
+        if not len(piece):
+            continue
+        if pieces and (rows + len(piece) > MOST_ROWS or size + piece.nbytes > MOST_BYTES):
+            notes.append(f"Of the logged {part}, the newest {rows:,} rows are compared; more do not fit into memory.")
+            break
+        pieces.append(piece)
+        rows, size = rows + len(piece), size + piece.nbytes
+    if not pieces:
         raise DataError(
-            folder, expected="a log of predictions", found="no file of one", do=f"Start `gateline serve {name} --log`"
+            folder,
+            expected=f"a log of predictions of version {version} since {since}",
+            found=f"none; it has {days[-1].name} to {days[0].name}" if days else "no log",
+            do="Name an earlier day by --since" if days else f"Start `gateline serve {name} --log`",
         )
-    pieces = [pd.read_parquet(file) for file in files]
-    whole = pd.concat(pieces, ignore_index=True)
-    return whole[whole["gateline_version"] == version]
+    return pa.concat_tables(pieces, promote_options="permissive").to_pandas()
 
 
 def _typed(new: pd.DataFrame, schema: Schema, place: object) -> pd.DataFrame:
@@ -199,14 +240,20 @@ def _typed(new: pd.DataFrame, schema: Schema, place: object) -> pd.DataFrame:
     return typed.reset_index(drop=True)
 
 
-def _unknown_tokens(model: Path, expected: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, tuple[int, int]]:
+def _predictor(model: Path) -> Predictor:
+    from gateline.tasks import task_named
+
+    return task_named(read_model_json(model, "config.json")["task"]).load_predictor(model)
+
+
+def _unknown_tokens(
+    predictor: Predictor, expected: Mapping[str, Any], frame: pd.DataFrame
+) -> dict[str, tuple[int, int]]:
     """Count unknown and all tokens of each column of texts that the champion cuts into tokens."""
     if not expected["unknown_tokens"]:
         return {}
     from gateline.data.tokenizers import UNKNOWN
-    from gateline.tasks import task_named
 
-    predictor = task_named(read_model_json(model, "config.json")["task"]).load_predictor(model)
     counts = {}
     for column, tokenizer in getattr(predictor, "tokenizers", {}).items():
         if column in frame:
@@ -215,25 +262,55 @@ def _unknown_tokens(model: Path, expected: Mapping[str, Any], frame: pd.DataFram
     return counts
 
 
+def _not_compared(expected: Mapping[str, Any], findings: Sequence[Finding]) -> list[str]:
+    """Name the columns that training had and nothing was found about, since they are absent or too short."""
+    about = {each.column.removesuffix(" (characters)") for each in findings}
+    left = [
+        name
+        for name, seen in expected["columns"].items()
+        if seen["type"] not in ("time", "bytes") and name not in about
+    ]
+    return [f"Not compared, since it is absent or has fewer than {FEWEST} values: {', '.join(left)}."] if left else []
+
+
 def _answers(
-    to: Connection, champion: ModelVersion, log: Path, name: str, version: int
+    to: Connection, champion: ModelVersion, log: Path, since: date, notes: list[str]
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """Compare logged answers of the champion with those that it gave on its test part."""
-    from mlflow.exceptions import MlflowException
-
-    answers = _logged(log, name, "answers", version)
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            path = to.client.download_artifacts(str(champion.run_id), f"evaluation/{ANSWER_STATISTICS}", scratch)
-            expected = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, MlflowException):
-            expected = None
-    if expected is None or not len(answers):
+    answers = _logged(log, champion.name, "answers", int(champion.version), since, notes)
+    expected = _answer_statistics(to, str(champion.run_id))
+    if expected is None:
         return answers, []
     schema = Schema.model_validate(expected["schema"])
-    found = compare(expected, _typed(answers, schema, log))
+    found = compare(expected, _typed(answers, schema, log), needed=())
     named = [Finding(**{**asdict(each), "column": ANSWERS + each.column}) for each in found if each.kind != "missing"]
     return answers, named
+
+
+def _answer_statistics(to: Connection, run_id: str) -> dict[str, Any] | None:
+    """Fetch what evaluate said of the answers; None where that run, or the file in it, is not there."""
+    from mlflow.exceptions import MlflowException
+
+    path = f"evaluation/{ANSWER_STATISTICS}"
+    try:
+        if path not in {file.path for file in to.client.list_artifacts(run_id, "evaluation")}:
+            return None
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            text = Path(to.client.download_artifacts(run_id, path, scratch)).read_text(encoding="utf-8")
+            statistics: dict[str, Any] = json.loads(text)
+        except (OSError, ValueError) as error:
+            raise RegistryError(
+                f"{path} of run {run_id}",
+                expected="what the champion answered on its test part",
+                found=" ".join(str(error).split())[:200],
+                do="See whether MLflow's store of files answers, and run again",
+            ) from error
+    return statistics
 
 
 def _period(frame: pd.DataFrame, schema: Schema) -> tuple[str, str] | None:

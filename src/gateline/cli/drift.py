@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -33,7 +34,9 @@ def drift(
     workload: Annotated[
         str,
         typer.Argument(
-            metavar="WORKLOAD", help="Name of a registered model: that of its workload.", show_default=False
+            metavar="WORKLOAD",
+            help="Name of a registered model, which is that of its workload; the workload's file; or models:/NAME.",
+            show_default=False,
         ),
     ],
     data: Annotated[
@@ -46,6 +49,15 @@ def drift(
     ] = None,
     predictions: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="What `gateline serve --log` wrote.  [default: none]")
+    ] = None,
+    days: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Of --predictions: the last so many days, today among them (UTC).")
+    ] = 7,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="DATE", formats=["%Y-%m-%d"], help="Of --predictions: from this day on.  [default: as --days says]"
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -63,13 +75,13 @@ def drift(
     Writes drift.html and drift.json, and a run with metrics in the workload's experiment. Exit code 3 where there is drift,
     so that a schedule can act on it.
     """
-    from gateline.adapters.drift_check import check_drift
+    from gateline.adapters.drift_check import check_drift, first_day
 
-    found = check_drift(workload, data, predictions, output or Path("artifacts") / workload / "drift")
+    found = check_drift(workload, data, predictions, output, since.date() if since else first_day(days))
     alarms = [each for each in found.findings if each.verdict != "none"]
     verdict = {"none": "none", "warn": "a warning", "drift": "drift"}[found.verdict]
     print_beside(
-        "drift", f"{verdict}, {workload} version {found.version}: {len(alarms)} of {len(found.findings)} comparisons"
+        "drift", f"{verdict}, {found.name} version {found.version}: {len(alarms)} of {len(found.findings)} comparisons"
     )
     for each in alarms:
         print_beside(each.verdict, f"{each.column}: {each.kind.replace('_', ' ')} {each.size:.3f}, {each.detail}")
@@ -80,7 +92,7 @@ def drift(
         from gateline.adapters.dvc_run import run_workload
         from gateline.adapters.project import Project
 
-        code, why = run_workload(Project.find(Path.cwd()), workload, say)
+        code, why = run_workload(Project.find(Path.cwd()), found.name, say)
         raise typer.Exit(EXIT_DONE if code == EXIT_DONE else refuse(why, code))
     if fail_on is not FailOn.never and found.verdict in (("drift",) if fail_on is FailOn.drift else ("warn", "drift")):
         raise typer.Exit(EXIT_DRIFT)
