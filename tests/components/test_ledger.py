@@ -102,6 +102,18 @@ def test_what_a_killed_promotion_leaves_is_repaired(to: Connection, alias: int |
     assert said(lambda say: open_ledger(to, NAME, say)) == []
 
 
+@pytest.mark.parametrize("entries", [1, 3])
+def test_a_deleted_last_entry_is_missed(to: Connection, entries: int) -> None:
+    for version in range(1, entries + 1):
+        put(to, PROMOTED, version, version - 1 or None)
+    to.client.delete_model_version(f"{NAME}.ledger", str(entries))
+    with pytest.raises(RegistryError, match=f"no entry {entries}, deleted or damaged"):
+        open_ledger(to, NAME, print)
+    promote(to, NAME, 4, print, why="the last entry was deleted")
+    assert aliases(to) == {"champion": 4}
+    assert read_ledger(to, NAME).missing == ()
+
+
 class Meanwhile:
     """A client of which something else happens just before one of its requests, once."""
 

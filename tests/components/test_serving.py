@@ -23,7 +23,9 @@ import pytest
 from benchmarks.load import Load
 from gateline.adapters.mlflow_server import connected
 from gateline.adapters.registry import changes
+from gateline.adapters.registry.ledger import append, champion_of, new_entry, project
 from gateline.adapters.serving.service import MOST_BYTES
+from gateline.ledger import PROMOTED
 from tests.browser import BROWSER, PHONE, assert_reads_well
 from tests.steps import ROOT, run_here
 from tests.tiny import tiny_table
@@ -63,6 +65,14 @@ class Served:
 
     def promote(self, version: int | str) -> None:
         promote(self.folder, int(version))
+
+    def promote_unseen(self, version: int | str) -> None:
+        """Write the entry of a promotion that nobody looks at first, as if the files became bad behind it."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{self.folder}/mlflow.db")
+            with connected("tiny", create=False) as to:
+                entry = new_entry(PROMOTED, int(version), champion_of(to, "tiny"), "asked for by a test", forced=True)
+                project(to, "tiny", append(to, "tiny", entry), entry)
 
     def stored(self, version: int) -> Path:
         """Where MLflow keeps the files of a version."""
@@ -164,7 +174,7 @@ def test_a_version_whose_files_were_changed_is_not_loaded(
     code = f"open({str(ran)!r}, 'w')\n".encode() + before
     try:
         file.write_bytes(code if changed == "code" else before[:-1] + bytes([before[-1] ^ 1]))
-        served.promote(2)
+        served.promote_unseen(2)
         served.wait_for("Version 2 does not load, so version 1 goes on")
         assert served.ask(body)[2] == 1
         assert "the files that were registered" in served.said.read_text()
@@ -187,7 +197,7 @@ def test_a_version_that_does_not_load_and_a_process_that_dies_change_nothing_for
     good = served.client.get_model_version("tiny", "2")
     broken = served.client.create_model_version("tiny", f"{served.folder}/nothing", good.run_id)
 
-    served.promote(broken.version)
+    served.promote_unseen(broken.version)
     served.wait_for(f"Version {broken.version} does not load, so version 1 goes on")
     assert served.ask(body)[2] == 1
 

@@ -56,7 +56,8 @@ def promote(
     ledger, alias = read_both(to, name)
     if ledger.missing and (why is None or version is None):
         raise entries_missing(name, ledger)
-    by_hand = bool(ledger.entries) and alias != ledger.champion and not ledger.explains(alias)
+    known = bool(ledger.entries) and not ledger.missing
+    by_hand = known and alias != ledger.champion and not ledger.explains(alias)
     if by_hand and version not in (alias, ledger.champion) and exists(to, name, ledger.champion):
         raise moved_by_hand(name, ledger.champion, alias)
     if not by_hand and not ledger.missing:

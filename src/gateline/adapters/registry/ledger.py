@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 SUFFIX = ".ledger"
 ENTRY_TAG, SETTLED_TAG, DECISION_TAG = "gateline.entry", "gateline.settled", "gateline.decision"
+HIGHEST_TAG = "gateline.entries"
+"""On `NAME.ledger` itself: the highest number of an entry, so that one is missed that was the last."""
 DESCRIPTION = (
     "Ledger of {name}, written by Gateline: each version is one decision. Only added to; do not delete any of it."
 )
@@ -43,6 +45,7 @@ SETTLE_AFTER_SECONDS = 600
 
 def read_ledger(to: Connection, name: str) -> Ledger:
     """Read and replay all entries of a model; none where there is no ledger."""
+    highest = _highest(to, name)  # before the entries: it says of none that they do not have
     found: list[ModelVersion] = []
     page: str | None = None
     while True:  # by rising number, so that what is added meanwhile moves nothing from one page to another
@@ -66,6 +69,7 @@ def read_ledger(to: Connection, name: str) -> Ledger:
             altered.append(number)
     entries.sort(key=lambda entry: entry.number)
     last = max((int(version.version) for version in found), default=0)
+    last = max(last, highest)
     known = {entry.number for entry in entries} | {number for entry in entries for number in entry.missing}
     return Ledger(tuple(entries), tuple(number for number in range(1, last + 1) if number not in known), tuple(altered))
 
@@ -130,6 +134,7 @@ def append(to: Connection, name: str, entry: Entry, *, tags: dict[str, str] | No
                 _create(to, name)
         ledger = read_ledger(to, name)
         if ledger.step_of(entry.id) is not None:
+            _note_highest(to, name, ledger.entries[-1].number)
             return ledger
     raise TryAgainError(
         f"{name}{SUFFIX}",
@@ -137,6 +142,24 @@ def append(to: Connection, name: str, entry: Entry, *, tags: dict[str, str] | No
         found=f"none after {len(WAIT_SECONDS) + 1} tries ({' '.join(shown(problem).split())[:160]})",
         do="Nothing was changed; run the same command again",
     )
+
+
+def _highest(to: Connection, name: str) -> int:
+    """Read the highest number that an entry was given, as far as it was noted."""
+    found = to.client.search_registered_models(f"name = '{name}{SUFFIX}'")
+    noted = str(found[0].tags.get(HIGHEST_TAG, "")) if found else ""
+    return int(noted) if noted.isdecimal() else 0
+
+
+def _note_highest(to: Connection, name: str, number: int) -> None:
+    """Note the number of the last entry, never a lower one; the entry stands without it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if number > _highest(to, name):
+            to.client.set_registered_model_tag(f"{name}{SUFFIX}", HIGHEST_TAG, str(number))
+    except MlflowException:
+        pass  # the next entry notes it
 
 
 def _create(to: Connection, name: str) -> None:
