@@ -8,6 +8,7 @@ registered with the model; this file must not import another.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import resource
@@ -25,29 +26,48 @@ REPEATS = 5
 def main() -> None:
     """Read the question from stdin; write what was found to stdout."""
     began = time.perf_counter()
-    import mlflow.pyfunc
+    import mlflow.pyfunc  # noqa: F401
     import torch  # noqa: F401  (the model will need it; whoever asks is still busy)
 
     imported = time.perf_counter()
     question = json.load(sys.stdin)
     asked = time.perf_counter()
-    folder = Path(question["model"]).resolve()
+    result: dict[str, Any] = {"unmet": unmet(question["requirements"])}
+    if not result["unmet"]:
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # whatever the model prints is no part of the answer
+                loaded, answers = ask(Path(question["model"]).resolve(), question["requests"])
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever else it raises is the model's own fault)
+            result["failed"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        else:
+            result |= {
+                "answers": answers,
+                "start_seconds": (imported - began) + (loaded - asked),
+                "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "python": sys.version.split()[0],
+            }
+    json.dump(result, sys.stdout)
+
+
+def ask(folder: Path, requests: list[Any]) -> tuple[float, list[dict[str, Any]]]:
+    """Load the model and answer every request.
+
+    Returns:
+        When the model was loaded, and the answers.
+
+    Raises:
+        ImportError: it ran with a library that is not registered with it.
+    """
+    import mlflow.pyfunc
+
     model = mlflow.pyfunc.load_model(str(folder))
     package = Path(str(sys.modules["gateline"].__file__)).resolve()
     if not package.is_relative_to(folder):
-        sys.exit(f"the model ran with {package}, which is not registered with it")
-    start_seconds = (imported - began) + (time.perf_counter() - asked)
-    answers = [answer(model, request) for request in question["requests"]]
-    json.dump(
-        {
-            "answers": answers,
-            "start_seconds": start_seconds,
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "unmet": unmet(question["requirements"]),
-            "python": sys.version.split()[0],
-        },
-        sys.stdout,
-    )
+        raise ImportError(f"the model ran with {package}, which is not registered with it")
+    loaded = time.perf_counter()
+    return loaded, [answer(model, request) for request in requests]
 
 
 def answer(model: Any, request: Any) -> dict[str, Any]:

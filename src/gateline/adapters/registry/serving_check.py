@@ -14,7 +14,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,9 @@ import pandas as pd
 
 from gateline.adapters.mlflow_server import Connection, shown
 from gateline.adapters.registry.golden_requests import ONE, GoldenRequest
+from gateline.adapters.registry.package import PACKAGE_TAG, package_digest, without_bytecode
 from gateline.adapters.registry.serving_environment import python_for
-from gateline.errors import RegistryError
+from gateline.errors import RegistryError, TryAgainError
 from gateline.input_check import FLAGS
 from gateline.workload.gates import Serving
 
@@ -38,24 +38,51 @@ PASSED, FAILED = "passed", "failed"
 MEBIBYTE = 2**20
 
 
-@dataclass
 class ServingCheck:
     """One registered version being asked.
 
     Args:
         settings: environment and limits.
-        requirements: what the environment was made of.
-        process: the other one.
+        requirements: what the environment is made of, until the version says otherwise.
+        say: takes one line of progress.
         folder: where the registered files are fetched to.
     """
 
-    settings: Serving
-    requirements: Sequence[str]
-    process: subprocess.Popen[str]
-    folder: Path
+    def __init__(
+        self, settings: Serving, requirements: Sequence[str], say: Callable[[str], None], folder: Path
+    ) -> None:
+        self.settings, self.say, self.folder = settings, say, folder
+        self._start(requirements)
+
+    def _start(self, requirements: Sequence[str]) -> None:
+        asks = Path(__file__).resolve().parents[1] / "answer_requests.py"
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        python = python_for(self.settings.environment, requirements, self.say, reads=(self.folder, asks))
+        self.requirements, self.environment = requirements, python.environment
+        self.process = subprocess.Popen(  # noqa: S603  (a Python)
+            [*python.command, "-I", str(asks)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env=environment,
+        )
+
+    def stop(self) -> None:
+        """End the other process."""
+        self.process.kill()
+        self.process.communicate()
 
     def ask(self, to: Connection, name: str, version: ModelVersion, requests: Sequence[GoldenRequest]) -> None:
-        """Fetch a registered version and hand it, with the requests, to the other process; whoever concludes waits."""
+        """Fetch a registered version and hand it, with the requests, to the other process; whoever concludes waits.
+
+        A version that was registered before has the requirements of that day, and is tried with those.
+
+        Raises:
+            RegistryError: it has other files than were registered; it is marked so.
+            TryAgainError: its files cannot be fetched, or its environment cannot be built; it is not marked.
+        """
         import mlflow
         from mlflow.exceptions import MlflowException
 
@@ -64,17 +91,24 @@ class ServingCheck:
             model = Path(
                 mlflow.artifacts.download_artifacts(f"models:/{name}/{version.version}", dst_path=str(self.folder))
             )
-            listed = (model / "requirements.txt").read_text(encoding="utf-8").split()
         except (OSError, MlflowException) as error:
-            raise self._failed(" ".join(shown(error).split())) from error
+            raise self._untried(" ".join(shown(error).split())) from error
+        if not (model / "MLmodel").is_file():  # of a folder that is not there, MLflow fetches an empty one
+            raise self._untried("none of its files where MLflow keeps them")
+        said = version.tags.get(PACKAGE_TAG)
+        if said is not None and package_digest(model) != said:
+            raise self._failed("other files than it was registered with; `gateline verify` names the first")
+        without_bytecode(model)
+        listed = (model / "requirements.txt").read_text(encoding="utf-8").split()
         if sorted(listed) != sorted(self.requirements):
-            raise self._failed(f"other requirements than it was registered with: {', '.join(listed)}")
-        self._question = json.dumps(
+            self.stop()
+            self._start(listed)
+        question = json.dumps(
             {"model": str(model), "requirements": listed, "requests": [json.loads(each.request) for each in requests]}
         )
         if self.process.stdin is not None:
             try:
-                self.process.stdin.write(self._question)
+                self.process.stdin.write(question)
                 self.process.stdin.close()
             except BrokenPipeError:  # it ended already; why, is read with its answer
                 pass
@@ -88,18 +122,22 @@ class ServingCheck:
 
         Raises:
             RegistryError: it fails, answers otherwise than the trained model, or takes more than it may; it is marked so.
+            TryAgainError: it could not be asked; what it is marked with stays.
         """
         try:
             output, complaints = self.process.communicate(timeout=CHECK_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise self._untried(f"no answer after {CHECK_SECONDS} s") from error
+        try:
             said = json.loads(output)
-            answers = said["answers"]
-        except (subprocess.TimeoutExpired, ValueError, KeyError) as error:
-            last = (
-                shown((complaints.strip().splitlines() or ["no answer"])[-1]) if self.process.returncode else str(error)
-            )
-            raise self._failed(last) from error
+        except ValueError as error:
+            last = shown((complaints.strip().splitlines() or ["no answer"])[-1])
+            raise self._untried(f"its process ended with exit code {self.process.returncode}: {last}") from error
         if said["unmet"]:
-            raise self._failed(f"requirements that its environment does not meet: {', '.join(said['unmet'])}")
+            raise self._untried(f"requirements that its environment does not meet: {', '.join(said['unmet'])}")
+        if "failed" in said:
+            raise self._failed(shown(said["failed"]))
+        answers = said["answers"]
         for golden, answer in zip(self.requests, answers, strict=True):
             if problem := difference(golden, answer):
                 raise self._failed(f"{golden.name}: {problem}")
@@ -115,7 +153,7 @@ class ServingCheck:
             raise self._failed(problem)
         result = measured | {
             "requests": [golden.name for golden in self.requests],
-            "environment": self.settings.environment,
+            "environment": self.environment,
             "python": said["python"],
         }
         self._mark(f"{PASSED}: {json.dumps(result)}")
@@ -134,6 +172,15 @@ class ServingCheck:
             "register again",
         )
 
+    def _untried(self, found: str) -> TryAgainError:
+        return TryAgainError(
+            f"{self.name} version {self.version.version}",
+            expected="to ask it for answers in an environment of its own",
+            found=found[:400],
+            do="That is no fault of the model, and nothing was marked or promoted. Run register again; where libraries are "
+            "others than it was registered with, say `gates.serving.environment: fresh`",
+        )
+
 
 @contextmanager
 def serving_check(settings: Serving, requirements: Sequence[str], say: Callable[[str], None]) -> Iterator[ServingCheck]:
@@ -142,25 +189,13 @@ def serving_check(settings: Serving, requirements: Sequence[str], say: Callable[
     Raises:
         TryAgainError: its environment cannot be built.
     """
-    asks = Path(__file__).resolve().parents[1] / "answer_requests.py"
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # in an image, somebody else reads it
-        python = python_for(settings.environment, requirements, say, reads=(Path(folder), asks))
-        process = subprocess.Popen(  # noqa: S603  (a Python)
-            [*python, "-I", str(asks)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=folder,
-            env=environment,
-        )
+        check = ServingCheck(settings, requirements, say, Path(folder))
         try:
-            yield ServingCheck(settings, requirements, process, Path(folder))
+            yield check
         finally:
-            process.kill()
-            process.wait()
+            check.stop()
 
 
 def excess(measured: Mapping[str, float], settings: Serving) -> str | None:

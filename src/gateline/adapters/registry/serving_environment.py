@@ -18,6 +18,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from gateline.adapters.container_engine import engine_with
@@ -33,10 +35,23 @@ RUN = ("run", "--rm", "--interactive", "--network", "none")
 """A model that is asked needs no network."""
 
 
+@dataclass(frozen=True)
+class Interpreter:
+    """The Python that a registered model is tried with.
+
+    Args:
+        command: how to start it.
+        environment: what it is: ``process``, ``fresh``, ``process in IMAGE`` or ``container of IMAGE``.
+    """
+
+    command: list[str]
+    environment: str
+
+
 def python_for(
     environment: str, requirements: Sequence[str], say: Callable[[str], None], *, reads: Sequence[Path] = ()
-) -> list[str]:
-    """Say how to start the Python that a registered model is tried with.
+) -> Interpreter:
+    """Choose the Python that a registered model is tried with.
 
     Where an image is named, it is that of the image, which serves: in a container of its own where an engine has the image,
     else this one. It is this one, too, where Python came without pip.
@@ -51,14 +66,16 @@ def python_for(
         TryAgainError: the environment cannot be built, most often because the package index does not answer.
     """
     if environment == "process":
-        return [sys.executable]
+        return Interpreter([sys.executable], "process")
     if name := image():
         engine = engine_with(name)
+        if engine is None:
+            return Interpreter([sys.executable], f"process in {name}")
         mounts = [word for path in reads for word in ("--volume", f"{path}:{path}:ro")]
-        return [sys.executable] if engine is None else [engine, *RUN, *mounts, name, "python"]
+        return Interpreter([engine, *RUN, *mounts, name, "python"], f"container of {name}")
     if not all(importlib.util.find_spec(module) is not None for module in ("venv", "ensurepip")):
-        return [sys.executable]
-    return [str(fresh_environment(requirements, say) / "bin" / "python")]
+        return Interpreter([sys.executable], "process")
+    return Interpreter([str(fresh_environment(requirements, say) / "bin" / "python")], "fresh")
 
 
 def environments() -> Path:
@@ -79,6 +96,7 @@ def fresh_environment(requirements: Sequence[str], say: Callable[[str], None]) -
     if not (folder / "last_used").is_file():
         say("building a fresh environment from the model's requirements, once: a minute or two")
         draft = folder.with_name(f"{folder.name}.tmp{os.getpid()}")
+        _remove_drafts(folder.parent)
         try:
             _build(draft, text)
             if not (folder / "last_used").is_file():  # else another process was faster
@@ -135,6 +153,14 @@ def _build(draft: Path, requirements: str) -> None:
             )
         listed.write_text(requirements, encoding="utf-8")
     (draft / "last_used").touch()
+
+
+def _remove_drafts(folder: Path) -> None:
+    """Remove what processes left that were killed while they built, each with a copy of torch."""
+    for draft in folder.glob("*.tmp*"):
+        with suppress(FileNotFoundError):  # another process was faster
+            if time.time() - draft.stat().st_mtime > 2 * BUILD_SECONDS:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def _prune(folder: Path) -> None:
