@@ -115,7 +115,7 @@ def make_passport(
     *,
     dvc: Mapping[str, str],
     git: Mapping[str, str],
-    training_code: str,
+    training_code: str | None,
     verdict: Mapping[str, Any],
     place: Mapping[str, Any],
     served: Mapping[str, Any],
@@ -128,7 +128,7 @@ def make_passport(
         artifacts: `raw`, `report`, `prepared`, `model` and `evaluation`, by kind.
         dvc: md5 under which DVC keeps each folder, where it does.
         git: commit and dirty flag, where there is git.
-        training_code: `code_version` when the model was trained, which may be older than now.
+        training_code: `code_version` when the model was trained, which may be older than now; None if the model does not say.
         verdict: what register said of the evaluation, under the gates as they are now.
         place: `machine` that trained it, `images` of the steps by name, and `pipeline` that ran them.
         served: what serving needs: `requirements` and `signature`.

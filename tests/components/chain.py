@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,5 +119,13 @@ def chain(registered_once: Chain, tmp_path: Path) -> Iterator[Chain]:
         if path.is_dir():
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(path, target)
+        elif path.suffix == ".db":
+            put_back(path, target)
         else:
             shutil.copy(path, target)
+
+
+def put_back(kept: Path, database: Path) -> None:
+    """By a transaction: a connection that is open may hold pages of before, and would not see that the file was replaced."""
+    with closing(sqlite3.connect(kept)) as source, closing(sqlite3.connect(database)) as target:
+        source.backup(target)

@@ -26,6 +26,7 @@ from gateline.adapters.registry.history import explain
 from gateline.adapters.registry.ledger import read_ledger
 from gateline.adapters.registry.register import is_registered
 from gateline.adapters.registry.requests import as_request
+from gateline.adapters.registry.versions import LIBRARY
 from gateline.errors import TryAgainError
 from gateline.manifest import open_artifact
 from gateline.promotion import Check, Decision
@@ -98,6 +99,43 @@ def test_the_better_model_is_champion_in_the_end_whatever_the_order(
         (1, "not promoted"),
     ]
     assert [step.after for step in ledger.steps] == [1, 2, 2]
+
+
+def test_the_same_weights_under_other_gates_or_with_another_library_are_another_version(
+    made: Path, here: Here, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = here()
+    content = yaml.safe_load((made / "tiny.yaml").read_text())
+    content["gates"]["serving"] = {"latency_ms": 9_999}
+    (folder / "other.yaml").write_text(yaml.safe_dump(content))
+    assert register(made, "strong", folder) == 0
+    assert register(made, "weak", folder) == 0
+    assert versions() == 2
+
+    for _ in range(2):
+        assert register(made, "weak", folder, folder / "other.yaml") == 0
+        assert versions() == 3
+    gates = open_artifact(folder / "weak" / "release", "release").read_json("passport.json")["workload"]["digest"]
+    assert client().get_model_version("tiny", "3").tags["gateline.workload_digest"] == gates
+    assert client().get_model_version("tiny", "2").tags["gateline.workload_digest"] != gates
+    assert register(made, "strong", folder, folder / "other.yaml") == 0
+    assert "version 1 is this very model" in capsys.readouterr().out
+    assert versions() == 3
+
+    shutil.copytree(LIBRARY, folder / "gateline", ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "gateline" / "adapters" / "served_model.py").open("a") as served:
+        served.write("# corrected\n")
+    monkeypatch.setattr("gateline.adapters.registry.versions.LIBRARY", folder / "gateline")
+    for _ in range(2):
+        assert register(made, "strong", folder) == 0
+        assert versions() == 4
+    assert "version 1 stays champion" in capsys.readouterr().out
+    with connected("tiny") as to:
+        promote(to, "tiny", 4, print, why="the same model, served by corrected code")
+    files = mlflow.artifacts.download_artifacts("models:/tiny@champion", dst_path=str(folder / "fetched"))
+    assert (Path(files) / "served_model.py").read_text().endswith("# corrected\n")
+    assert register(made, "strong", folder) == 0
+    assert "version 4 is this very model" in capsys.readouterr().out
 
 
 def test_registering_again_keeps_the_decision(made: Path, here: Here) -> None:
@@ -245,8 +283,8 @@ def test_a_winner_waits_for_approval_and_what_was_rolled_back_stays_so(
         assert client().get_registered_model("tiny").aliases == {"champion": 1}
 
     assert register(made, "strong", folder) == 0
-    assert "was rolled back by" in capsys.readouterr().out
-    assert client().get_registered_model("tiny").aliases == {"champion": 1, "challenger": 2}
+    assert "version 2 was rolled back by" in capsys.readouterr().out, "other gates do not bring it back"
+    assert client().get_registered_model("tiny").aliases == {"champion": 1, "challenger": 3}
     with connected("tiny") as to:
         explained = explain(to, "tiny", 2)
         assert explained.champion == 1

@@ -14,6 +14,7 @@ import mlflow
 import pytest
 from typer.testing import CliRunner
 
+from gateline.adapters.container_engine import compare_image
 from gateline.adapters.provenance import dvc_md5_of
 from gateline.adapters.registry.verify import verify
 from gateline.cli import app
@@ -62,6 +63,18 @@ def edit_lock(chain: Chain) -> None:
 def other_metrics(chain: Chain) -> None:
     """Better numbers, with every digest that names them renewed: only the verdict says that something is wrong."""
     edit(chain.papers / "metrics.json", lambda metrics: metrics["test"].update(mae=0.5))
+
+
+def move_alias(chain: Chain) -> None:
+    """To another version, of the same files."""
+    version = chain.client.get_model_version("tiny", "1")
+    other = chain.client.create_model_version("tiny", str(version.source), version.run_id, tags=version.tags)
+    chain.client.set_registered_model_alias("tiny", "champion", other.version)
+
+
+def delete_logged_model(chain: Chain) -> None:
+    (logged,) = chain.client.search_logged_models([chain.client.get_run(chain.run_id).info.experiment_id])
+    chain.client.delete_logged_model(logged.model_id)
 
 
 MUTATIONS: dict[str, tuple[Callable[[Chain], object], str]] = {
@@ -170,6 +183,21 @@ MUTATIONS: dict[str, tuple[Callable[[Chain], object], str]] = {
         ),
         "decision",
     ),
+    "the decision, gone from the version": (
+        lambda chain: chain.client.delete_model_version_tag("tiny", "1", "gateline.decision"),
+        "decision",
+    ),
+    "the ledger, gone": (lambda chain: chain.client.delete_registered_model("tiny.ledger"), "decision"),
+    "the alias, moved to another version": (move_alias, "decision"),
+    "the logged model": (delete_logged_model, "package"),
+    "the code that trained": (
+        lambda chain: edit_passport(chain, lambda passport: passport["code"].update(trained="0" * 64), seal=True),
+        "code",
+    ),
+    "the commit on the version": (
+        lambda chain: chain.client.set_model_version_tag("tiny", "1", "gateline.git_commit", "0" * 40),
+        "tags",
+    ),
     "a tag of the version": (
         lambda chain: chain.client.set_model_version_tag("tiny", "1", "gateline.raw_digest", "0" * 64),
         "tags",
@@ -230,6 +258,14 @@ def test_the_file_of_the_package_is_named_and_what_mlflow_adds_is_let_pass(chain
     assert chain.first_broken() == ("package", "code/stray.py was not registered with it")
     (chain.top / "code" / "stray.py").unlink()
     assert chain.first_broken() == ("package", "served_model.py has other bytes than were registered")
+
+
+def test_an_alias_that_the_ledger_does_not_say_is_named(chain: Chain) -> None:
+    move_alias(chain)
+
+    link = verify("tiny/1", chain.root).first_broken
+    assert link is not None
+    assert (link.name, link.words) == ("champion", "version 2 by its alias, version 1 by the ledger")
 
 
 def test_later_runs_of_the_workload_break_no_older_model(chain: Chain, made: Path) -> None:
@@ -297,12 +333,34 @@ def test_images_are_compared_with_what_an_engine_has(
         return link.state, link.words
 
     assert said([name], commit)[0] == "holds"
+    for revision in ("unknown", ""):
+        state, words = said([name], revision)
+        assert state == "unchecked", words
+        assert "has no label org.opencontainers.image.revision" in words
     state, words = said([name], "b" * 40)
     assert state == "broken"
     assert "was built of commit bbbb" in words
     state, words = said(["registry.example/train@sha256:" + "c" * 64], commit)
     assert state == "broken"
     assert "other digests" in words
+    assert compare_image("registry.example/train:latest", commit)[0] == "unchecked", "a name that any image may bear"
+    said([name], commit)
+    assert compare_image(name, None)[0] == "unchecked", "without git no image is known to be of the code"
+
+
+def test_a_model_of_no_image_or_of_other_code_than_lies_in_it_is_not_said_to_hold(chain: Chain) -> None:
+    edit_passport(chain, lambda passport: passport.update(images={}), seal=True)
+    chain.client.set_model_version_tag("tiny", "1", "gateline.images", "{}")
+    older = json.loads((chain.papers / "manifests" / "model.json").read_text())
+    older["facts"]["code"] = "0" * 64
+    (chain.papers / "manifests" / "model.json").write_text(dump_json(older))
+    edit_passport(chain, lambda passport: passport["code"].update(trained="0" * 64), seal=True)
+
+    links = {link.name: link for link in verify("tiny", chain.root).links}
+
+    assert links["image"].state == "unchecked"
+    assert links["code"].state == "unchecked"
+    assert links["code"].words.endswith("trained by 000000000000")
 
 
 def test_what_is_not_there_is_refused_in_one_line(chain: Chain) -> None:

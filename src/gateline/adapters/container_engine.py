@@ -27,17 +27,23 @@ def compare_image(image: str, commit: str | None) -> tuple[Literal["holds", "bro
     Returns:
         How the comparison came out, and what was seen.
     """
+    _, _, digest = image.partition("@")
+    if not digest:
+        return "unchecked", f"{image} names no digest, so that any image may bear the name"
     engine = engine_with(image)
     facts = None if engine is None else _facts(engine, image)
     if facts is None:
         return "unchecked", f"no podman or docker here has {image}"
     known = [str(name) for name in facts.get("RepoDigests") or ()]
-    if not any(name.endswith(image.partition("@")[2]) for name in known):
+    if not any(name.endswith(f"@{digest}") for name in known):
         return "broken", f"{image} is here under other digests: {examples(known or ['none'])}"
     labels = facts.get("Labels") or (facts.get("Config") or {}).get("Labels") or {}
     built_of = labels.get(REVISION)
-    if built_of not in (None, "unknown", commit):
-        return "broken", f"{image} was built of commit {built_of[:12]}, the passport says {str(commit)[:12]}"
+    if built_of in (None, "", "unknown") or commit is None:
+        whose = "the passport names no commit" if commit is None else f"{image} has no label {REVISION}"
+        return "unchecked", f"it is here with its digest, and {whose}"
+    if built_of != commit:
+        return "broken", f"{image} was built of commit {str(built_of)[:12]}, the passport says {commit[:12]}"
     return "holds", image
 
 

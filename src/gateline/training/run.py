@@ -104,6 +104,7 @@ def train(
             task.finish(loop.network.eval(), prepared, draft)
             draft.facts |= {
                 **settings,
+                "code": code_version(),
                 "parameters": sum(parameter.numel() for parameter in loop.network.parameters()),
                 # By which rule rows were seen or not: who is compared with this model asks, see `gateline.leakage`.
                 "split": prepared.facts.get("split"),

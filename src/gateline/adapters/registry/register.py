@@ -24,7 +24,14 @@ from gateline.adapters.registry.model_card import describe
 from gateline.adapters.registry.notification import tell_all
 from gateline.adapters.registry.requests import as_request
 from gateline.adapters.registry.serving_check import serving_check
-from gateline.adapters.registry.versions import Papers, make_papers, registered_version, requirements_of
+from gateline.adapters.registry.versions import (
+    Papers,
+    is_same_model,
+    make_papers,
+    registered_version,
+    requirements_of,
+    versions_of_weights,
+)
 from gateline.leakage import seen_by, why_untold
 from gateline.ledger import Ledger
 from gateline.manifest import Artifact, open_artifact, write_artifact
@@ -80,7 +87,7 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
         ledger = open_ledger(to, workload.name, lines.append)
         number = ledger.champion
         champion = None if number is None else to.client.get_model_version(workload.name, str(number))
-        if champion is not None and champion.tags.get("gateline.model_digest") == inputs.model.digest:
+        if champion is not None and is_same_model(champion, papers):
             version, decided = champion, recorded(to, workload.name, ledger, champion, verdict)
             lines.append(f"{workload.name} version {champion.version} is this very model, and champion already")
         else:
@@ -151,7 +158,9 @@ def _register_and_decide(
         request = as_request(predictor.example(table))
         version = registered_version(to, run, workload.name, papers, predictor, request)
         check.ask(to, workload.name, version, golden_requests(predictor, table))
-        back = rolled_back(workload.name, int(version.version), ledger)
+        # A rollback is remembered by the weights, whose version is another where gates or library changed since.
+        same = versions_of_weights(to, workload.name, papers)
+        back = next(filter(None, (rolled_back(workload.name, number, ledger) for number in same)), None)
         slices = list(inputs.evaluation.read_json("metrics.json")["slices"])
         challenger = predictor.test_errors(inputs.prepared, gates.metric, slices)
         theirs, against, attempts = None, [], 1

@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING
 
 from gateline.adapters.mlflow_server import Connection, connected, shown
 from gateline.adapters.registry.inputs import judged
-from gateline.adapters.registry.ledger import DECISION_TAG, read_ledger
+from gateline.adapters.registry.ledger import DECISION_TAG, in_words, read_both, read_ledger
 from gateline.adapters.registry.links import Link, Verification, broken, compared, holds, short, unchecked
-from gateline.adapters.registry.package import PACKAGE_TAG, PACKAGES_FOLDER, first_difference, package_files
+from gateline.adapters.registry.package import (
+    PACKAGE_TAG,
+    PACKAGES_FOLDER,
+    first_difference,
+    package_digest,
+    package_files,
+)
 from gateline.adapters.registry.project_links import ProjectLinks
 from gateline.adapters.registry.registered import (
     PASSPORT_FORMAT,
@@ -24,8 +30,8 @@ from gateline.adapters.registry.registered import (
     version_of_reference,
 )
 from gateline.adapters.registry.serving_check import CHECK_TAG, PASSED
-from gateline.adapters.registry.versions import IMAGES_TAG, METRICS, PASSPORT_TAG, WORKLOAD
-from gateline.errors import ArtifactError, GatelineError, RegistryError
+from gateline.adapters.registry.versions import IMAGES_TAG, LIBRARY_TAG, METRICS, PASSPORT_TAG, WEIGHTS_TAG, WORKLOAD
+from gateline.errors import ArtifactError, GatelineError, RegistryError, TryAgainError, examples
 from gateline.manifest import MANIFEST, Json, digest_of, file_digest, open_artifact
 from gateline.passport import SETTINGS, version_of
 from gateline.workload import Workload
@@ -86,6 +92,8 @@ class _Chain:
 
     def walk(self) -> Iterator[Link]:
         """Look at each link, in the order of the data."""
+        from mlflow.exceptions import MlflowException
+
         run = self._run()
         project = ProjectLinks(self.root, self.passport, self.workload, self.manifests)
         looks: list[tuple[str, Callable[[], Link]]] = [
@@ -111,13 +119,20 @@ class _Chain:
             ("package", lambda: self._package(run)),
             ("serving check", self._serving_check),
             ("decision", self._decision),
+            ("champion", self._champion),
             ("tags", self._tags),
             ("passport", self._passport),
         ]
         for name, look in looks:
             try:
                 yield look()
-            except (OSError, KeyError, TypeError, ValueError, GatelineError) as error:
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                yield broken(name, f"MLflow has lost it ({' '.join(shown(error.message).split())[:160]})")
+            except TryAgainError:
+                raise
+            except (OSError, LookupError, AttributeError, TypeError, ValueError, GatelineError) as error:
                 yield broken(name, f"it cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:160]})")
 
     def _run(self) -> Run | None:
@@ -142,12 +157,17 @@ class _Chain:
         return holds("workload", short(self.passport["workload"]["digest"]))
 
     def _code(self) -> Link:
-        version = self.passport["code"]["version"]
+        name, version = "code", self.passport["code"]["version"]
         actual = version_of(self.found.package)
         if actual != version:
-            return compared("code", "the package inside the model", actual, version)
-        trained = self.passport["code"]["trained"]
-        return holds("code", short(version) + ("" if trained == version else f", trained by {short(trained)}"))
+            return compared(name, "the package inside the model", actual, version)
+        trained = json.loads(self.manifests["model"])["facts"].get("code")
+        if trained != self.passport["code"]["trained"]:
+            return compared(name, "the model folder, of its training,", trained, self.passport["code"]["trained"])
+        if trained != version:
+            by = short(trained) if trained else "code that it does not name"
+            return unchecked(name, f"{short(version)} is inside the model, and it was trained by {by}")
+        return holds(name, short(version))
 
     def _settings(self) -> Link:
         facts = json.loads(self.manifests["model"])["facts"]
@@ -261,16 +281,30 @@ class _Chain:
 
     def _decision(self) -> Link:
         """Compare the decision on the version with the last one that the ledger has about it."""
-        text = self.found.version.tags.get(DECISION_TAG)
-        entries = [
-            entry
-            for entry in read_ledger(self.to, self.found.name).entries
-            if entry.version == self.found.number and entry.decision
-        ]
-        if text is None or not entries:
-            return unchecked("decision", "the ledger has no decision of register about this version")
-        decided = {key: value for key, value in json.loads(text).items() if key != "decided_at"}
-        return compared("decision", "the version's tag", digest_of(decided), entries[-1].decision)
+        name, text = "decision", self.found.version.tags.get(DECISION_TAG)
+        ledger = read_ledger(self.to, self.found.name)
+        about = [entry for entry in ledger.entries if entry.version == self.found.number]
+        decisions = [entry.decision for entry in about if entry.decision]
+        if text is None and not decisions:
+            return unchecked(name, "register decided nothing about this version, or its ledger began later")
+        if text is None:
+            return broken(name, f"the ledger has one ({short(decisions[-1])}), the version none")
+        if decisions:
+            decided = {key: value for key, value in json.loads(text).items() if key != "decided_at"}
+            return compared(name, "the version's tag", digest_of(decided), decisions[-1])
+        if about:
+            return unchecked(name, f"the ledger knows the version as {about[-1].kind}, and no decision of register")
+        return broken(name, "the version has one, and the ledger no entry about it")
+
+    def _champion(self) -> Link:
+        """See that the alias says what the ledger says: whoever serves reads the alias."""
+        name = "champion"
+        ledger, alias = read_both(self.to, self.found.name)
+        if ledger.missing:
+            return broken(name, f"the ledger has no entry {examples(ledger.missing)}, deleted or damaged")
+        if alias != ledger.champion:
+            return broken(name, f"{in_words(alias)} by its alias, {in_words(ledger.champion)} by the ledger")
+        return holds(name, f"{in_words(alias)}, by its alias and by the ledger")
 
     def _tags(self) -> Link:
         said = {
@@ -281,6 +315,9 @@ class _Chain:
             "gateline.workload_digest": self.passport["workload"]["digest"],
             "gateline.code": self.passport["code"]["version"],
             "gateline.seed": str(self.passport["seed"]),
+            WEIGHTS_TAG: json.loads(self.manifests["model"])["files"]["weights.pt"]["sha256"],
+            LIBRARY_TAG: package_digest(self.found.package),
+            **{f"gateline.git_{key}": self.passport["code"].get(key) for key in ("commit", "dirty")},
         }
         for tag, value in said.items():
             if self.found.version.tags.get(tag) != value:

@@ -9,6 +9,7 @@ import json
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,10 @@ from gateline.adapters import tracking
 from gateline.adapters.mlflow_server import Connection
 from gateline.adapters.provenance import dvc_md5, git_state, image, pipeline
 from gateline.adapters.registry.inputs import Inputs
-from gateline.adapters.registry.package import PACKAGE_TAG, PACKAGES_FOLDER, package_files
+from gateline.adapters.registry.package import PACKAGE_TAG, PACKAGES_FOLDER, package_digest, package_files
 from gateline.adapters.registry.requests import SERVED_TYPES, as_rows
 from gateline.input_check import FLAGS
-from gateline.manifest import MANIFEST, Json, digest_of, dump_json
+from gateline.manifest import MANIFEST, Json, digest_of, dump_json, file_digest
 from gateline.passport import make_passport, versions, workload_of, workload_text
 from gateline.promotion import Verdict
 from gateline.workload import Workload
@@ -33,9 +34,13 @@ if TYPE_CHECKING:
 
 REQUIREMENTS = ("mlflow", "torch", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml")
 SERVED_FOLDER = "model_folder"  # as in served_model.py, which imports MLflow
+WEIGHTS = "weights.pt"  # as in gateline.model_folder, which imports torch
 PAPERS_FOLDER = "papers"
 PASSPORT, WORKLOAD, METRICS = "passport.json", "workload.json", "metrics.json"
 PASSPORT_TAG, IMAGES_TAG = "gateline.passport_digest", "gateline.images"
+MODEL_TAG, WEIGHTS_TAG, LIBRARY_TAG = "gateline.model_digest", "gateline.weights_digest", "gateline.library_digest"
+REGISTRATION_TAG = "gateline.registration_digest"
+LIBRARY = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,25 @@ class Papers:
         """Of the passport."""
         return digest_of(self.passport)
 
+    @cached_property
+    def library(self) -> str:
+        """Digest of every file of the library, adapters included: it is registered with the model and serves it."""
+        return package_digest(LIBRARY)
+
+    @property
+    def registration(self) -> str:
+        """Digest of what makes a version another: the folders, the workload with its gates, the verdict, the library.
+
+        Not where it is registered, by which door, from which commit and beside which libraries.
+        """
+        parts = {name: self.passport[name] for name in ("workload", "artifacts", "verdict")}
+        return digest_of(parts | {"library": self.library})
+
+    @property
+    def weights(self) -> str:
+        """sha256 of the weights."""
+        return file_digest(self.inputs.model.path / WEIGHTS)
+
     def write(self, folder: Path) -> None:
         """Write the folder."""
         (folder / "manifests").mkdir(parents=True)
@@ -86,7 +110,7 @@ def make_papers(
         artifacts,
         dvc={kind: md5 for kind, artifact in artifacts.items() if (md5 := dvc_md5(artifact.path))},
         git=git_state(),
-        training_code=run.data.tags["gateline.code"],
+        training_code=inputs.model.facts.get("code"),
         verdict=verdict.as_json(),
         place=place | {"pipeline": pipeline(within_mlflow_run=to.outer_run_id is not None)},
         served={"requirements": requirements_of(workload.task), "signature": signature_of(predictor).to_dict()},
@@ -97,7 +121,11 @@ def make_papers(
 def registered_version(
     to: Connection, run: Run, name: str, papers: Papers, predictor: Predictor, request: str
 ) -> ModelVersion:
-    """Find the version of this very model, or make one."""
+    """Find the version that was registered of the same, or make one.
+
+    The same weights under other gates, or with another library to serve them, are another version: its passport says what let
+    it in, and its package is what runs.
+    """
     from mlflow.exceptions import MlflowException
 
     inputs, passport = papers.inputs, papers.passport
@@ -110,13 +138,16 @@ def registered_version(
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another process was faster
                 raise
-    found = to.client.search_model_versions(f"name = '{name}' and tags.`gateline.model_digest` = '{digest}'")
+    found = to.client.search_model_versions(f"name = '{name}' and tags.`{REGISTRATION_TAG}` = '{papers.registration}'")
     ready = [version for version in found if version.status == "READY"]
     if ready:
         return min(ready, key=lambda version: int(version.version))
     model = _logged_model(to, run, papers, predictor, request)
     tags = {
-        "gateline.model_digest": digest,
+        MODEL_TAG: digest,
+        WEIGHTS_TAG: papers.weights,
+        LIBRARY_TAG: papers.library,
+        REGISTRATION_TAG: papers.registration,
         "gateline.evaluation_digest": inputs.evaluation.digest,
         "gateline.raw_digest": inputs.raw.digest,
         PASSPORT_TAG: papers.digest,
@@ -131,13 +162,25 @@ def registered_version(
     return to.client.create_model_version(name, model.model_uri, run.info.run_id, tags=tags, model_id=model.model_id)
 
 
+def is_same_model(version: ModelVersion, papers: Papers) -> bool:
+    """Say whether a version is this model, served by this library, whatever the gates were that let it in."""
+    return (version.tags.get(MODEL_TAG), version.tags.get(LIBRARY_TAG)) == (papers.inputs.model.digest, papers.library)
+
+
+def versions_of_weights(to: Connection, name: str, papers: Papers) -> list[int]:
+    """Number every version that has these weights."""
+    found = to.client.search_model_versions(f"name = '{name}' and tags.`{WEIGHTS_TAG}` = '{papers.weights}'")
+    return sorted(int(version.version) for version in found)
+
+
 def _logged_model(to: Connection, run: Run, papers: Papers, predictor: Predictor, request: str) -> LoggedModel:
     """Log the model to its run, unless a register that was killed did."""
     import mlflow
     from mlflow.models import Model
 
-    inputs, digest = papers.inputs, papers.inputs.model.digest
-    same = f"tags.`gateline.model_digest` = '{digest}' AND tags.`{PASSPORT_TAG}` = '{papers.digest}'"
+    inputs = papers.inputs
+    tags = {MODEL_TAG: inputs.model.digest, PASSPORT_TAG: papers.digest, REGISTRATION_TAG: papers.registration}
+    same = " AND ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
     there = to.client.search_logged_models([to.experiment_id], f"{same} AND status = 'READY'", max_results=1)
     if there:
         return there[0]
@@ -146,11 +189,10 @@ def _logged_model(to: Connection, run: Run, papers: Papers, predictor: Predictor
         to.experiment_id,
         name="model",
         source_run_id=run.info.run_id,
-        tags={"gateline.model_digest": digest, PASSPORT_TAG: papers.digest},
+        tags=tags,
         params=params,
         model_type=str(inputs.model.facts.get("task", "")),
     )
-    package = Path(__file__).parents[2]
     with tempfile.TemporaryDirectory() as scratch:
         papers.write(Path(scratch) / PAPERS_FOLDER)
         Model.log(
@@ -158,9 +200,9 @@ def _logged_model(to: Connection, run: Run, papers: Papers, predictor: Predictor
             flavor=mlflow.pyfunc,
             run_id=run.info.run_id,
             model_id=model.model_id,
-            python_model=str(package / "adapters" / "served_model.py"),
+            python_model=str(LIBRARY / "adapters" / "served_model.py"),
             artifacts={SERVED_FOLDER: str(inputs.model.path), PAPERS_FOLDER: str(Path(scratch) / PAPERS_FOLDER)},
-            code_paths=[str(package)],
+            code_paths=[str(LIBRARY)],
             signature=signature_of(predictor),
             input_example=as_rows(request, predictor),
             pip_requirements=requirements_of(str(inputs.model.facts["task"])),
