@@ -59,7 +59,7 @@ def postgresql(folder: Path) -> Iterator[str]:
         [*user, programs / "initdb", "-D", data, "-A", "trust", "-U", "gateline", "-E", "UTF8"], check=True, **quiet
     )
     options = f"-p {port} -k {data} -c listen_addresses=127.0.0.1"
-    control = [*user, programs / "pg_ctl", "-D", data, "-w", "-o", options, "-l", data / "log"]
+    control: list[str | Path] = [*user, programs / "pg_ctl", "-D", data, "-w", "-o", options, "-l", data / "log"]
     subprocess.run([*control, "start"], check=True, **quiet)
     try:
         yield f"postgresql+psycopg2://gateline@127.0.0.1:{port}/postgres"
