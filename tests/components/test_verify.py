@@ -204,6 +204,10 @@ MUTATIONS: dict[str, tuple[Callable[[Chain], object], str]] = {
     ),
     "a library in the passport": (
         lambda chain: edit_passport(chain, lambda passport: passport["libraries"].update(torch="1.0")),
+        "package",
+    ),
+    "the digest of the passport": (
+        lambda chain: chain.client.set_model_version_tag("tiny", "1", "gateline.passport_digest", "0" * 64),
         "passport",
     ),
 }
