@@ -105,16 +105,16 @@ def write_tried(folder: Path) -> dict[str, str]:
 
 def add_versions(count: int) -> list[int]:
     """Register versions that all have the same files."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
     from gateline.adapters.mlflow_server import connected
 
     with connected(MODEL, create=False) as to, tempfile.TemporaryDirectory() as scratch:
         tags = write_tried(Path(scratch))
-        source = "mlflow-artifacts:/" + MODEL
-        get_artifact_repository(source).log_artifacts(scratch)
+        # A server takes files from within a run only.
+        run = to.client.create_run(to.client.create_experiment(f"files of {MODEL}"))
+        to.client.log_artifacts(run.info.run_id, scratch, "model")
+        source = f"{run.info.artifact_uri}/model"
         to.client.create_registered_model(MODEL)
-        made = [to.client.create_model_version(MODEL, source, tags=tags) for _ in range(count)]
+        made = [to.client.create_model_version(MODEL, source, run.info.run_id, tags=tags) for _ in range(count)]
         return [int(version.version) for version in made]
 
 

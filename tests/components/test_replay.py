@@ -11,18 +11,35 @@ import pytest
 from typer.testing import CliRunner
 
 from gateline.adapters.project import Project
-from gateline.adapters.registry.replay import replay
+from gateline.adapters.registry.replay import _command, replay
 from gateline.adapters.registry.replay_comparison import Row, apart_by, verdict_on
 from gateline.cli import app
 from gateline.errors import RegistryError
 from gateline.manifest import dump_json
+from gateline.table import TABLE, write_table
 from tests.components.chain import Chain, chain, git, registered_once
+from tests.tiny import TINY, tiny_table, tiny_workload
 
 __all__ = ["chain", "registered_once"]  # fixtures
 
 
 def in_a_project(chain: Chain) -> Project:
     return Project(chain.root)
+
+
+@pytest.mark.parametrize(("freshness", "moment"), [({"max_age": "1d"}, "2024-03-10T23:00:00+00:00"), ({}, None)])
+def test_data_that_must_be_fresh_are_judged_as_of_their_newest_row(
+    freshness: dict[str, str], moment: str | None, tmp_path: Path
+) -> None:
+    """A year later they would be refused for their age."""
+    schema = {**TINY["schema"], "freshness": freshness}
+    (tmp_path / "workload.yaml").write_text(json.dumps(tiny_workload() | {"schema": schema}, default=str))
+    (tmp_path / "raw").mkdir()
+    write_table(tiny_table(), tmp_path / "raw" / TABLE)
+
+    command = _command("validate", ("raw", "report"), tmp_path, {})
+
+    assert command[-2:] == (["--report", str(tmp_path / "report")] if moment is None else ["--as-of", moment])
 
 
 def test_other_weights_pass_only_where_the_machine_or_a_library_is_another_and_metrics_agree() -> None:

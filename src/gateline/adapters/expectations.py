@@ -73,8 +73,6 @@ def validate(workload: Workload, raw_folder: Path, report_folder: Path, as_of: d
         draft.write_json("statistics.json", described)
         (draft.path / "report.html").write_text(render(report, described, schema), encoding="utf-8")
         draft.facts |= {"verdict": content["verdict"], "sections": workload.recorded("schema")}
-        if schema.freshness.max_age is not None:
-            draft.facts["as_of"] = as_of.isoformat()  # the age of the data was judged against it
     return report
 
 

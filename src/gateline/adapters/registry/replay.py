@@ -22,6 +22,9 @@ from gateline.adapters.registry.versions import METRICS
 from gateline.errors import EXIT_TRY_AGAIN, ArtifactError, RegistryError, TryAgainError
 from gateline.manifest import Json, open_artifact
 from gateline.passport import version_of, workload_text
+from gateline.table import TABLE, as_utc, read_table
+from gateline.workload import Workload
+from gateline.workload.schema import Schema
 
 STEPS = {
     "ingest": ("raw",),
@@ -69,7 +72,7 @@ def replay(
         for step, folders in STEPS.items():
             began = time.monotonic()
             _run(
-                _command(step, folders, top, settings, recipe.manifests["report"]["facts"]),
+                _command(step, folders, top, settings),
                 code,
                 environment,
                 say,
@@ -171,17 +174,26 @@ def _environment(code: Path, top: Path, mirror: Path | None) -> dict[str, str]:
     }
 
 
-def _command(step: str, folders: tuple[str, ...], top: Path, settings: Json, report: Json) -> list[str]:
+def _command(step: str, folders: tuple[str, ...], top: Path, settings: Json) -> list[str]:
     """The command line of a step, the same that every door calls."""
     command = [sys.executable, "-m", f"components.{step}", "--workload", str(top / "workload.yaml")]
     for kind in folders:
         command += [f"--{kind}", str(top / kind)]
-    if step == "validate" and "as_of" in report:
-        command += ["--as-of", report["as_of"]]
+    if step == "validate" and (moment := _newest(top)) is not None:
+        command += ["--as-of", moment]
     if step == "train":
         for name in ("seed", "device", "precision", "processes"):
             command += [f"--{name}", str(settings[name])]
     return command
+
+
+def _newest(top: Path) -> str | None:
+    """Say when the data were fresh, whatever the clock says now: at their newest row; None where their age does not matter."""
+    schema = Workload.read(top / "workload.yaml").section("schema", Schema)
+    if schema.freshness.max_age is None or schema.time is None:
+        return None
+    times = as_utc(read_table(top / "raw" / TABLE)[schema.time.column], schema.time.timezone)
+    return str(times.max().isoformat())
 
 
 def _run(command: list[str], code: Path, environment: Mapping[str, str], say: Callable[[str], None], step: str) -> None:
