@@ -407,7 +407,10 @@ def test_a_table_of_texts_and_labels_goes_through_all_steps_without_editing(clon
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_so_and_goes_on_when_run_again(clone: Path, number: signal.Signals) -> None:
     assert gateline(clone, "new", "load", "--from", "load.csv").returncode == 0
+    # A shell starts what it puts into the background with SIGINT ignored, and so would be whatever the tests start there.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command("run", "load"), cwd=clone, env=environment(), stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     assert process.stderr is not None
     heard = []
     for line in process.stderr:
