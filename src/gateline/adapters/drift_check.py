@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gateline.adapters.mlflow_server import Connection, connected
-from gateline.adapters.registry.champion import model_files
+from gateline.adapters.registry.model_files import model_files
 from gateline.adapters.serving.service import champion_named, require_champion
 from gateline.column_statistics import instant_text
 from gateline.drift import FEWEST, LIMITS, ORDER, SIGNIFICANCE, SIZE_IS, Finding, Verdict, compare, judged, worst

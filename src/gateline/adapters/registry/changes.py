@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateline.adapters.mlflow_server import Connection
-from gateline.adapters.registry.champion import model_files
 from gateline.adapters.registry.decision import decision_behind
 from gateline.adapters.registry.ledger import (
     CHALLENGER,
@@ -21,7 +20,9 @@ from gateline.adapters.registry.ledger import (
     project,
     put_right,
     read_both,
+    require_version,
 )
+from gateline.adapters.registry.model_files import model_files
 from gateline.adapters.registry.serving_check import CHECK_TAG, PASSED
 from gateline.errors import RegistryError
 from gateline.ledger import ACCEPTED, AWAITING, NOT_PROMOTED, PROMOTED, ROLLED_BACK, Entry, Ledger, Step
@@ -63,7 +64,7 @@ def promote(
     if not by_hand and not ledger.missing:
         ledger = put_right(to, name, ledger, alias, say)
     version = version if version is not None else _challenger(to, name, ledger)
-    found = _version(to, name, version)
+    found = require_version(to, name, version)
     _check_allowed(name, found)
     if expect is not None and expect != ledger.champion:
         raise RegistryError(
@@ -117,7 +118,7 @@ def roll_back(
         raise entries_missing(name, ledger)
     if not nobody:
         target = _champion_before(name, ledger, target)
-        version = _version(to, name, target)
+        version = require_version(to, name, target)
         _check_allowed(name, version)
         _check_files(name, version)
     present = in_words(ledger.champion)
@@ -202,17 +203,6 @@ def _decision_for(name: str, version: int, ledger: Ledger, why: str | None) -> E
         found = "one that has been acted on: it was champion before"
         do = f"Use `gateline rollback {name} --to {version}`. {do}"
     raise RegistryError(f"{name} version {version}", expected="a decision for it", found=found, do=do)
-
-
-def _version(to: Connection, name: str, version: int) -> ModelVersion:
-    if not exists(to, name, version):
-        raise RegistryError(
-            f"{name} version {version}",
-            expected="a registered version",
-            found="none, or a deleted one",
-            do=f"See `gateline history {name}`",
-        )
-    return to.client.get_model_version(name, str(version))
 
 
 def _check_allowed(name: str, version: ModelVersion) -> None:

@@ -5,23 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gateline.adapters.mlflow_server import Connection, connected
-from gateline.adapters.registry.champion import model_files, same_weights
-from gateline.adapters.registry.ledger import exists, read_ledger
+from gateline.adapters.mlflow_server import connected
+from gateline.adapters.registry.ledger import read_ledger, require_version
+from gateline.adapters.registry.model_files import model_files, same_weights
 from gateline.adapters.registry.reference import number_of
-from gateline.errors import ArtifactError, RegistryError
+from gateline.errors import ArtifactError
 from gateline.leakage import seen_by, why_untold
 from gateline.manifest import open_artifact
 from gateline.promotion import Decision, Verdict, decide, unfair
 from gateline.workload import Workload
 from gateline.workload.gates import Gates
-
-if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,9 @@ def compare_versions(path: Path, folder: Path, challenger: str, champion: str) -
         )
     prepared = open_artifact(folder, "prepared")
     with connected(workload.name, create=False) as to:
-        versions = [_version(to, workload.name, word) for word in (challenger, champion)]
+        versions = [
+            require_version(to, workload.name, number_of(to, workload.name, word)) for word in (challenger, champion)
+        ]
         a, b = (int(version.version) for version in versions)
         with model_files(workload.name, versions[0]) as mine, model_files(workload.name, versions[1]) as theirs:
             one, other = (load_predictor(workload.task, files.path) for files in (mine, theirs))
@@ -106,15 +104,3 @@ def _slices(evaluation: Path) -> tuple[list[str], tuple[str, ...]]:
         return list(json.loads(path.read_text(encoding="utf-8"))["slices"]), ()
     except (OSError, ValueError, KeyError, TypeError):
         return [], (f"no slices were compared: evaluate's {path} cannot be read",)
-
-
-def _version(to: Connection, name: str, word: str) -> ModelVersion:
-    number = number_of(to, name, word)
-    if not exists(to, name, number):
-        raise RegistryError(
-            f"{name} version {number}",
-            expected="a registered version",
-            found="none, or a deleted one",
-            do=f"See `gateline history {name}`",
-        )
-    return to.client.get_model_version(name, str(number))

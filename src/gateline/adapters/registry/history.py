@@ -16,6 +16,7 @@ from gateline.adapters.registry.ledger import (
     number_with_alias,
     read_both,
     read_ledger,
+    require_version,
 )
 from gateline.adapters.registry.registered import registered
 from gateline.errors import RegistryError
@@ -104,13 +105,7 @@ def explain(to: Connection, name: str, version: int) -> Explanation:
     Raises:
         RegistryError: there is no such version.
     """
-    if not exists(to, name, version):
-        raise RegistryError(
-            f"{name} version {version}",
-            expected="a registered version",
-            found="none, or a deleted one",
-            do=f"See `gateline history {name}`",
-        )
+    require_version(to, name, version)
     ledger = read_ledger(to, name)
     steps = tuple(step for step in ledger.steps if step.entry.version == version)
     remarks: list[str] = []

@@ -327,6 +327,22 @@ def exists(to: Connection, name: str, version: int | None) -> bool:
         raise
 
 
+def require_version(to: Connection, name: str, version: int) -> ModelVersion:
+    """Find a version.
+
+    Raises:
+        RegistryError: there is none of that number, or it was deleted.
+    """
+    if not exists(to, name, version):
+        raise RegistryError(
+            f"{name} version {version}",
+            expected="a registered version",
+            found="none, or a deleted one",
+            do=f"See `gateline history {name}`",
+        )
+    return to.client.get_model_version(name, str(version))
+
+
 def entries_missing(name: str, ledger: Ledger) -> RegistryError:
     """Say that the ledger is damaged, and how to begin anew."""
     return RegistryError(

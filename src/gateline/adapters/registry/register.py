@@ -15,12 +15,12 @@ import numpy as np
 from gateline.adapters import tracking
 from gateline.adapters.door import tell
 from gateline.adapters.mlflow_server import Connection, connected
-from gateline.adapters.registry.champion import model_files, same_weights
 from gateline.adapters.registry.decision import as_record, enter, recorded, rolled_back
 from gateline.adapters.registry.golden_requests import golden_requests
 from gateline.adapters.registry.inputs import Inputs, accepted
 from gateline.adapters.registry.ledger import CHALLENGER, CHAMPION, open_ledger, read_ledger, version_by_alias
 from gateline.adapters.registry.model_card import describe
+from gateline.adapters.registry.model_files import model_files, same_weights
 from gateline.adapters.registry.notification import tell_all
 from gateline.adapters.registry.requests import as_request
 from gateline.adapters.registry.serving_check import serving_check
