@@ -42,7 +42,7 @@ def read_reference(text: str) -> Reference:
         raise RegistryError(
             repr(text[:80]),
             expected="the name of a workload, or models:/NAME/VERSION",
-            found="neither",
+            found="something else",
             do="Names are of lower-case letters, digits and _; versions are numbers",
         )
     return Reference(found["name"], found["version"] or found["alias"])

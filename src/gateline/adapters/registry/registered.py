@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import yaml
 
 from gateline.adapters.mlflow_server import Connection, shown
 from gateline.adapters.registry.ledger import CHAMPION, version_by_alias
+from gateline.adapters.registry.reference import NUMBER, read_reference
 from gateline.adapters.registry.versions import PAPERS_FOLDER, PASSPORT, SERVED_FOLDER, WORKLOAD
 from gateline.errors import RegistryError
 from gateline.manifest import Json
@@ -22,7 +22,6 @@ from gateline.manifest import Json
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-REFERENCE = re.compile(r"(?:models:/)?(?P<name>[a-z][a-z0-9_]*)(?:@(?P<alias>[\w-]+)|/(?P<version>[0-9]{1,9}))?")
 PASSPORT_FORMAT = 2
 
 
@@ -76,15 +75,6 @@ class Registered:
         return json.loads((self.papers / WORKLOAD).read_text(encoding="utf-8"))
 
 
-def name_of(reference: str) -> str:
-    """Name the model that a reference is about.
-
-    Raises:
-        RegistryError: it is none.
-    """
-    return str(_parsed(reference)["name"])
-
-
 def version_of_reference(to: Connection, reference: str) -> ModelVersion:
     """Find the version that a reference names: NAME is its champion, else NAME@ALIAS or NAME/VERSION, after `models:/` or not.
 
@@ -93,19 +83,17 @@ def version_of_reference(to: Connection, reference: str) -> ModelVersion:
     """
     from mlflow.exceptions import MlflowException
 
-    parsed = _parsed(reference)
-    name, alias = str(parsed["name"]), parsed["alias"] or CHAMPION
+    name, said = read_reference(reference)
+    said = said or CHAMPION
     found: ModelVersion | None = None
     try:
-        if parsed["version"]:
-            found = to.client.get_model_version(name, parsed["version"])
-        else:
-            found = version_by_alias(to, name, alias)
+        numbered = NUMBER.fullmatch(said) is not None
+        found = to.client.get_model_version(name, said) if numbered else version_by_alias(to, name, said)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
     if found is None:
-        what = f"version {parsed['version']}" if parsed["version"] else f"alias {alias}"
+        what = f"version {said}" if NUMBER.fullmatch(said) else f"alias {said}"
         raise RegistryError(
             reference,
             expected=f"a registered model {name} with {what}",
@@ -113,18 +101,6 @@ def version_of_reference(to: Connection, reference: str) -> ModelVersion:
             do=f"Run `gateline run {name}`, or name another version",
         )
     return found
-
-
-def _parsed(reference: str) -> dict[str, str | None]:
-    match = REFERENCE.fullmatch(reference.strip())
-    if match is None:
-        raise RegistryError(
-            repr(reference),
-            expected="models:/NAME@ALIAS, models:/NAME/VERSION, or NAME for its champion",
-            found="something else",
-            do="Write it so",
-        )
-    return match.groupdict()
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from gateline.adapters.mlflow_server import connected
 from gateline.adapters.project import ARTIFACTS, Project
 from gateline.adapters.provenance import IMAGE, PIPELINE_DIGEST, run_git
 from gateline.adapters.registry.links import short
-from gateline.adapters.registry.registered import name_of, registered, version_of_reference
+from gateline.adapters.registry.reference import read_reference
+from gateline.adapters.registry.registered import registered, version_of_reference
 from gateline.adapters.registry.replay_comparison import Recipe, Replay, compare
 from gateline.adapters.registry.versions import METRICS
 from gateline.errors import EXIT_TRY_AGAIN, ArtifactError, RegistryError, TryAgainError
@@ -84,7 +85,10 @@ def replay(
 
 
 def _recipe(reference: str) -> Recipe:
-    with connected(name_of(reference), create=False) as to, registered(version_of_reference(to, reference)) as found:
+    with (
+        connected(read_reference(reference).name, create=False) as to,
+        registered(version_of_reference(to, reference)) as found,
+    ):
         manifests = {
             kind: json.loads((found.papers / "manifests" / f"{kind}.json").read_text(encoding="utf-8"))
             for kind in KINDS

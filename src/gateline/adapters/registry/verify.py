@@ -22,10 +22,10 @@ from gateline.adapters.registry.package import (
     package_files,
 )
 from gateline.adapters.registry.project_links import ProjectLinks
+from gateline.adapters.registry.reference import read_reference
 from gateline.adapters.registry.registered import (
     PASSPORT_FORMAT,
     Registered,
-    name_of,
     registered,
     version_of_reference,
 )
@@ -56,7 +56,7 @@ def verify(reference: str, root: Path | None) -> Verification:
         RegistryError: there is no such version, its files are gone, or it has no passport.
         UnreachableError: MLflow does not answer.
     """
-    with connected(name_of(reference), create=False) as to:
+    with connected(read_reference(reference).name, create=False) as to:
         version = version_of_reference(to, reference)
         with registered(version) as found:
             links = _Chain(to, found, *_papers(found), root)
