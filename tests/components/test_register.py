@@ -188,6 +188,34 @@ def test_the_release_says_what_the_model_came_from(made: Path, here: Here) -> No
     assert len(run.outputs.model_outputs) == 1
 
 
+def test_a_champion_that_was_trained_on_the_test_part_is_not_beaten_on_it(
+    made: Path, here: Here, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = here()
+    content = yaml.safe_load((made / "tiny.yaml").read_text())
+    content["preprocess"]["split"] |= {
+        "validate_from": "2024-03-01T00:00:00Z",
+        "test_from": "2024-03-05T00:00:00Z",
+    }
+    content["training"]["epochs"] = 1
+    (folder / "later.yaml").write_text(yaml.safe_dump(content))
+    (folder / "later").mkdir()
+    for kind in ("raw", "report"):
+        shutil.copytree(made / kind, folder / "later" / kind)
+    for step in ("preprocess", "train", "evaluate", "register"):
+        assert run_here(step, folder / "later.yaml", folder / "later") == 0
+    assert client().get_registered_model("tiny").aliases == {"champion": 1}
+    capsys.readouterr()
+
+    assert register(made, "strong", folder) == 0  # eight epochs against one: it would win
+    assert "version 1 stays champion" in capsys.readouterr().out
+    refused = [check for check in decision(folder, "strong")["checks"] if not check["passed"]]
+    assert [check["name"] for check in refused] == ["unseen"]
+    assert "the champion has seen the test part" in refused[0]["reason"]
+    assert "the test part begins 2024-02-28" in refused[0]["reason"]
+    assert client().get_registered_model("tiny").aliases == {"champion": 1, "challenger": 2}
+
+
 def edit_json(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     content = json.loads(path.read_text())
     change(content)

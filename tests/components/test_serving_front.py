@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -13,6 +15,7 @@ import pytest
 from mlflow.models import infer_signature
 from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined]  # as MLflow documents it
 
+from gateline.adapters.serving import worker
 from gateline.adapters.serving.worker import MOST_LARGE, Front
 
 BODY = json.dumps({"dataframe_split": {"columns": ["size"], "data": [[1.0]]}}).encode()
@@ -73,3 +76,16 @@ def test_more_than_it_holds_is_refused_and_later_answered(
         assert (await ask(front, BODY))[0] == 200
 
     asyncio.run(talk())
+
+
+def test_loading_yields_to_what_answers_and_answering_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    priorities: dict[str, int] = {}
+
+    def load(folder: Path) -> str:
+        priorities["loading"] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        return folder.name
+
+    monkeypatch.setattr(worker, "load", load)
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    assert worker.load_aside(tmp_path / "model") == "model"
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before < priorities["loading"]

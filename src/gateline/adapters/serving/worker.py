@@ -43,6 +43,8 @@ RETRY_SECONDS = 1
 SETTLING_SECONDS = 0.2
 """Until every connection that the kernel handed over has its protocol."""
 JSON = b"application/json"
+LOADING_NICENESS = 10
+"""A tenth of a processor where others ask for all of it, so that loading ends all the same."""
 LONGEST_REASON = 500  # characters of a refusal
 REASON = "Error: "  # stands between the request, printed whole, and what MLflow or the model says of it
 
@@ -241,6 +243,17 @@ class Asked:
         return answer
 
 
+def load_aside(folder: Path) -> Any:
+    """Load a version, see there, in a thread that yields to whoever answers meanwhile, and ends with its low priority."""
+    with ThreadPoolExecutor(1, initializer=yield_to_others) as aside:
+        return aside.submit(load, folder).result()
+
+
+def yield_to_others() -> None:
+    """Lower the priority of this thread, which Linux keeps by thread."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOADING_NICENESS)
+
+
 def load(folder: Path) -> Any:
     """Load a version, and let it answer the example it was registered with.
 
@@ -251,8 +264,10 @@ def load(folder: Path) -> Any:
         RuntimeError: it came without an example, or ran with a package that is not its own.
     """
     import mlflow
+    import torch
     from mlflow.pyfunc.scoring_server import infer_and_parse_data
 
+    torch.set_num_threads(1)  # requests are answered side by side, see docs/serving.md
     model = mlflow.pyfunc.load_model(str(folder))
     example = folder / "serving_input_example.json"
     if not example.is_file():
@@ -299,10 +314,7 @@ def main() -> None:
 
     began = time.monotonic()
     try:
-        import torch
-
-        torch.set_num_threads(1)  # requests are answered side by side, see docs/serving.md
-        model = load(Path(settings["model"]))
+        model = load_aside(Path(settings["model"]))
         log = None if settings["log"] is None else log_to(settings["log"], settings["name"], settings["version"])
         asked = model if log is None else Asked(model, log.put)
         front = Front(asked, settings["name"], settings["version"], settings["most_bytes"], settings["most_waiting"])
