@@ -3,6 +3,7 @@
 PYTHON ?= python3
 WORKLOAD ?= flight_delays
 PYTEST_ARGS ?=
+IMAGES_ARGS ?=
 
 VENV := .venv
 READY := $(VENV)/ready
@@ -69,6 +70,10 @@ stages: $(READY) ## write the source files that each step imports into dvc.yaml
 .PHONY: ui
 ui: $(READY) ## show runs and registered models at http://127.0.0.1:5000
 	@mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+.PHONY: images
+images: $(READY) ## build an image per step with podman or docker (IMAGES_ARGS="--torch cuda --step train")
+	@python -m infra.images build $(IMAGES_ARGS)
 
 .PHONY: clean
 clean: ## remove .venv and what tools wrote; keeps artifacts/, DVC's cache and mlflow.db

@@ -1,0 +1,1 @@
+"""What Gateline runs on: images, a stack on one machine, manifests for Kubernetes."""
