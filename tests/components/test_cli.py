@@ -387,6 +387,14 @@ def test_own_data_go_through_all_steps_without_editing_and_a_second_run_does_not
     assert "the registry does not hold this release any more" in third.stderr
     assert "load version 1, alias champion" in third.stdout
 
+    table = pd.read_csv(clone / "load.csv")
+    table[list(table.select_dtypes("number"))] *= 3
+    table.to_csv(clone / "tripled.csv", index=False)
+    drifted = gateline_process(clone, "drift", "load", "--data", "tripled.csv", "--run-if-drift")
+    assert drifted.returncode == 0, drifted.stderr
+    assert "drift, load version 1" in drifted.stdout
+    assert "register: up to date" in drifted.stderr, "it ran, and ends as the run ends"
+
 
 @pytest.mark.slow  # trains
 def test_a_table_of_texts_and_labels_goes_through_all_steps_without_editing(clone: Path) -> None:
