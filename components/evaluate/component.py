@@ -13,6 +13,8 @@ def evaluate(image: str) -> BaseComponent:
         prepared: dsl.Input[dsl.Dataset],
         model: dsl.Input[dsl.Model],
         evaluation: dsl.Output[dsl.Artifact],
+        test_metrics: dsl.Output[dsl.Metrics],
+        evaluation_report: dsl.Output[dsl.HTML],
         data_digest: str,
         code_version: str,
         image_digest: str,
@@ -25,6 +27,7 @@ def evaluate(image: str) -> BaseComponent:
                 *("--prepared", prepared.path),
                 *("--model", model.path),
                 *("--evaluation", evaluation.path),
+                *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
             ],
         )
 

@@ -21,6 +21,7 @@ def ingest(image: str) -> BaseComponent:
             command=[
                 *("python", "-m", "components.ingest", "--workload", workload),
                 *("--raw", raw.path),
+                *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
             ],
         )
 

@@ -25,6 +25,7 @@ def preprocess(image: str) -> BaseComponent:
                 *("--raw", raw.path),
                 *("--report", report.path),
                 *("--prepared", prepared.path),
+                *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
             ],
         )
 

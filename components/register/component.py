@@ -16,6 +16,7 @@ def register(image: str) -> BaseComponent:
         model: dsl.Input[dsl.Model],
         evaluation: dsl.Input[dsl.Artifact],
         release: dsl.Output[dsl.Artifact],
+        model_card: dsl.Output[dsl.Markdown],
         data_digest: str,
         code_version: str,
         image_digest: str,
@@ -31,6 +32,7 @@ def register(image: str) -> BaseComponent:
                 *("--model", model.path),
                 *("--evaluation", evaluation.path),
                 *("--release", release.path),
+                *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
             ],
         )
 

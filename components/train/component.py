@@ -12,6 +12,7 @@ def train(image: str) -> BaseComponent:
         workload: str,
         prepared: dsl.Input[dsl.Dataset],
         model: dsl.Output[dsl.Model],
+        training_metrics: dsl.Output[dsl.Metrics],
         seed: int,
         device: str,
         precision: str,
@@ -28,11 +29,9 @@ def train(image: str) -> BaseComponent:
                 *("python", "-m", "components.train", "--workload", workload),
                 *("--prepared", prepared.path),
                 *("--model", model.path),
-                *("--seed", seed),
-                *("--device", device),
-                *("--precision", precision),
-                *("--processes", processes),
-                *("--checkpoints", checkpoints),
+                *("--seed", seed, "--device", device, "--precision", precision),
+                *("--processes", processes, "--checkpoints", checkpoints),
+                *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
             ],
         )
 

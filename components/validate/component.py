@@ -12,6 +12,7 @@ def validate(image: str) -> BaseComponent:
         workload: str,
         raw: dsl.Input[dsl.Dataset],
         report: dsl.Output[dsl.Artifact],
+        data_report: dsl.Output[dsl.HTML],
         data_digest: str,
         code_version: str,
         image_digest: str,
@@ -23,6 +24,7 @@ def validate(image: str) -> BaseComponent:
                 *("python", "-m", "components.validate", "--workload", workload),
                 *("--raw", raw.path),
                 *("--report", report.path),
+                *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
             ],
         )
 

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 EXIT_DONE = 0
+EXIT_BUG = 1
 EXIT_REFUSED = 2
 EXIT_DRIFT = 3  # of `gateline drift` alone: nothing went wrong, and the data have changed
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong with the input, run the same command again

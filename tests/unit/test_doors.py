@@ -26,6 +26,9 @@ WRITES = {
 ONLY_BY_HAND = {"validate": {"--as-of"}}
 """Flags that a person may give and no door does."""
 
+OF_KUBEFLOW = "--executor-input"
+"""What Kubeflow alone gives, and every step takes: where it looks for outputs."""
+
 Command = dict[str, str]  # value of each flag, in their order
 
 
@@ -79,7 +82,7 @@ def test_doors_agree_on_the_flags(step: str, stages: dict[str, Any], project: di
     known = flags_of(step)
     flags = [flag for flag in known if flag not in ONLY_BY_HAND.get(step, set())]
     assert list(command_of(stages[step]["cmd"], step)) == flags
-    assert list(kubeflow_command(step)) == flags
+    assert list(kubeflow_command(step)) == [*flags, OF_KUBEFLOW]
     assert list(steps_of_command(project["entry_points"][step]["command"])[step]) == flags
     assert not any(known[flag] for flag in ONLY_BY_HAND.get(step, set())), "a door would be refused"
 

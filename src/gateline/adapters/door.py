@@ -10,12 +10,18 @@ import errno
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from gateline.errors import EXIT_DONE, EXIT_REFUSED, EXIT_TRY_AGAIN, GatelineError, Preempted
+from gateline.adapters.kubeflow.task_outputs import KubeflowTask
+from gateline.errors import EXIT_BUG, EXIT_DONE, EXIT_REFUSED, EXIT_TRY_AGAIN, GatelineError, Preempted
+
+STEP = "python -m components."
+"""How the command line of a step begins; those of other doors take no executor input."""
 
 PATH_ERRORS = {
     errno.ENOSPC: "a full disk",
@@ -41,25 +47,52 @@ def run_step(
         step: reads the folders, makes one library call, writes the folder.
         argv: command line without the program's name; None takes the process's own.
     """
+    if parser.prog.startswith(STEP):
+        parser.add_argument("--executor-input", metavar="JSON", help="from Kubeflow: where its page looks for what")
     args = parser.parse_args(argv)
+    text = vars(args).pop("executor_input", None)
     before = signal.signal(signal.SIGTERM, _stop)
+    task, code, line = None, EXIT_BUG, ""
     try:
-        step(args)
+        task = None if text is None else KubeflowTask.read(text)
+        code, line = _outcome(step, args, task)
+    except BaseException as error:
+        if isinstance(error, SystemExit) and isinstance(error.code, int):
+            code = error.code  # of processes that the step started, which said why themselves
+        else:
+            line = traceback.format_exception_only(error)[-1]
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if task is not None:
+            task.write_outcome(code, line)
+    return refuse(line, code) if line else code
+
+
+def _outcome(
+    step: Callable[[argparse.Namespace], None], args: argparse.Namespace, task: KubeflowTask | None
+) -> tuple[int, str]:
+    """Run a step; return its exit code, and the line that says why it did not end well."""
+    try:
+        try:
+            step(args)
+        except SystemExit as end:
+            if end.code:
+                raise
+        if task is not None:
+            task.write_outputs({name: value for name, value in vars(args).items() if isinstance(value, Path)})
     except GatelineError as error:
-        return refuse(str(error), error.exit_code)
+        return error.exit_code, str(error)
     except (KeyboardInterrupt, BrokenPipeError) as stop:
-        return refuse(
+        return EXIT_TRY_AGAIN, (
             f"this process: expected time to finish; found {str(stop) or 'an interrupt'}. Run the same command again; "
-            "nothing half-written is left, and training goes on where it was.",
-            EXIT_TRY_AGAIN,
+            "nothing half-written is left, and training goes on where it was."
         )
     except OSError as error:
         if (line := path_in_words(error)) is None:
             raise
-        return refuse(line)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    return EXIT_DONE
+        return EXIT_REFUSED, line
+    return EXIT_DONE, ""
 
 
 def path_in_words(error: OSError) -> str | None:

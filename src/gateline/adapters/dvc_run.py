@@ -23,6 +23,7 @@ from gateline.adapters.own_pipeline import Pipeline, remove_pipeline, without_gi
 from gateline.adapters.project import DVC, Project, replace_text
 from gateline.adapters.registry.register import is_registered
 from gateline.errors import (
+    EXIT_BUG,
     EXIT_DONE,
     EXIT_REFUSED,
     EXIT_TRY_AGAIN,
@@ -34,7 +35,6 @@ from gateline.manifest import open_artifact
 from gateline.workload import Workload
 from gateline.workload.budgets import budget_name, with_budget
 
-EXIT_BUG: Final = 1
 STEPS = ("ingest", "validate", "preprocess", "train", "evaluate", "register")
 LAST_STEP = "register"
 PREPARING_STEP = "preprocess"

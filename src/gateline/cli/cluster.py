@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateline.cli.app import app, in_one_line, say
+from gateline.adapters.door import refuse
+from gateline.cli.app import app, in_one_line, print_beside, say, shown
+from gateline.errors import EXIT_BUG, WorkloadError
+
+if TYPE_CHECKING:
+    from gateline.adapters.kubeflow.local import LocalRun
 
 
 @app.command(
-    short_help="Run a workload once on Kubeflow Pipelines, and follow it.",
+    short_help="Run a workload once on Kubeflow Pipelines, or in containers of this machine.",
     epilog="\b\nExamples:\n"
     "  gateline submit flight_delays --host http://localhost:8080 --pipeline training.yaml\n"
-    "  gateline submit flight_delays --host http://localhost:8080 --run 7d1f...    follow a run that goes on\n",
+    "  gateline submit flight_delays --host http://localhost:8080 --run 7d1f...    follow a run that goes on\n"
+    "  gateline submit flight_delays --local    the same pipeline, in containers of this machine\n",
 )
 @in_one_line
 def submit(
@@ -22,16 +28,26 @@ def submit(
         str, typer.Argument(metavar="WORKLOAD", help="Name of a workload, or path of its file.", show_default=False)
     ],
     host: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="URL",
             help="Of Kubeflow Pipelines; where it wants a token, put it into GATELINE_KUBEFLOW_TOKEN.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    local: Annotated[
+        bool,
+        typer.Option(
+            "--local", help="In place of --host: by dockerd or podman here, with the images of `make images`."
+        ),
+    ] = False,
     pipeline: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="What `python -m pipelines.compile` wrote; uploaded unless it is there."),
+        typer.Option(
+            metavar="FILE",
+            help="What `python -m pipelines.compile` wrote; uploaded unless it is there.  [default for --local: compiled now]",
+            show_default=False,
+        ),
     ] = None,
     run: Annotated[
         str | None, typer.Option(metavar="ID", help="Follow this run instead of starting one.  [default: none]")
@@ -49,22 +65,56 @@ def submit(
         ),
     ] = None,
     follow: Annotated[bool, typer.Option(help="Wait for the end, and say what each step does.")] = True,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --local: which image a step has.  [default: what `make images` wrote]"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="With --local: where everything is written.  [default: artifacts/WORKLOAD/kubeflow]"
+        ),
+    ] = None,
+    mount: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH[:PATH]", help="With --local: what every step may read, beside the mirror; may be repeated."
+        ),
+    ] = None,
+    network: Annotated[
+        str, typer.Option(metavar="NAME", help="With --local: of the containers; host reaches what listens here.")
+    ] = "host",
+    cache: Annotated[bool, typer.Option(help="With --local: take finished steps from earlier runs.")] = True,
 ) -> None:
-    """Upload the compiled pipeline, run a workload with it, and follow the run to its end.
+    """Run a workload with the compiled pipeline, and follow the run to its end.
 
-    Exit code 0: all six steps ended well; 2: one failed, and which; 75: the server does not answer, the run goes on. What was
-    decided about the model stands in MLflow: `gateline history WORKLOAD`.
+    Exit code 0: all six steps ended well; 2: one refused or failed, and which; 75: nothing wrong, run or follow it again; 1: a
+    step has a bug. What was decided about the model stands in MLflow: `gateline history WORKLOAD`.
     """
-    from gateline.adapters.kubeflow import submission
     from gateline.adapters.kubeflow.arguments import run_settings
-    from gateline.adapters.kubeflow.server import KubeflowServer, required_pipeline
     from gateline.adapters.project import Project
 
     project = Project.find(Path.cwd())
     path = project.resolve(workload)
+    settings = run_settings(project.params(), setting or [])
+    if local == (host is not None):
+        raise WorkloadError(
+            "submit", expected="one of --host and --local", found="both" if local else "neither", do="Name one"
+        )
+    if host is None:
+        from gateline.adapters.kubeflow.local import LocalSettings, run_locally
+        from gateline.adapters.kubeflow.local_images import compiled_here
+
+        root = output or project.artifacts(path.stem) / "kubeflow"
+        file = pipeline or compiled_here(project, images, root)
+        here = LocalSettings(root, project.root, tuple(mount or ()), network, cache)
+        _say_how_it_ended(path.stem, run_locally(path, file, settings, here, say))
+        return
+    from gateline.adapters.kubeflow import submission
+    from gateline.adapters.kubeflow.server import KubeflowServer, required_pipeline
+
     server = KubeflowServer(host, namespace)
     if run is None:
-        settings = run_settings(project.params(), setting or [])
         started = submission.submit(server, path, required_pipeline(pipeline), settings, experiment)
     else:
         started = submission.submitted(server, run)
@@ -72,3 +122,19 @@ def submit(
     if follow:
         submission.follow(server, started, say)
         print(f"{path.stem}: all six steps are done")
+
+
+def _say_how_it_ended(name: str, ended: LocalRun) -> None:
+    for kind, folder in ended.folders.items():
+        print_beside(kind, str(shown(folder)))
+    if ended.failed is not None:
+        if ended.exit_code == EXIT_BUG:
+            print_beside("last lines", "")
+            print(*(f"  {line}" for line in ended.failed.last_lines), sep="\n")
+        print_beside("log", str(shown(ended.failed.folder / "log.txt")))
+        raise typer.Exit(refuse(f"{ended.failed.step}: {ended.failed.why}", ended.exit_code))
+    if release := ended.release:
+        said = "promoted" if release["promoted"] else "not promoted"
+        print_beside("registered", f"{release['name']} version {release['version']}, alias {release['alias']}, {said}")
+        print_beside("run", f"{release['mlflow_run_id']} in MLflow")
+    print(f"{name}: all six steps are done")

@@ -61,7 +61,7 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
         release/
         ├── passport.json     what the model came from, digest by digest
         ├── decision.json     champion compared, who won, why, with the numbers
-        └── model_card.html   what it is, from evidence only
+        └── model_card.html   what it is, from evidence only; model_card.md is the same for a page of Kubeflow
 
     Args:
         workload: its section `gates`.
@@ -107,6 +107,7 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
         card = describe(to, version, papers, decided)
         with write_artifact(folder, "release", inputs.by_kind()) as draft:
             (draft.path / "model_card.html").write_text(card.html, encoding="utf-8")
+            (draft.path / "model_card.md").write_text(card.markdown, encoding="utf-8")
             draft.write_json("passport.json", papers.passport)
             draft.write_json("decision.json", decided)
             draft.facts |= {key: decided[key] for key in ("name", "version", "alias", "promoted")}
