@@ -75,6 +75,10 @@ ui: $(READY) ## show runs and registered models at http://127.0.0.1:5000
 images: $(READY) ## build an image per step with podman or docker (IMAGES_ARGS="--torch cuda --step train")
 	@python -m infra.images build $(IMAGES_ARGS)
 
+.PHONY: stack
+stack: $(READY) ## start PostgreSQL, an object store and MLflow on this machine (infra/local/README.md)
+	@python -m infra.local up
+
 .PHONY: clean
 clean: ## remove .venv and what tools wrote; keeps artifacts/, DVC's cache and mlflow.db
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info

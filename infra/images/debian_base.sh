@@ -14,7 +14,7 @@ command -v debootstrap >/dev/null || fail "expected debootstrap; found none. Run
 
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
-debootstrap --variant=minbase --include=python3,python3-pip,ca-certificates bookworm "$root" >"$root.log" 2>&1 \
+debootstrap --variant=minbase --include=python3,python3-pip,python3-venv,ca-certificates bookworm "$root" >"$root.log" 2>&1 \
     || fail "debootstrap failed: $(tail -1 "$root.log")"
 rm -rf "$root.log" "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/* \
     "$root"/usr/share/{doc,info,locale,man} "$root"/usr/lib/python3.11/EXTERNALLY-MANAGED

@@ -8,6 +8,7 @@ an address that cannot be listed, as on the web, needs the listing beside the wo
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import zipfile
@@ -15,10 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from gateline.adapters.object_store import download
+from gateline.adapters.object_store import download, fetch_object
 from gateline.errors import DataError, GatelineError, examples
 from gateline.manifest import file_digest
-from gateline.workload.source import File
+from gateline.workload.source import DvcObject, File
 
 AT_ONCE = 16  # files of an address
 LINE = re.compile(r"(?P<name>.+) (?P<sha256>[0-9a-f]{64})")
@@ -48,6 +49,8 @@ def fetch_folder(file: File, target: Path, mirror: Path | None, on_file: OnFile 
         found = _in_mirror(mirror, file.sha256, listing) if mirror else None
         if found is None and file.url is not None and listing is not None:
             found = _download_all(file.url, listing, scratch, place, on_file)
+        elif found is None and file.dvc is not None and not Path(str(file.path)).is_dir():
+            found = _from_dvc(file.dvc, scratch, place, on_file)
         elif found is None:
             found = local_files(Path(str(file.path)), place)
         if listing is not None:
@@ -110,10 +113,14 @@ def local_files(folder: Path, place: object) -> dict[str, Path]:
             place, expected=f"a folder at {folder}", found="none", do="Correct the path, or put the folder there"
         )
     names = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-    files = {name: path for name, path in names.items() if not any(part[0] == "." for part in name.split("/"))}
+    files = {name: path for name, path in names.items() if not _is_hidden(name)}
     if not files:
         raise DataError(place, expected=f"files in {folder}", found="none", do="Correct the path")
     return files
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part[0] == "." for part in name.split("/"))
 
 
 def is_inside(name: str) -> bool:
@@ -166,12 +173,39 @@ def _indexed(mirror: Path, sha256: str) -> Iterator[Path]:
 def _download_all(
     url: str, listing: Mapping[str, str], folder: Path, place: str, on_file: OnFile | None
 ) -> dict[str, Path]:
-    """Fetch every file of an address, many at a time; the first that cannot be had ends it."""
-    files = {name: folder / name for name in listing}
+    """Fetch every file of an address."""
+    places = {name: f"{url.rstrip('/')}/{name}" for name in listing}
+    return _fetch_all(places, folder, lambda address, path: download(address, path, place), on_file)
+
+
+def _from_dvc(kept: DvcObject, folder: Path, place: str, on_file: OnFile | None) -> dict[str, Path]:
+    """Fetch every file of a folder that DVC keeps: its object lists them, with the object of each."""
+    folder.mkdir(parents=True)
+    listing = folder / ".listing"  # no file of the folder, since hidden ones are left alone
+    fetch_object(kept, kept.md5, listing, place)
+    try:
+        objects = {entry["relpath"]: entry["md5"] for entry in json.loads(listing.read_bytes())}
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            place, expected=f"DVC's listing of a folder as {kept.md5}", found="something else", do="Correct `dvc.md5`"
+        ) from error
+    if outside := [name for name in objects if not is_inside(name)]:
+        raise DataError(
+            place, expected="names of files in the folder", found=examples(outside), do="Add the folder again"
+        )
+    shown = {name: md5 for name, md5 in objects.items() if not _is_hidden(name)}
+    return _fetch_all(shown, folder, lambda md5, path: fetch_object(kept, md5, path, place), on_file)
+
+
+def _fetch_all(
+    places: Mapping[str, str], folder: Path, fetch: Callable[[str, Path], None], on_file: OnFile | None
+) -> dict[str, Path]:
+    """Fetch files from their places, many at a time; the first that cannot be had ends it."""
+    files = {name: folder / name for name in places}
     for path in files.values():
         path.parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        waiting = [pool.submit(download, f"{url.rstrip('/')}/{name}", path, place) for name, path in files.items()]
+        waiting = [pool.submit(fetch, places[name], path) for name, path in files.items()]
         try:
             for count, done in enumerate(as_completed(waiting), start=1):
                 done.result()

@@ -1,8 +1,9 @@
-"""Fetch one raw file from a mirror, an installed distribution, the project's folder or an address, and check its bytes."""
+"""Fetch one raw file from a mirror, an installed distribution, the project's folder, DVC's remote or an address, and check it."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import importlib.metadata
 import shutil
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from gateline.errors import DataError, UnreachableError, did_you_mean
 from gateline.manifest import file_digest
-from gateline.workload.source import File
+from gateline.workload.source import DvcObject, File
 
 MAX_TRIES = 3
 
@@ -37,14 +38,17 @@ def fetch(file: File, target: Path, mirror: Path | None) -> None:
         download(file.url, target, place)
     else:
         local = installed_file(file, place) if file.package else Path(str(file.path))
-        if not local.is_file():
+        if local.is_file():
+            shutil.copyfile(local, target)
+        elif file.dvc is not None:
+            fetch_object(file.dvc, file.dvc.md5, target, place)
+        else:
             raise DataError(
                 place,
                 expected=f"a file at {local}",
                 found="none",
-                do="Correct the path, or put the file there (`dvc pull`?)",
+                do="Correct the path, or put the file there (`dvc pull`?); for pods, `dvc add` and `dvc push` it",
             )
-        shutil.copyfile(local, target)
     actual = file_digest(target)
     if actual != file.sha256:
         raise DataError(
@@ -52,6 +56,30 @@ def fetch(file: File, target: Path, mirror: Path | None) -> None:
             expected=f"a file with sha256 {file.sha256}",
             found=f"{actual} in {file.url or file.path}",
             do="If the new file is meant, write its digest into the workload",
+        )
+
+
+def fetch_object(kept: DvcObject, md5: str, target: Path, place: str) -> None:
+    """Copy an object of a DVC remote to `target`, and check that it is the one of that name.
+
+    Raises:
+        DataError: the remote does not have it, or other bytes under its name.
+        UnreachableError: the remote did not answer.
+    """
+    try:
+        download(kept.address(md5), target, place)
+    except DataError as error:
+        raise DataError(
+            place, expected=error.expected, found=error.found, do=f"{error.do}; was it pushed (`dvc push`)?"
+        ) from error
+    with target.open("rb") as content:
+        actual = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if actual != md5.removesuffix(".dir"):
+        raise DataError(
+            place,
+            expected=f"the object {md5} in the DVC remote {kept.remote}",
+            found=f"bytes with md5 {actual}",
+            do="Remove the damaged object from the remote and `dvc push` again",
         )
 
 

@@ -14,6 +14,26 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ViewName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
+class DvcObject(Section):
+    """Where DVC keeps a file or a folder for others: what `dvc push` wrote, found again without a checkout."""
+
+    remote: str
+    """Address of the remote, as `dvc remote list` shows it: s3://bucket/store, file:///mnt/store, ..."""
+    md5: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}(\.dir)?$")]
+    """As NAME.dvc says it; of a folder it ends in .dir."""
+
+    def address(self, md5: str | None = None) -> str:
+        """Address of the object, or of another one of the same remote."""
+        name = md5 or self.md5
+        return f"{self.remote.rstrip('/')}/files/md5/{name[:2]}/{name[2:]}"
+
+    @model_validator(mode="after")
+    def _has_no_secret(self) -> DvcObject:
+        if "://" not in self.remote or urlsplit(self.remote).password or urlsplit(self.remote).query:
+            raise ValueError("the address of a DVC remote, such as s3://bucket/store, without a password or a query")
+        return self
+
+
 class File(Section):
     """One raw file, pinned by the sha256 of its bytes. Exactly one of `package`, `path`, `url` says where it is."""
 
@@ -30,6 +50,9 @@ class File(Section):
     """Digest of the file as received; also how a mirror finds it. Of a folder: of its listing."""
     listing: str | None = None
     """Of a folder: local text with a line ``NAME SHA256`` for each file, sorted by name. An address needs one."""
+    dvc: DvcObject | None = Field(default=None, exclude=True)
+    """Of a `path`: where the file is got from when it does not lie there, as in a pod; `gateline submit` fills it in from
+    NAME.dvc. No part of what `raw` records: the same bytes from another place are the same data."""
     member: str | None = None
     """Name of the one file to take out of a zip archive."""
     format: Literal["csv", "parquet", "lines", "text", "audio", "images", "video", "video_frames", "marked_clips"] = (
@@ -70,6 +93,16 @@ class File(Section):
             )
         if self.url is None and self.path is None:
             raise ValueError("one of `url` and `path`")
+        return self
+
+    @model_validator(mode="after")
+    def _dvc_has_a_path(self) -> File:
+        if self.dvc is None:
+            return self
+        if self.path is None or self.package is not None:
+            raise ValueError("`dvc` with a `path`, which says where the file lies in a checkout")
+        if self.is_folder != self.dvc.md5.endswith(".dir"):
+            raise ValueError("an md5 that ends in .dir for a `path` that ends with /, and one that does not for a file")
         return self
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from gateline.adapters.kubeflow.dvc_objects import with_dvc_objects
 from gateline.errors import WorkloadError, require_known
 from gateline.manifest import digest_of
 from gateline.passport import code_version
@@ -57,7 +58,7 @@ def pipeline_arguments(workload: Path, settings: Mapping[str, Any]) -> dict[str,
     Raises:
         WorkloadError: the file is none, or lacks a section.
     """
-    whole = Workload.read(workload)
+    whole = with_dvc_objects(Workload.read(workload), workload)
     files = whole.section("source", Source).files
     parts = {f"{step}_workload": _part(whole, step) for step in SECTIONS_OF_STEP}
     return {
