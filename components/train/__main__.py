@@ -9,12 +9,12 @@ from pathlib import Path
 from gateline.adapters import tracking
 from gateline.adapters.checkpoint_store import open_store
 from gateline.adapters.door import run_step, stop_between_steps
-from gateline.adapters.process_group import joined_processes, must_start, process_group, start_processes
+from gateline.adapters.process_group import joined_processes, must_start, process_group, start_processes, words_of
 from gateline.adapters.progress import training_progress
+from gateline.adapters.several_nodes.step import trained_on_nodes
 from gateline.manifest import open_artifact
 from gateline.training import RunSettings, help_train, key_of, settings_of_weights, train
 from gateline.workload import Workload
-from gateline.workload.training import Training
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,23 +33,23 @@ def parser() -> argparse.ArgumentParser:
 
 def step(args: argparse.Namespace) -> None:
     """Read the folder, train, write the folder; log curves while it goes on, and the rest when it is complete."""
-    workload = Workload.read(args.workload, step="train")
+    workload, prepared = Workload.read(args.workload, step="train"), open_artifact(args.prepared, "prepared")
+    if trained_on_nodes(workload, prepared, args):
+        return
     run = RunSettings(args.seed, args.device, args.precision, joined_processes(args.processes))
-    prepared, settings = open_artifact(args.prepared, "prepared"), settings_of_weights(workload, run)
+    settings = settings_of_weights(workload, run)
     if must_start(args.processes):
-        argv = [word for flag, value in vars(args).items() for word in (f"--{flag}", str(value))]
-        sys.exit(start_processes("components.train", argv, args.processes))
-    with process_group(args.device) as processes, stop_between_steps() as stop:
-        if not processes.first:
-            help_train(workload, prepared, run, processes, stop)
+        sys.exit(start_processes("components.train", words_of(vars(args)), args.processes))
+    with process_group(args.device) as group, stop_between_steps() as stop:
+        if not group.first:
+            help_train(workload, prepared, run, group, stop)
             return
         store = open_store(args.checkpoints, args.model, key_of(prepared, settings))
-        epochs = workload.section("training", Training).epochs
-        with tracking.training(workload.name, prepared, settings) as log, training_progress(epochs) as shown:
+        with tracking.training(workload.name, prepared, settings) as log, training_progress(workload) as shown:
             model = train(
                 *(workload, prepared, args.model, run, (log, shown.on_epoch), shown.on_step),
                 stop=stop,
-                processes=processes,
+                processes=group,
                 checkpoints=store,
             )
     tracking.log_training(workload.name, prepared, model)

@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 from gateline.errors import EXIT_REFUSED, EXIT_TRY_AGAIN, TryAgainError, WorkloadError
 from gateline.processes import Processes
@@ -80,6 +81,16 @@ def process_group(device: str) -> Iterator[Processes]:
         distributed.destroy_process_group()  # else the threads of the group end the interpreter with an abort
 
 
+def words_of(flags: Mapping[str, object]) -> list[str]:
+    """Write flags as the words of a command line.
+
+    Example:
+        >>> words_of({"seed": 7})
+        ['--seed', '7']
+    """
+    return [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
+
+
 def start_processes(module: str, argv: Sequence[str], count: int) -> int:
     """Run ``python -m MODULE ARGV`` in several processes on this machine, as torchrun does.
 
@@ -87,13 +98,8 @@ def start_processes(module: str, argv: Sequence[str], count: int) -> int:
         The exit code of the whole: 0 if every process ended with it; 2 if one was refused; 75 if one was taken away, so
         that the same command goes on; else 1.
     """
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.distributed.launcher.api import LaunchConfig
 
-    for name in logging.root.manager.loggerDict:
-        if name.startswith("torch.distributed.elastic"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # each process says itself what is wrong
     settings = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -104,9 +110,32 @@ def start_processes(module: str, argv: Sequence[str], count: int) -> int:
         max_restarts=0,
         monitor_interval=0.1,
     )
+    return _launch(settings, sys.executable, ["-m", module, *argv])
+
+
+def join_nodes(module: str, argv: Sequence[str]) -> int:
+    """Run ``python -m MODULE ARGV`` as torchrun does on one of several machines; the variables PET_* say which and how many.
+
+    Returns:
+        The exit code, as of `start_processes`.
+    """
+    from torch.distributed.run import config_from_args, parse_args
+
+    settings, command, words = config_from_args(parse_args(["--module", module, *argv]))
+    return _launch(settings, command, words)
+
+
+def _launch(settings: Any, command: Any, words: Sequence[str]) -> int:
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import elastic_launch
+
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # each process says itself what is wrong
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        elastic_launch(settings, sys.executable)("-m", module, *argv)
+        elastic_launch(settings, command)(*words)
     except SignalException:
         return EXIT_TRY_AGAIN
     except ChildFailedError as error:

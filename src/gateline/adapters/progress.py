@@ -11,6 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gateline.workload import Workload
+from gateline.workload.training import Training
+
 MEASURED = ("rows_per_second", "peak_memory_bytes")
 
 
@@ -56,14 +59,14 @@ class TrainingProgress:
 
 
 @contextmanager
-def training_progress(epochs: int) -> Iterator[TrainingProgress]:
+def training_progress(workload: Workload) -> Iterator[TrainingProgress]:
     """Show a bar while training goes on."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"))
     with Progress(
         *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
     ) as bar:
-        yield TrainingProgress(bar, epochs)
+        yield TrainingProgress(bar, workload.section("training", Training).epochs)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from gateline.tasks import task_named
 from gateline.training.checkpoints import Checkpoint, CheckpointStore, FolderStore
 from gateline.training.loop import OnEpoch, OnStep, Stop, TrainingLoop
 from gateline.workload import Workload
-from gateline.workload.training import Training
+from gateline.workload.training import WITHOUT_EFFECT, Training
 
 KEY_LENGTH = 16  # hexadecimal digits of a key that name a folder of checkpoints
 
@@ -176,13 +176,12 @@ def read_settings(workload: Workload) -> tuple[Any, Training]:
     return model, training
 
 
-def settings_of_weights(workload: Workload, run: RunSettings) -> dict[str, Json]:
-    """Say what shapes the weights beside the data and the code, with defaults filled in and `auto` decided.
+def check_share(run: RunSettings, training: Training) -> None:
+    """Refuse more processes than a batch has rows.
 
     Raises:
-        WorkloadError: a section cannot be used, or the device is not there.
+        WorkloadError: there are more.
     """
-    model, training = read_settings(workload)
     if run.processes > training.batch_size:
         raise WorkloadError(
             "processes",
@@ -190,11 +189,21 @@ def settings_of_weights(workload: Workload, run: RunSettings) -> dict[str, Json]
             found=str(run.processes),
             do="Ask for fewer",
         )
+
+
+def settings_of_weights(workload: Workload, run: RunSettings) -> dict[str, Json]:
+    """Say what shapes the weights beside the data and the code, with defaults filled in and `auto` decided.
+
+    Raises:
+        WorkloadError: a section cannot be used, or the device is not there.
+    """
+    model, training = read_settings(workload)
+    check_share(run, training)
     device, autocast_type = configure_process(run.device, run.precision)
     return {
         "task": workload.task,
         "model": model.model_dump(mode="json"),
-        "training": training.model_dump(mode="json", exclude={"workers"}),  # who loads a batch does not change it
+        "training": training.model_dump(mode="json", exclude=WITHOUT_EFFECT),
         "seed": run.seed,
         "device": device.type,
         "precision": str(autocast_type).removeprefix("torch."),

@@ -70,7 +70,7 @@ def read_resources(workload: Workload) -> dict[str, Pod]:
         By step; that of train is a `TrainPod`.
 
     Raises:
-        WorkloadError: a step is unknown, or a quantity is none.
+        WorkloadError: a step is unknown, a quantity is none, or a pod that waits for nodes has GPUs.
     """
     place = f"{workload.place}: resources"
     section = workload.sections.get("resources") or {}
@@ -80,7 +80,17 @@ def read_resources(workload: Workload) -> dict[str, Pod]:
         )
     for step in section:
         require_known(place, str(step), DEFAULTS)
-    return {
+    pods = {
         step: read_section(f"{place}.{step}", type(pod), {**pod.model_dump(), **(section.get(step) or {})})
         for step, pod in DEFAULTS.items()
     }
+    training, train = workload.sections.get("training"), pods["train"]
+    spread = isinstance(training, Mapping) and training.get("nodes", 1) != 1
+    if spread and isinstance(train, TrainPod) and train.gpus:
+        raise WorkloadError(
+            f"{place}.train.gpus",
+            expected="0 where training.nodes is above 1, since the pod of the step only waits for the nodes",
+            found=str(train.gpus),
+            do="Say it by training.gpus_per_node",
+        )
+    return pods

@@ -67,6 +67,10 @@ Schedule = Annotated[
 """A schedule with its settings (``{kind: step, every: 5}``), or its name alone (``cosine``)."""
 
 
+WITHOUT_EFFECT = {"workers", "nodes", "gpus_per_node"}
+"""Settings that change neither weights nor their digest: who loads a batch, and where the processes are that share it."""
+
+
 class Training(Section):
     """How the weights are found. The seed, the device and the precision are run-wide: `params.yaml` holds them."""
 
@@ -109,6 +113,20 @@ class Training(Section):
     """Decay of the exponential moving average of the weights that is validated and kept; 0: the weights themselves."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that load batches; 0 is fastest where a batch is gathered from memory, as windows of series are."""
+
+    nodes: Count = 1
+    """Machines that share every batch. More than one need a cluster with Kubeflow Trainer and `checkpoints` in an object store;
+    each is like the pod that `resources.train` describes."""
+    gpus_per_node: Annotated[int, Field(ge=0, le=16)] = 0
+    """Of NVIDIA, for each of several nodes; 0: they train on their processors. Those of one node are `resources.train.gpus`."""
+
+    @model_validator(mode="after")
+    def _gpus_have_nodes(self) -> Training:
+        if self.gpus_per_node and self.nodes == 1:
+            raise ValueError(
+                f"`gpus_per_node` of 0 where `nodes` is 1, since `resources.train.gpus` says it, got {self.gpus_per_node}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _parts_have_rows(self) -> Training:

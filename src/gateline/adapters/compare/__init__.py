@@ -188,7 +188,7 @@ class Comparing:
             return found
         say(f"{name}, seed {run.seed} ...")
         began = time.monotonic()
-        with training_progress(workload.section("training", Training).epochs) as shown:
+        with training_progress(workload) as shown:
             model = train(workload, prepared, folder / "model", run, [shown.on_epoch], shown.on_step, stop=interruption)
         trained = time.monotonic() - began
         record = {

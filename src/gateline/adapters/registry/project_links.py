@@ -25,7 +25,7 @@ from gateline.manifest import MANIFEST, Json, open_artifact
 from gateline.passport import LOCK_FILE, version_of, version_of_files
 from gateline.workload import Workload
 from gateline.workload.source import File, Source
-from gateline.workload.training import Training
+from gateline.workload.training import WITHOUT_EFFECT, Training
 
 NAMES = {"raw": "raw data", "report": "report", "prepared": "prepared data"}
 PACKAGE = "src/gateline"
@@ -233,7 +233,7 @@ class ProjectLinks:
             sections = {
                 "source": file.section("source", Source).model_dump(mode="json"),
                 "model": file.section("model", task.Model).model_dump(mode="json"),
-                "training": file.section("training", Training).model_dump(mode="json", exclude={"workers"}),
+                "training": file.section("training", Training).model_dump(mode="json", exclude=WITHOUT_EFFECT),
                 **{name: json.loads(text) for name, text in file.recorded(*RAW_SECTIONS).items()},
                 "task": file.task,
                 "description": file.description,

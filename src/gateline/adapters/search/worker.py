@@ -23,7 +23,6 @@ from gateline.adapters.search.study import Problem, best_trial, open_study, reac
 from gateline.adapters.search.trial import Result, run_trial, tell
 from gateline.errors import EXIT_DONE, EXIT_TRY_AGAIN, GatelineError, Preempted, TryAgainError, UnreachableError
 from gateline.workload.search import Scalar
-from gateline.workload.training import Training
 
 log = logging.getLogger("gateline.search")
 
@@ -68,14 +67,13 @@ def do_trials(problem: Problem, place: Place, total: int, interruption: Interrup
         Preempted: told to stop; the trial under way is gone on with by the next run.
         GatelineError: the database cannot be used, or does not answer.
     """
-    epochs = problem.workload.section("training", Training).epochs
     lost = False
     with reached(place.storage):
         with turn(place.claims, interruption.wait):
             study = open_study(problem, place.storage)
         claims = Claims(study, place.folder, total)
         while (claim := claims.next(interruption.wait)) is not None:
-            with claim, training_progress(epochs) if alone else contextlib.nullcontext() as shown:
+            with claim, training_progress(problem.workload) if alone else contextlib.nullcontext() as shown:
                 on_epoch, on_step = ([], None) if shown is None else ([shown.on_epoch], shown.on_step)
                 result = run_trial(problem, claim, on_epoch, on_step, interruption)
                 if not lost:

@@ -1,0 +1,113 @@
+"""Artifacts on their way through an object store: a folder there is complete when its manifest is, as on a disk."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gateline.errors import UnreachableError, WorkloadError
+from gateline.manifest import MANIFEST, Artifact, open_artifact
+
+MAX_TRIES = 3
+T = TypeVar("T")
+
+
+class Shipment:
+    """A folder at an address that every node can reach.
+
+    Args:
+        address: such as ``s3://bucket/checkpoints/NAME/model``.
+
+    Raises:
+        WorkloadError: it is no address, or fsspec does not know its kind.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        if "://" not in address:
+            raise WorkloadError(
+                "--checkpoints",
+                expected="an address that every node can reach, e.g. s3://bucket/checkpoints, since training.nodes is above 1",
+                found=repr(address),
+                do="Set `checkpoints` in params.yaml, or by --set checkpoints=...",
+            )
+        import fsspec
+
+        try:
+            self._file_system, self._path = fsspec.url_to_fs(address)
+        except (ImportError, ValueError) as error:
+            raise WorkloadError(
+                "--checkpoints",
+                expected="an address that fsspec can open",
+                found=f"{address} ({type(error).__name__})",
+                do="Correct the address, or install the fsspec package for its protocol",
+            ) from error
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything is there."""
+        return bool(self._tried(lambda: self._fresh().exists(f"{self._path}/{MANIFEST}")))
+
+    def send(self, artifact: Artifact) -> None:
+        """Put a folder there, its manifest last.
+
+        Raises:
+            UnreachableError: the store did not answer.
+        """
+        files = sorted(path for path in artifact.path.rglob("*") if path.is_file() and path.name != MANIFEST)
+        for path in (*files, artifact.path / MANIFEST):
+            target = f"{self._path}/{path.relative_to(artifact.path).as_posix()}"
+
+            def put(path: Path = path, target: str = target) -> None:
+                self._file_system.makedirs(target.rpartition("/")[0], exist_ok=True)
+                self._file_system.put_file(str(path), target)
+
+            self._tried(put)
+
+    def fetch(self, folder: Path, kind: str) -> Artifact:
+        """Write the folder, whole or not at all, and check every byte of it.
+
+        Raises:
+            UnreachableError: the store did not answer.
+            ArtifactError: what is there is not what its manifest says.
+        """
+        draft = folder.with_name(folder.name + ".tmp")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        for name in self._tried(lambda: sorted(self._fresh().find(self._path))):
+            target = draft / name.removeprefix(self._path).lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+
+            def get(name: str = name, target: Path = target) -> None:
+                self._file_system.get_file(name, str(target))
+
+            self._tried(get)
+        open_artifact(draft, kind)
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.rename(folder)
+        return open_artifact(folder, kind)
+
+    def _fresh(self) -> Any:
+        """Forget what was listed earlier: another pod may have written since."""
+        self._file_system.invalidate_cache()
+        return self._file_system
+
+    def _tried(self, action: Callable[[], T]) -> T:
+        for attempt in range(1, MAX_TRIES + 1):
+            try:
+                return action()
+            except Exception as error:  # every file system raises its own kinds
+                if isinstance(error, PermissionError | FileNotFoundError):
+                    raise
+                if attempt == MAX_TRIES:
+                    raise UnreachableError(
+                        self.address,
+                        expected="an answer",
+                        found=f"{type(error).__name__}: {' '.join(str(error).split())[:120]}, {MAX_TRIES} times",
+                        do="Run again when it answers",
+                    ) from error
+                time.sleep(attempt)
+        raise AssertionError("unreachable: the last attempt returns or raises")

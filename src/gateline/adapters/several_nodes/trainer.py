@@ -1,0 +1,246 @@
+"""The API of Kubernetes, as far as the train step needs it: its own pod, and the life of one TrainJob."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gateline.adapters.provenance import IMAGE, PIPELINE_DIGEST
+from gateline.adapters.several_nodes.train_job import API_GROUP, API_VERSION, PLURAL, RUNTIME, Pod
+from gateline.errors import GatelineError, TrainingError, UnreachableError
+
+NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+POLL_SECONDS = 5.0
+MOST_SILENCES = 60
+"""Polls without an answer after which following ends; the job itself goes on."""
+GONE_SECONDS = 180.0
+"""How long a job that was removed may take to be gone, its pods too."""
+TIMEOUT = (5, 30)
+"""Seconds to reach the API, and to wait for its answer."""
+
+Say = Callable[[str], None]
+
+
+class Trainer:
+    """Speaks to the API of Kubernetes as the service account of this pod, or as `KUBECONFIG` says.
+
+    Raises:
+        GatelineError: this is no pod, and there is no KUBECONFIG.
+    """
+
+    def __init__(self) -> None:
+        from kubernetes import client, config
+
+        try:
+            config.load_config()
+        except config.ConfigException as error:
+            raise GatelineError(
+                "training.nodes",
+                expected="a pod of a cluster with Kubeflow Trainer, whose API starts the nodes",
+                found="none around this process",
+                do="Run it by `gateline submit`, start torchrun on each machine yourself, or set training.nodes to 1",
+            ) from error
+        self._core, self._objects = client.CoreV1Api(), client.CustomObjectsApi()
+        self._namespace = os.environ.get("POD_NAMESPACE") or (
+            NAMESPACE.read_text(encoding="utf-8").strip() if NAMESPACE.is_file() else "default"
+        )
+
+    def own_pod(self) -> Pod:
+        """Read what this pod is like.
+
+        Raises:
+            GatelineError: it may not be read, or no container of it says its image.
+        """
+        name = os.environ.get("HOSTNAME", "")
+        with _answered("its own pod", "get", "pods"):
+            pod = self._core.read_namespaced_pod(name, self._namespace, _request_timeout=TIMEOUT)
+        image = os.environ.get(IMAGE, "")
+        ours = [each for each in pod.spec.containers if any(variable.name == IMAGE for variable in each.env or ())]
+        if not image or len(ours) != 1:
+            raise GatelineError(
+                IMAGE,
+                expected="the name of the image, which the nodes run too, in one container of this pod",
+                found=repr(image) if len(ours) == 1 else f"{len(ours)} containers with it",
+                do="Compile the pipeline with `python -m pipelines.compile`, which sets it",
+            )
+        kept = {key: os.environ[key] for key in (IMAGE, PIPELINE_DIGEST) if os.environ.get(key)}
+        plain = self._core.api_client.sanitize_for_serialization(
+            {
+                "resources": ours[0].resources,
+                "node_selector": pod.spec.node_selector,
+                "tolerations": pod.spec.tolerations,
+            }
+        )
+        return Pod(
+            namespace=self._namespace,
+            image=ours[0].image,
+            resources=plain["resources"] or {},
+            node_selector=plain["node_selector"] or {},
+            tolerations=plain["tolerations"] or (),
+            environment=kept,
+        )
+
+    def start(self, manifest: dict[str, Any], say: Say) -> None:
+        """See to it that the job runs: go on with the one that is there, or make it; one that failed is made again.
+
+        Raises:
+            GatelineError: this account may not, or Trainer is not installed.
+            UnreachableError: the API does not answer, or the old job does not go.
+        """
+        name = manifest["metadata"]["name"]
+        job = self._get(name)
+        if job is not None and _condition(job, "Failed") is None and "deletionTimestamp" not in job["metadata"]:
+            say(f"TrainJob {name} is there already; it is followed.")
+            return
+        if job is not None:
+            say(f"TrainJob {name} failed earlier; it is made again and goes on from its checkpoints.")
+            self.remove(name)
+        with _answered(f"TrainJob {name}", "create", PLURAL):
+            self._objects.create_namespaced_custom_object(
+                API_GROUP, API_VERSION, self._namespace, PLURAL, manifest, _request_timeout=TIMEOUT
+            )
+        say(f"TrainJob {name}: {manifest['spec']['trainer']['numNodes']} nodes are asked for.")
+
+    def follow(self, name: str, say: Say) -> None:
+        """Wait until the job is complete; what changes is said.
+
+        Raises:
+            TrainingError: it failed, or somebody removed it.
+            UnreachableError: the API is silent for long; the job goes on.
+        """
+        silences, said = 0, ""
+        while True:
+            try:
+                job = self._get(name)
+                silences = 0
+            except UnreachableError:
+                silences += 1
+                if silences >= MOST_SILENCES:
+                    raise
+                time.sleep(POLL_SECONDS)
+                continue
+            if job is None:
+                raise TrainingError(
+                    f"TrainJob {name}",
+                    expected="a job that ends",
+                    found="none: somebody removed it",
+                    do="Run the same command again; it is made again and goes on from its checkpoints",
+                )
+            if _condition(job, "Complete") is not None:
+                return
+            if (failed := _condition(job, "Failed")) is not None:
+                raise TrainingError(
+                    f"TrainJob {name}",
+                    expected="nodes that train",
+                    found=f"{failed.get('reason', 'no reason')}: {failed.get('message', '')}"[:200],
+                    do=f"Read why: kubectl -n {self._namespace} logs -l jobset.sigs.k8s.io/jobset-name={name} --prefix",
+                )
+            if (state := _state(job)) != said:
+                say(f"TrainJob {name}: {state}")
+                said = state
+            time.sleep(POLL_SECONDS)
+
+    def remove(self, name: str) -> None:
+        """Remove the job and wait until it is gone; its checkpoints stay.
+
+        Raises:
+            UnreachableError: it does not go.
+        """
+        from kubernetes.client.rest import ApiException
+
+        with _answered(f"TrainJob {name}", "delete", PLURAL):
+            try:
+                self._objects.delete_namespaced_custom_object(
+                    *(API_GROUP, API_VERSION, self._namespace, PLURAL, name),
+                    propagation_policy="Foreground",
+                    _request_timeout=TIMEOUT,
+                )
+            except ApiException as error:
+                if error.status != 404:
+                    raise
+        until = time.monotonic() + GONE_SECONDS
+        while self._get(name) is not None:
+            if time.monotonic() > until:
+                raise UnreachableError(
+                    f"TrainJob {name}",
+                    expected=f"it to be gone after {GONE_SECONDS:.0f} s",
+                    found="it is still there",
+                    do="Run again when it is gone; `kubectl describe` says what holds it",
+                )
+            time.sleep(1)
+
+    def _get(self, name: str) -> dict[str, Any] | None:
+        from kubernetes.client.rest import ApiException
+
+        with _answered(f"TrainJob {name}", "get", PLURAL):
+            try:
+                job: dict[str, Any] = self._objects.get_namespaced_custom_object(
+                    API_GROUP, API_VERSION, self._namespace, PLURAL, name, _request_timeout=TIMEOUT
+                )
+            except ApiException as error:
+                # Kubernetes says 404 both of a job that is not there and of a kind that it does not know.
+                if error.status == 404 and "trainjobs" in str(error.body):
+                    return None
+                raise
+        return job
+
+
+@contextmanager
+def _answered(what: str, verb: str, resource: str) -> Iterator[None]:
+    """Turn what the client raises into refusals."""
+    import urllib3.exceptions
+    from kubernetes.client.rest import ApiException
+
+    try:
+        yield
+    except ApiException as error:
+        if error.status in (401, 403):
+            raise GatelineError(
+                what,
+                expected=f"a service account that may {verb} {resource}",
+                found=f"status {error.status}, {error.reason}",
+                do="Bind the Role several-nodes to it (infra/kubernetes/base/access.yaml)",
+            ) from error
+        if error.status == 404:
+            raise GatelineError(
+                what,
+                expected=f"a cluster with Kubeflow Trainer ({API_GROUP}/{API_VERSION}) and the runtime {RUNTIME}",
+                found="status 404",
+                do="Install it (docs/operations.md), or set training.nodes to 1",
+            ) from error
+        if error.status in (400, 422):
+            raise GatelineError(
+                what,
+                expected="a job that Kubeflow Trainer takes",
+                found=f"status {error.status}: {' '.join(str(error.body).split())[:200]}",
+                do="Correct the sections training and resources of the workload",
+            ) from error
+        raise _silent(what, f"status {error.status}") from error
+    except urllib3.exceptions.HTTPError as error:
+        raise _silent(what, type(error).__name__) from error
+
+
+def _silent(what: str, found: str) -> UnreachableError:
+    return UnreachableError(
+        what,
+        expected="an answer of the API of Kubernetes",
+        found=found,
+        do="Run the same command again: the job goes on, and is found by its name",
+    )
+
+
+def _condition(job: dict[str, Any], kind: str) -> dict[str, Any] | None:
+    conditions = job.get("status", {}).get("conditions", [])
+    return next((each for each in conditions if each["type"] == kind and each["status"] == "True"), None)
+
+
+def _state(job: dict[str, Any]) -> str:
+    if _condition(job, "Suspended") is not None:
+        return "waits, since it is suspended"
+    jobs = job.get("status", {}).get("jobsStatus", [])
+    ready = sum(each.get("ready", 0) for each in jobs)
+    return "its nodes train" if ready else "waits for its nodes"

@@ -1,0 +1,213 @@
+"""The train step on several nodes: a TrainJob that Trainer's types know, started once, followed, its model fetched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from kubeflow_trainer_api import models
+
+from gateline.adapters.several_nodes.train_job import Nodes, Pod, job_name, train_job
+from gateline.errors import WorkloadError
+from gateline.manifest import open_artifact
+from gateline.training import RunSettings, settings_of_weights
+from gateline.workload import Workload
+from gateline.workload.resources import read_resources
+from gateline.workload.training import Training
+from tests.steps import ROOT, run_until
+from tests.tiny import TINY, prepare_tiny, write_tiny
+from tests.trainer_api import TrainerApi, run_nodes, serving
+
+
+def spread(**training: object) -> str:
+    settings = {**TINY["training"], "nodes": 2, **training}
+    return json.dumps({"name": "tiny", "task": "forecasting", "model": TINY["model"], "training": settings})
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainerApi]:
+    api = TrainerApi()
+    with serving(api, tmp_path) as config:
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        monkeypatch.setenv("POD_NAMESPACE", "tests")
+        monkeypatch.setenv("HOSTNAME", "train-pod")
+        monkeypatch.setenv("GATELINE_IMAGE", "registry.example/train@sha256:00")
+        yield api
+
+
+def start(folder: Path, workload: str, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "components.train", "--workload", workload, "--prepared", str(folder / "prepared")),
+            *("--model", str(folder / "model"), "--seed", "7", "--checkpoints", f"file://{folder}/store", *more),
+        ],
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out + err
+
+
+def until(condition: Any, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_the_types_of_trainer_know_every_field() -> None:
+    resources = {kind: {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1"} for kind in ("requests", "limits")}
+    tolerations = [{"key": "gpu", "operator": "Exists"}, {"key": "node.kubernetes.io/not-ready", "operator": "Exists"}]
+    pod = Pod("ns", "train@sha256:00", resources, {"pool": "gpu"}, tolerations, {"GATELINE_IMAGE": "train@sha256:00"})
+    job = train_job("rides-0", pod, Nodes(4, 8, 8), ["python", "-m", "x"])
+
+    assert models.TrainerV1alpha1TrainJob.from_dict(job).to_dict() == job
+    trainer = job["spec"]["trainer"]
+    assert (trainer["numNodes"], trainer["numProcPerNode"]) == (4, 8)
+    assert trainer["resourcesPerNode"]["limits"] == {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "8"}
+    [patch] = job["spec"]["runtimePatches"]
+    [patched] = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    assert patched["template"]["spec"]["template"]["spec"] == {
+        "nodeSelector": {"pool": "gpu"},
+        "tolerations": tolerations[:1],
+    }
+    assert "runtimePatches" not in train_job("rides-0", Pod("ns", "i"), Nodes(2, 0, 1), [])["spec"]
+
+
+def test_a_job_has_a_name_that_kubernetes_takes() -> None:
+    name = job_name("a_workload_with_a_rather_long_name_indeed", "0123456789abcdef")
+    assert len(name) <= 40
+    assert name.startswith("a-workload")
+    assert name.endswith("-0123456789ab")
+
+
+def test_where_processes_are_changes_no_digest(tmp_path: Path) -> None:
+    def settings(**training: object) -> dict[str, Any]:
+        return settings_of_weights(Workload.read(spread(**training), step="train"), RunSettings(7, processes=2))
+
+    assert settings() == settings(nodes=1) == settings(nodes=4, gpus_per_node=2)
+    assert not {"nodes", "gpus_per_node"} & settings()["training"].keys()
+
+
+@pytest.mark.parametrize(
+    ("training", "says"),
+    [
+        ({"nodes": 0}, "training.nodes: expected greater than or equal to 1"),
+        ({"nodes": 1, "gpus_per_node": 2}, "training: expected `gpus_per_node` of 0 where `nodes` is 1"),
+        ({"gpus_per_nodes": 2}, "Did you mean 'gpus_per_node'?"),
+    ],
+)
+def test_nodes_that_cannot_be_are_refused(training: dict[str, object], says: str) -> None:
+    with pytest.raises(WorkloadError) as refusal:
+        Workload.read(spread(**training), step="train").section("training", Training)
+    assert says in str(refusal.value)
+
+
+def test_the_pod_that_waits_needs_no_gpu() -> None:
+    workload = Workload.read(json.dumps({**TINY, "training": {"nodes": 2}, "resources": {"train": {"gpus": 1}}}))
+    with pytest.raises(WorkloadError, match=r"resources\.train\.gpus: expected 0 where training\.nodes is above 1"):
+        read_resources(workload)
+
+
+@pytest.mark.slow
+def test_two_nodes_train_what_one_does(api: TrainerApi, tmp_path: Path) -> None:
+    """The nodes are real: torchrun over two processes, started with the manifest's command as Trainer would."""
+    assert run_until("preprocess", write_tiny(tmp_path), tmp_path) == ("preprocess", 0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+
+    def train(job: dict[str, Any]) -> None:
+        said = [(process.communicate(timeout=100)[0], process.returncode) for process in run_nodes(job, port)]
+        api.end(
+            job["metadata"]["name"], "Complete" if all(code == 0 for _, code in said) else "Failed", str(said)[-300:]
+        )
+
+    api.on_create = train
+    code, said = ended(start(tmp_path, spread()))
+    assert code == 0, said
+    [name] = [call.removeprefix("POST ") for call in api.calls if call.startswith("POST")]
+    assert api.calls == [f"POST {name}", f"DELETE {name}"]
+
+    model = open_artifact(tmp_path / "model", "model")
+    assert model.facts["processes"] == 2
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "prepared").symlink_to(tmp_path / "prepared")
+    code, said = ended(start(alone, spread(nodes=1)))
+    assert code == 0, said
+    expected = torch.load(alone / "model" / "weights.pt", weights_only=True)
+    for key, value in torch.load(tmp_path / "model" / "weights.pt", weights_only=True).items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-4, atol=2e-5)
+
+    # The model lies in the store: the same step, run again, fetches it and starts nothing.
+    code, said = ended(start(tmp_path, spread()))
+    assert code == 0, said
+    assert len(api.calls) == 2
+
+
+def test_a_step_that_is_taken_away_goes_on_with_its_job(api: TrainerApi, tmp_path: Path) -> None:
+    prepare_tiny(tmp_path / "prepared")
+    first = start(tmp_path, spread())
+    until(lambda: api.jobs)
+    first.send_signal(signal.SIGTERM)
+    assert ended(first)[0] == 75
+    [name] = api.jobs
+    api.end(name, "Failed", "a bug")
+
+    second = start(tmp_path, spread())  # a job that failed is made again
+    until(lambda: len(api.calls) == 3)
+    assert api.calls == [f"POST {name}", f"DELETE {name}", f"POST {name}"]
+    second.send_signal(signal.SIGTERM)
+    assert ended(second)[0] == 75
+
+    third = start(tmp_path, spread())  # one that goes on is followed
+    time.sleep(3)
+    api.end(name, "Failed", "the nodes were refused")
+    code, said = ended(third)
+    assert code == 2
+    assert "is there already; it is followed" in said
+    assert "the nodes were refused" in said
+    assert len(api.calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "says"),
+    [
+        (403, 2, "expected a service account that may get trainjobs; found status 403"),
+        (404, 2, "expected a cluster with Kubeflow Trainer"),
+        (503, 75, "expected an answer of the API of Kubernetes; found status 503"),
+    ],
+)
+def test_a_cluster_that_does_not_let_us(status: int, code: int, says: str, api: TrainerApi, tmp_path: Path) -> None:
+    prepare_tiny(tmp_path / "prepared")
+    api.status = status
+    found, said = ended(start(tmp_path, spread()))
+    assert (found, says in said) == (code, True), said
+
+
+def test_nodes_need_a_cluster_and_a_store(api: TrainerApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare_tiny(tmp_path / "prepared")
+    code, said = ended(start(tmp_path, spread(), "--checkpoints", "beside"))
+    assert code == 2
+    assert "--checkpoints: expected an address that every node can reach" in said
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    code, said = ended(start(tmp_path, spread()))
+    assert code == 2
+    assert "training.nodes: expected a pod of a cluster with Kubeflow Trainer" in said
+    assert not api.calls
