@@ -50,6 +50,11 @@ test: $(READY) ## set up and run every test that this machine can run
 test-fast: $(READY) ## the tests without those marked slow
 	@pytest -n auto --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
+.PHONY: test-cluster
+test-cluster: $(READY) ## build the images and test on the Kubernetes that KUBECONFIG names (docs/operations.md)
+	@python -m infra.images build
+	@pytest -m cluster tests/cluster $(PYTEST_ARGS)
+
 .PHONY: lint
 lint: $(READY) ## style, types, who imports whom, deps of dvc.yaml
 	@ruff check .

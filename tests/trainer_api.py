@@ -55,12 +55,14 @@ class TrainerApi:
         jobs: TrainJobs by name.
         calls: method and last word of the path of every request that changes something.
         status: code of every answer about TrainJobs in place of the true one; None: the true one.
+        looks: how often somebody has looked at a job that is there.
         on_create: told of a job that is made.
     """
 
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     status: int | None = None
+    looks: int = 0
     on_create: Callable[[dict[str, Any]], None] = lambda _: None
 
     def end(self, name: str, kind: str, message: str = "") -> None:
@@ -92,6 +94,7 @@ class TrainerApi:
         if method == "DELETE":
             del self.jobs[name]
             return 200, {"status": "Success"}
+        self.looks += 1
         return 200, self.jobs[name]
 
 

@@ -177,7 +177,8 @@ def test_a_step_that_is_taken_away_goes_on_with_its_job(api: TrainerApi, tmp_pat
     assert ended(second)[0] == 75
 
     third = start(tmp_path, spread())  # one that goes on is followed
-    time.sleep(3)
+    api.looks = 0
+    until(lambda: api.looks)
     api.end(name, "Failed", "the nodes were refused")
     code, said = ended(third)
     assert code == 2

@@ -6,7 +6,7 @@ import json
 import os
 from argparse import Namespace
 
-from gateline.adapters.door import tell
+from gateline.adapters.door import stop_between_steps, tell
 from gateline.adapters.mlflow_server import tracking_uri
 from gateline.adapters.several_nodes.shipment import Shipment
 from gateline.adapters.several_nodes.train_job import Nodes, job_name, train_job
@@ -55,6 +55,7 @@ def train_on_nodes(workload: Workload, prepared: Artifact, args: Namespace, say:
         say: takes a line about what goes on.
 
     Raises:
+        Preempted: told to stop; the job goes on.
         GatelineError: the cluster does not let us, or has no Trainer.
         TrainingError: the job failed.
         UnreachableError: API or store did not answer; the same command goes on.
@@ -88,8 +89,9 @@ def train_on_nodes(workload: Workload, prepared: Artifact, args: Namespace, say:
             *("--seed", str(args.seed), "--device", nodes.device, "--precision", args.precision),
             *("--checkpoints", around),
         ]
-        trainer.start(train_job(name, pod, nodes, command), say)
-        trainer.follow(name, say)
+        with stop_between_steps() as stop:
+            trainer.start(train_job(name, pod, nodes, command), say)
+            trainer.follow(name, say, stop)
         model = made.fetch(args.model, "model")
         trainer.remove(name)
         return model

@@ -105,15 +105,15 @@ class Trainer:
             )
         say(f"TrainJob {name}: {manifest['spec']['trainer']['numNodes']} nodes are asked for.")
 
-    def follow(self, name: str, say: Say) -> None:
-        """Wait until the job is complete; what changes is said.
+    def follow(self, name: str, say: Say, stop: Callable[[], bool]) -> None:
+        """Wait until the job is complete, or somebody says stop; what changes is said.
 
         Raises:
             TrainingError: it failed, or somebody removed it.
             UnreachableError: the API is silent for long; the job goes on.
         """
         silences, said = 0, ""
-        while True:
+        while not stop():
             try:
                 job = self._get(name)
                 silences = 0

@@ -1,0 +1,225 @@
+"""The test overlay of infra/kubernetes on the cluster that KUBECONFIG names, and a run of the compiled pipeline on it.
+
+GATELINE_LOAD_IMAGES is a command that brings images to the nodes, called with their names, e.g. `kind load docker-image`; without it
+the nodes must find them themselves. GATELINE_KEEP_CLUSTER=1 leaves the namespace there afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateline.adapters.kubeflow.arguments import pipeline_arguments
+from gateline.workload import Workload
+from gateline.workload.budgets import with_budget
+from tests.cluster.kubectl import Cluster, Manifest, image_names
+from tests.cluster.step_pods import Task, step_pod, tasks_of
+from tests.conftest import ROOT
+
+NAMESPACE = "gateline-test"
+STEPS = ["ingest", "validate", "preprocess", "train", "evaluate", "register"]
+NAME = "flight_delays_cluster"
+OVERLAY = ROOT / "infra" / "kubernetes" / "overlays" / "test"
+NEWER_THAN_THE_CLUSTER = {"CronJob", "PodDisruptionBudget"}
+"""Kinds that a cluster before 1.25 knows by another version; their pods are tried all the same, or checked by schema."""
+CPU, CHECKPOINTS = "800m", "s3://gateline/checkpoints"
+SETTINGS = {"seed": 7, "device": "cpu", "precision": "float32", "processes": 1}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What is there when the overlay is ready.
+
+    Args:
+        cluster: its namespace.
+        manifests: what was applied, and what the cluster is too old for.
+        carrier: image that carries artifacts.
+        folder: scratch.
+        compiled: the pipeline.
+    """
+
+    cluster: Cluster
+    manifests: list[dict[str, Any]]
+    carrier: str
+    folder: Path
+    compiled: Path
+
+    def tasks(self, checkpoints: str = CHECKPOINTS, cpu: str = CPU, **training: object) -> dict[str, Task]:
+        """The tasks of a run, in the pipeline's order."""
+        file = self.folder / f"{NAME}.yaml"
+        file.write_text(yaml.safe_dump(workload(cpu, **training)), encoding="utf-8")
+        arguments = pipeline_arguments(file, {**SETTINGS, "checkpoints": checkpoints})
+        return {task.name: task for task in tasks_of(self.compiled, arguments)}
+
+    def in_store(self, command: str) -> str:
+        """Run Python with a client of the steps' object store, in a pod of the carrier."""
+        text = f"import boto3; store = boto3.client('s3'); {command}"
+        return self.cluster.run("exec", "carrier", "--", "python", "-c", text)
+
+
+def workload(cpu: str, **training: object) -> dict[str, Any]:
+    """`flight_delays` with the settings of its smoke budget, three epochs, and pods that fit a small cluster."""
+    small = with_budget(Workload.read(ROOT / "workloads" / "flight_delays.yaml"), "smoke")
+    sections = {**small.sections, "training": {**small.sections["training"], "epochs": 3, **training}}
+    return {
+        "name": NAME,
+        "task": small.task,
+        "description": small.description,
+        **sections,
+        "resources": {step: {"cpu": cpu, "memory": "2Gi"} for step in STEPS},
+    }
+
+
+@pytest.fixture(scope="session")
+def images() -> dict[str, str]:
+    """Image by name in the manifests; those of the steps by `step-NAME`, with their digest."""
+    shown = subprocess.run([sys.executable, "-m", "infra.images", "show"], cwd=ROOT, capture_output=True, text=True)
+    if shown.returncode != 0:
+        pytest.skip(f"no images of the steps: run `make images` ({shown.stderr.strip()[:200]})")
+    steps = {step: f"{made['image']}@{made['digest']}" for step, made in json.loads(shown.stdout).items()}
+    servers = subprocess.run([ROOT / "infra/kubernetes/images/build.sh"], capture_output=True, text=True)
+    assert servers.returncode == 0, servers.stderr
+    found = {f"gateline-{name}": image for name, image in image_names(servers.stdout).items()}
+    found |= {f"step-{step}": image for step, image in steps.items()}
+    found["gateline-serving"] = steps["register"].partition("@")[0]
+    load = os.environ.get("GATELINE_LOAD_IMAGES")
+    if load:
+        names = sorted({image.partition("@")[0] for image in found.values()})
+        subprocess.run([*shlex.split(load), *names], check=True)
+    return found
+
+
+@pytest.fixture(scope="session")
+def stack(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The overlay, applied and ready."""
+    cluster, folder = Cluster(NAMESPACE), tmp_path_factory.mktemp("cluster")
+    manifests = rendered(folder, images)
+    known = cluster.kinds()
+    here = [each for each in manifests if (each["apiVersion"], each["kind"]) in known]
+    assert {each["kind"] for each in manifests if each not in here} <= NEWER_THAN_THE_CLUSTER
+    cluster.run("delete", "namespace", NAMESPACE, "--ignore-not-found", seconds=300)
+    cluster.apply(*(each for each in here if each["kind"] == "Namespace"))
+    make_secrets(cluster)
+    cluster.apply(*here)
+    compiled = folder / "training.yaml"
+    flags = [
+        word
+        for name, image in images.items()
+        if name.startswith("step-")
+        for word in ("--image", f"{name[5:]}={image}")
+    ]
+    subprocess.run([sys.executable, "-m", "pipelines.compile", *flags, "--output", compiled], cwd=ROOT, check=True)
+    for what in ("statefulset/postgres", "statefulset/object-store", "deployment/mlflow"):
+        cluster.run("rollout", "status", what, "--timeout=180s", seconds=200)
+    cluster.complete("buckets")
+    yield Stack(cluster, manifests, images["gateline-mlflow"], folder, compiled)
+    if not os.environ.get("GATELINE_KEEP_CLUSTER"):
+        cluster.run("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def prepared(stack: Stack) -> dict[str, Task]:
+    """The first three steps, in the pipeline's order; and a pod that can look into the store."""
+    tasks = stack.tasks()
+    assert [name for name in tasks if name in STEPS] == STEPS
+    carrier = step_pod(tasks["ingest"], "carrier", stack.carrier)
+    [_, keep] = carrier["spec"]["containers"]
+    carrier["spec"]["containers"] = [{**keep, "command": ["sleep", "3600"]}]
+    stack.cluster.apply(carrier)
+    for name in STEPS[:3]:
+        run_pod(stack, step_pod(tasks[name], name, stack.carrier))
+    return tasks
+
+
+@pytest.fixture(scope="session")
+def trained(stack: Stack, prepared: dict[str, Task]) -> dict[str, str]:
+    """Two trainings, one of which loses its pod half-way: what each pod said, by name."""
+    cluster, tasks = stack.cluster, prepared
+    undisturbed = stack.tasks("s3://gateline/checkpoints-undisturbed")["train"]
+    cluster.apply(step_pod(undisturbed, "undisturbed", stack.carrier, {"model": "run/undisturbed"}))
+    cluster.apply(step_pod(tasks["train"], "train-1", stack.carrier))
+    begun = "print(any(e['Key'].endswith('last.pt') for e in store.list_objects_v2(Bucket='gateline', Prefix='checkpoints/').get('Contents', [])))"
+    cluster.until(lambda: "True" in stack.in_store(begun), 120, "the first checkpoint of train-1")
+    first = cluster.get("pod", "train-1") or {}
+    cluster.run("delete", "pod", "train-1", "--wait=true")
+    assert "terminated" not in first["status"]["containerStatuses"][0]["state"], (
+        "it was over before it could be taken away"
+    )
+    assert "False" in stack.in_store(
+        "print('Contents' in store.list_objects_v2(Bucket='gateline', Prefix='run/model/'))"
+    )
+    said = {"train-2": run_pod(stack, step_pod(tasks["train"], "train-2", stack.carrier))}
+    said["undisturbed"] = cluster.succeeded("undisturbed")
+    return said
+
+
+def run_pod(stack: Stack, pod: Manifest, seconds: float = 180) -> str:
+    stack.cluster.apply(pod)
+    return stack.cluster.succeeded(pod["metadata"]["name"], seconds)
+
+
+def rendered(folder: Path, images: dict[str, str]) -> list[dict[str, Any]]:
+    """Render the overlay with these images and this model."""
+    named = [
+        {"name": name, "newName": image.rpartition(":")[0], "newTag": image.rpartition(":")[2]}
+        for name, image in images.items()
+        if name.startswith("gateline-")
+    ]
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": NAMESPACE,
+        "resources": [os.path.relpath(OVERLAY, folder.resolve())],
+        "images": named,
+        "configMapGenerator": [{"name": "serving", "behavior": "merge", "literals": [f"MODEL={NAME}"]}],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
+    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def make_secrets(cluster: Cluster) -> None:
+    """Make the secrets as docs/operations.md says."""
+    made = {
+        "postgres": {"password": secrets.token_hex(12)},
+        "mlflow-s3": {"AWS_ACCESS_KEY_ID": "mlflow:server", "AWS_SECRET_ACCESS_KEY": secrets.token_hex(12)},
+        "gateline-s3": {"AWS_ACCESS_KEY_ID": "steps:runner", "AWS_SECRET_ACCESS_KEY": secrets.token_hex(12)},
+    }
+    for name, content in made.items():
+        flags = [f"--from-literal={key}={value}" for key, value in content.items()]
+        cluster.run("create", "secret", "generic", name, *flags)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip where there is no cluster, or nobody asked for these tests, and say why."""
+    here = [item for item in items if "cluster" in item.keywords and Path(__file__).parent in item.path.parents]
+    if here and (reason := _why_not(str(config.getoption("-m")))):
+        for item in here:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _why_not(marks: str) -> str:
+    if "cluster" not in marks:
+        return "by `make test-cluster` alone, since it makes things in the cluster that KUBECONFIG names"
+    if not os.environ.get("KUBECONFIG"):
+        return "no KUBECONFIG that names a cluster"
+    if shutil.which("kubectl") is None:
+        return "no kubectl on this machine"
+    try:
+        asked = subprocess.run(["kubectl", "get", "--raw", "/readyz"], capture_output=True, text=True, timeout=30)
+    except subprocess.TimeoutExpired:
+        return "the cluster that KUBECONFIG names does not answer"
+    return "" if asked.returncode == 0 else f"the cluster that KUBECONFIG names does not answer: {asked.stderr[:100]}"
