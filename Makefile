@@ -48,7 +48,15 @@ test: $(READY) ## set up and run every test that this machine can run
 
 .PHONY: test-fast
 test-fast: $(READY) ## the tests without those marked slow
-	@pytest -n auto --dist loadfile -m "not slow" $(PYTEST_ARGS)
+	@pytest -n auto --dist loadfile -m "not slow and not containers" $(PYTEST_ARGS)
+
+.PHONY: test-containers
+test-containers: $(READY) ## build the images, run the pipeline in containers against real servers (as root: containers-tools)
+	@pytest -m containers tests/containers $(PYTEST_ARGS)
+
+.PHONY: containers-tools
+containers-tools: ## install podman, dockerd, debootstrap and PostgreSQL by apt-get, as root
+	@tests/containers/install_tools.sh
 
 .PHONY: test-cluster
 test-cluster: $(READY) ## build the images and test on the Kubernetes that KUBECONFIG names (docs/operations.md)

@@ -34,6 +34,8 @@ PORTS = {"postgres": 5433, "object-store": 9000, "mlflow": 5000}
 BACKEND_PORTS = (6200, 6201, 6202)
 """Where the object store's inner servers listen."""
 DATABASE = "mlflow"
+POSTGRES = Path("/usr/lib/postgresql")
+"""Where Debian has it, by version, when it is not on PATH."""
 
 
 @dataclass(frozen=True)
@@ -275,12 +277,12 @@ def _plain_environment() -> dict[str, str]:
 
 def _postgres_binaries() -> Path:
     found = shutil.which("initdb")
-    places = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    places = [Path(found).resolve().parent] if found else sorted(POSTGRES.glob("*/bin"))
     places = [place for place in places if (place / "initdb").is_file() and (place / "postgres").is_file()]
     if not places:
         raise WorkloadError(
             "postgres",
-            expected="initdb and postgres on PATH or in /usr/lib/postgresql/*/bin",
+            expected=f"initdb and postgres on PATH or in {POSTGRES}/*/bin",
             found="neither",
             do="Install PostgreSQL, e.g. `apt-get install postgresql`",
         )
