@@ -19,8 +19,9 @@ from scipy.signal import lfilter
 from benchmarks.machine import where
 from benchmarks.tables import markdown, write_result
 from gateline.comparison import ExampleErrors, slice_errors
+from gateline.judgement import Check, Verdict
 from gateline.paired import block_of, resample
-from gateline.promotion import Check, Decision, Verdict, confidence_of, decide
+from gateline.promotion import Decision, confidence_of, decide
 from gateline.workload.gates import Gates
 
 COMPARISONS, POSITIONS, HORIZON, SERIES = 1000, 2000, 12, 3

@@ -15,8 +15,9 @@ from gateline.comparison import ExampleErrors
 from gateline.device import configure_process
 from gateline.evaluation_report import Page, write_report
 from gateline.intervals import Interval, ratio_intervals
+from gateline.judgement import judge, with_slices
 from gateline.manifest import Artifact, check_made_from, open_artifact, write_artifact
-from gateline.promotion import judge, with_slices
+from gateline.paired_errors import ERRORS, PairedErrors
 from gateline.table import write_table
 from gateline.tasks import Predictor, task_named
 from gateline.training_statistics import ANSWER_STATISTICS, answer_statistics
@@ -41,6 +42,7 @@ class Scores:
         slice_units: unit of a slice's metrics, where slices have different ones.
         worst: the examples with the worst errors, for people; empty for none.
         errors: example by example, of metrics that are ratios of sums: their intervals follow from these.
+        baseline_errors: the same of each baseline, on the same examples, at least of the task's `gate_metrics`.
         dependence: positions over which neighbouring examples share targets, as `Predictor.dependence`.
     """
 
@@ -56,6 +58,7 @@ class Scores:
     baseline_slices: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     slice_units: Mapping[str, str] = field(default_factory=dict)
     errors: Sequence[ExampleErrors] = ()
+    baseline_errors: Mapping[str, Sequence[ExampleErrors]] = field(default_factory=dict)
     dependence: int = 1
 
     @property
@@ -67,6 +70,10 @@ class Scores:
     def all_intervals(self) -> dict[str, Interval]:
         """Intervals by metric: those that the task gives, and those that follow from `errors`."""
         return {**ratio_intervals(self.errors, dependence=self.dependence), **self.intervals}
+
+    def paired_errors(self) -> PairedErrors:
+        """What the verdict compares with chance."""
+        return PairedErrors.of(self.errors, self.baseline_errors, self.dependence)
 
     def named(self, names: Collection[str]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         """Lay the metrics of slices that are asked for, as ``KEY=VALUE/METRIC``, beside those of the whole.
@@ -93,7 +100,8 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
     """Write the artifact `evaluation`.
 
         evaluation/
-        ├── metrics.json            test, baselines, slices, details of the task
+        ├── metrics.json            test, baselines, differences to them, slices, details of the task
+        ├── errors.parquet          of model and baselines by position: what the differences are compared with chance by
         ├── predictions.parquet     one row per answer, e.g. window and step, or sentence
         ├── answer_statistics.json  the numbers among them described, for `gateline drift`
         ├── plots/*.png
@@ -118,11 +126,14 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
     configure_process("cpu", "float32")  # as the served model computes, and the same bytes on any number of cores
     scores: Scores = scoring.score(task, settings, prepared, model)
     intervals = scores.all_intervals()
-    verdict = judge(*scores.named(gates.named_metrics()), scores.num_examples, gates)
+    errors = scores.paired_errors()
+    verdict = judge(*scores.named(gates.named_metrics()), scores.num_examples, gates, errors)
+    differences = errors.differences(gates.compared_metrics(), gates.champion.resamples)
     with write_artifact(folder, "evaluation", {"prepared": prepared, "model": model}) as draft:
         (draft.path / "plots").mkdir()
         figures = scoring.figures(scores, prepared, model, draft.path / "plots")
         write_table(scores.predictions, draft.path / "predictions.parquet")
+        write_table(errors.as_table(), draft.path / ERRORS)
         draft.write_json(ANSWER_STATISTICS, _answers(scores.predictions, task.load_predictor(model.path)))
         measured = {
             "test": scores.metrics,
@@ -131,13 +142,14 @@ def evaluate(workload: Workload, prepared: Artifact, model: Artifact, folder: Pa
             "baseline_slices": scores.baseline_slices,
             "details": scores.details,
             "intervals": intervals,
+            "differences": differences,
             "num_examples": scores.num_examples,
             "units": scores.units,
             "slice_units": scores.slice_units,
         }
         draft.write_json("metrics.json", without_nan(measured))
         examples_are = str(prepared.facts.get("examples_are", task.examples_are))  # a task may know several kinds
-        page = Page(workload, scores, intervals, gates, verdict, examples_are, prepared, model, figures)
+        page = Page(workload, scores, intervals, differences, gates, verdict, examples_are, prepared, model, figures)
         write_report(page, draft.path)
         draft.facts |= {
             "verdict": verdict.as_json(),

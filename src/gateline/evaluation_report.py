@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from gateline.intervals import Interval
+from gateline.judgement import Verdict
 from gateline.manifest import Artifact
-from gateline.promotion import Verdict
+from gateline.paired_errors import difference_in_words, signed
 from gateline.workload import Workload
 from gateline.workload.gates import Gates
 
@@ -30,6 +31,7 @@ class Page:
         workload: its name and description.
         scores: what was measured.
         intervals: lower and upper end by metric.
+        differences: to each baseline by metric, with their intervals, see `PairedErrors.differences`.
         gates: what was asked.
         verdict: what was answered.
         examples_are: what is counted, in the plural.
@@ -41,6 +43,7 @@ class Page:
     workload: Workload
     scores: Scores
     intervals: Mapping[str, Interval]
+    differences: Mapping[str, Mapping[str, Mapping[str, Any]]]
     gates: Gates
     verdict: Verdict
     examples_are: str
@@ -52,7 +55,7 @@ class Page:
 def write_report(page: Page, folder: Path) -> None:
     """Write ``report.html`` into a folder that holds ``plots/``."""
     metric = page.gates.metric
-    ranking = _ranking(page.scores, metric, page.gates.baselines)
+    ranking = _ranking(page, metric)
     content = {
         **{name: getattr(page, name) for name in page.__dataclass_fields__},
         "ranking": ranking,
@@ -65,11 +68,13 @@ def write_report(page: Page, folder: Path) -> None:
     _render("evaluation.html.jinja", folder / "report.html", content)
 
 
-def _ranking(scores: Scores, metric: str, gated: Collection[str]) -> list[dict[str, Any]]:
+def _ranking(page: Page, metric: str) -> list[dict[str, Any]]:
     """Model and baselines from best to worst, with the share of the worst error as the length of a bar."""
-    rows: list[dict[str, Any]] = [{"name": "this model", "model": True, **scores.metrics}]
+    scores, gated = page.scores, page.gates.baselines
+    rows: list[dict[str, Any]] = [{"name": "this model", "model": True, "difference": None, **scores.metrics}]
     rows += [
         {"name": name.replace("_", " "), "model": False, "gated": name in gated, **metrics}
+        | {"difference": page.differences.get(name, {}).get(metric)}
         for name, metrics in scores.baselines.items()
     ]
     worst = max((row[metric] for row in rows if math.isfinite(row[metric])), default=1.0) or 1.0
@@ -147,7 +152,7 @@ def _render(template: str, path: Path, page: Mapping[str, Any]) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["short"] = _short
+    environment.filters |= {"short": _short, "signed": signed, "in_words": difference_in_words}
     path.write_text(environment.get_template(template).render(page), encoding="utf-8")
 
 

@@ -6,8 +6,9 @@ depend on each other. E examples, R resamples, K slices.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -73,6 +74,28 @@ class Resamples:
         measured = self.measured[0] - (1 + margin) * self.measured[1]
         quantile = float(np.quantile(self.differences(confidence, margin), resolved))
         return measured + (quantile - measured) * z(confidence) / z(resolved)
+
+    def interval(self, coverage: float) -> tuple[float, float]:
+        """Lower and upper end of challenger - champion, each of which is passed with half of 1 - `coverage`."""
+        confidence = (1 + coverage) / 2
+        swapped = replace(self, mine=self.theirs, theirs=self.mine, measured=self.measured[::-1])
+        return -swapped.bound(confidence), self.bound(confidence)
+
+
+def on_the_same_rows(one: ExampleErrors, other: ExampleErrors) -> bool:
+    """Say whether two models were measured by one metric on the same examples, in one order."""
+    return (
+        other.metric == one.metric
+        and other.rows == one.rows
+        and np.array_equal(other.position, one.position)
+        and np.array_equal(other.count, one.count)
+    )
+
+
+def are_finite(*models: ExampleErrors) -> bool:
+    """Say whether every error of models is a number, and so are their metrics."""
+    sums = [errors.total for errors in models] + [part.total for errors in models for part in errors.parts.values()]
+    return all(bool(np.isfinite(each).all()) for each in sums) and all(math.isfinite(each.score()) for each in models)
 
 
 def resample(

@@ -1,58 +1,29 @@
-"""The gates: is a model good enough, and is it better than the champion? Pure functions of numbers, no registry.
+"""Who becomes champion: is a challenger that passed its gates better than the champion? Pure functions, no registry.
 
-`judge` writes the verdict of evaluate: baselines, absolute limits, enough examples. `decide` compares with the champion on
-the same test examples (windows, sentences, recordings). A number that is not finite, an empty test part or different rows are a no, never an exception.
+`decide` compares both on the same test examples (windows, sentences, recordings). A number that is not finite, an empty test part or
+different rows are a no, never an exception. What the verdict rests on: `gateline.judgement`.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from gateline.comparison import ExampleErrors
-from gateline.errors import WorkloadError, did_you_mean
-from gateline.paired import MIN_BLOCKS, Resamples, SliceOutcome, block_of, judge_slices, resample
-from gateline.workload.gates import Baseline, Gates, Limit
-
-HIGHER_IS_BETTER = re.compile(r"accuracy|auroc|auprc|f1_macro|f_score|bleu|chrf|ssim|psnr|service_level|fill_rate")
-"""Metrics of which more is better; of all others that can be compared, less is."""
-NEITHER = re.compile(r"bias|(coverage|width)_.*|length_ratio")
-"""Metrics that have a right value, or say nothing alone: they can be bounded, and not compared."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at: what, whether it holds, and the numbers in a sentence."""
-
-    name: str
-    passed: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Yes or no, with every check that it rests on."""
-
-    checks: tuple[Check, ...]
-
-    @property
-    def passed(self) -> bool:
-        """All checks hold, and there is at least one."""
-        return bool(self.checks) and all(check.passed for check in self.checks)
-
-    @property
-    def reasons(self) -> list[str]:
-        """What speaks against it; where nothing does, what speaks for it."""
-        return [check.reason for check in self.checks if self.passed or not check.passed]
-
-    def as_json(self) -> dict[str, Any]:
-        """What a manifest says of it."""
-        return {"passed": self.passed, "reasons": self.reasons}
+from gateline.judgement import Check, Verdict
+from gateline.paired import (
+    MIN_BLOCKS,
+    Resamples,
+    SliceOutcome,
+    are_finite,
+    block_of,
+    judge_slices,
+    on_the_same_rows,
+    resample,
+)
+from gateline.workload.gates import Gates
 
 
 @dataclass(frozen=True)
@@ -77,80 +48,6 @@ class Decision:
         return [check.reason for check in self.checks if self.promote or not check.passed]
 
 
-def with_slices(
-    metrics: Mapping[str, Any], slices: Mapping[str, Mapping[str, Any]], names: Collection[str]
-) -> dict[str, Any]:
-    """Lay the metrics of slices that gates name, ``KEY=VALUE/METRIC``, beside those of the whole.
-
-    Args:
-        metrics: of the whole test part.
-        slices: metrics by name of the slice.
-        names: those that gates name, see `Gates.named_metrics`.
-    """
-    flat = {f"{place}/{name}": value for place, values in slices.items() for name, value in values.items()}
-    return {**metrics, **{name: value for name, value in flat.items() if name in names}}
-
-
-def judge(
-    metrics: Mapping[str, float | None],
-    baselines: Mapping[str, Mapping[str, float | None]],
-    num_examples: int,
-    gates: Gates,
-) -> Verdict:
-    """Say whether a model passes the baselines and the absolute limits.
-
-    Args:
-        metrics: metrics of the model on the test part, in raw units.
-        baselines: the same metrics of each baseline on the same examples.
-        num_examples: test examples that were scored.
-        gates: what must hold.
-
-    Raises:
-        WorkloadError: `gates` names a metric or a baseline that evaluate did not compute.
-    """
-    if not metrics:
-        return Verdict((Check("metrics", False, "nothing was measured on the test part"),))
-    _known("gates.metric", gates.metric, metrics, "metric")
-    for name in gates.baselines:
-        _known(f"gates.baselines.{name}", name, baselines, "baseline")
-        for metric in (gates.metric, *gates.baselines[name].metrics):
-            where = "gates.metric" if metric == gates.metric else f"gates.baselines.{name}.metrics"
-            _known(where, metric, metrics, "metric")
-            _known(where, metric, baselines[name], f"metric of the baseline {name}")
-            if NEITHER.fullmatch(metric.rpartition("/")[2]):
-                raise WorkloadError(
-                    where,
-                    expected="a metric of which more, or less, is better",
-                    found=repr(metric),
-                    do="Bound it in gates.limits",
-                )
-    for name in gates.limits:
-        _known(f"gates.limits.{name}", name, metrics, "metric")
-    checks = [
-        Check(
-            "min_examples",
-            num_examples >= gates.min_examples,
-            f"{num_examples} test examples, at least {gates.min_examples} are needed to judge",
-        )
-    ]
-    checks += [
-        Check("finite", False, f"{name} is {value}, no finite number")
-        for name, value in {
-            **metrics,
-            **{f"{b}/{m}": v for b, values in baselines.items() for m, v in values.items()},
-        }.items()
-        if not _finite(value)
-    ]
-    if all(check.name != "finite" for check in checks):
-        checks += [
-            _against_baseline(metric, _number(metrics[metric]), name, _number(baselines[name][metric]), rule)
-            for name, rule in gates.baselines.items()
-            for metric in (gates.metric, *rule.metrics)
-        ]
-        checks += [_within(name, _number(metrics[name]), limit) for name, limit in gates.limits.items()]
-    return Verdict(tuple(checks))
-
-
 def decide(
     verdict: Verdict,
     challenger: ExampleErrors,
@@ -169,7 +66,7 @@ def decide(
     each slice, see `gateline.paired.judge_slices`.
 
     Args:
-        verdict: what `judge` says of the challenger.
+        verdict: what `gateline.judgement.judge` says of the challenger.
         challenger: its errors on the test examples.
         champion: the champion's errors on the same examples; None if there is no champion.
         gates: the rule, its margin, and the margin of the slices.
@@ -253,12 +150,7 @@ def unfair(*, same_model: bool, seen: str | None, untold: str | None = None) -> 
 
 def _comparable(challenger: ExampleErrors, champion: ExampleErrors) -> list[Check]:
     """See that both were measured on the same examples, that there are some, and that all errors are numbers."""
-    same_rows = (
-        champion.metric == challenger.metric
-        and champion.rows == challenger.rows
-        and np.array_equal(champion.position, challenger.position)
-        and np.array_equal(champion.count, challenger.count)
-    )
+    same_rows = on_the_same_rows(challenger, champion)
     checks = [
         Check(
             "same_rows", same_rows, f"scored on {'the same rows as' if same_rows else 'other rows than'} the champion"
@@ -266,9 +158,7 @@ def _comparable(challenger: ExampleErrors, champion: ExampleErrors) -> list[Chec
     ]
     if len(challenger.total) == 0:
         checks.append(Check("examples", False, "the test part is empty"))
-    both = (challenger, champion)
-    sums = [errors.total for errors in both] + [part.total for errors in both for part in errors.parts.values()]
-    if not all(bool(np.isfinite(each).all()) for each in sums) or not all(math.isfinite(each.score()) for each in both):
+    if not are_finite(challenger, champion):
         checks.append(Check("finite", False, "an error of the challenger or of the champion is no finite number"))
     same_slices = challenger.parts.keys() == champion.parts.keys() and all(
         np.array_equal(part.count, champion.parts[name].count) for name, part in challenger.parts.items()
@@ -309,37 +199,3 @@ def _check_slice(metric: str, name: str, found: SliceOutcome, gates: Gates) -> C
     passed = found.passed and gates.small_slices == "report"
     reason = f"{said}: too small to tell ({known}, {allowed}), {seen}"
     return Check(f"slice {name}", passed, reason)
-
-
-def _against_baseline(metric: str, mine: float, name: str, theirs: float, baseline: Baseline) -> Check:
-    share = f"{(mine - theirs) / abs(theirs):+.1%}" if theirs else f"{mine - theirs:+.3g}"
-    said = f"{metric} {mine:.4g} against {theirs:.4g} of {name} ({share})"
-    more_is_better = HIGHER_IS_BETTER.fullmatch(metric.rpartition("/")[2]) is not None
-    better, worse = ("higher", "lower") if more_is_better else ("lower", "higher")
-    gain, room = (mine - theirs if more_is_better else theirs - mine), baseline.margin * abs(theirs)
-    if baseline.rule == "superior":
-        needed = f"{better} by more than {baseline.margin:.1%}" if baseline.margin else better
-        return Check(f"baseline {name}", gain > room, f"{said}; must be {needed}")
-    return Check(f"baseline {name}", gain >= -room, f"{said}; must not be {worse} by more than {baseline.margin:.1%}")
-
-
-def _within(name: str, value: float, limit: Limit) -> Check:
-    low, high = limit.min, limit.max
-    passed = (low is None or value >= low) and (high is None or value <= high)
-    bounds = " and ".join(
-        f"{word} {bound:g}" for word, bound in (("at least", low), ("at most", high)) if bound is not None
-    )
-    return Check(f"limit {name}", passed, f"{name} {value:.4g}; must be {bounds}")
-
-
-def _known(where: str, name: str, known: Any, what: str) -> None:
-    if name not in known:
-        raise WorkloadError(where, expected=f"a known {what}", found=repr(name), do=did_you_mean(name, known))
-
-
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)

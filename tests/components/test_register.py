@@ -29,8 +29,9 @@ from gateline.adapters.registry.register import is_registered
 from gateline.adapters.registry.requests import as_request
 from gateline.adapters.registry.versions import LIBRARY
 from gateline.errors import TryAgainError
+from gateline.judgement import Check
 from gateline.manifest import open_artifact
-from gateline.promotion import Check, Decision
+from gateline.promotion import Decision
 from gateline.table import read_table
 from gateline.workload import Workload
 from gateline.workload.gates import Baseline, Gates

@@ -14,8 +14,8 @@ import pytest
 
 from gateline.evaluation import Figure, Scores
 from gateline.evaluation_report import Page, write_report
+from gateline.judgement import judge
 from gateline.manifest import open_artifact
-from gateline.promotion import judge
 from gateline.workload import Workload
 from gateline.workload.gates import Gates
 from tests.browser import PHONE, SCREEN, assert_reads_well, browse, in_a_browser, seen
@@ -58,7 +58,13 @@ def page_of_anything(made: Path, folder: Path, rows: Sequence[Sequence[Any]]) ->
     prepared, model = (open_artifact(made / "strong" / kind, kind) for kind in ("prepared", "model"))
     figures = [Figure("plot", "A plot", "What it shows.")]
     intervals = scores.all_intervals()
-    write_report(Page(workload, scores, intervals, gates, verdict, "sentences", prepared, model, figures), folder)
+    differences = {
+        "baseline_0": {"error_rate": {"difference": -0.0765, "interval": (-0.0912, 0.0041)}},
+        "no_number": {},
+    }
+    write_report(
+        Page(workload, scores, intervals, differences, gates, verdict, "sentences", prepared, model, figures), folder
+    )
     return folder
 
 

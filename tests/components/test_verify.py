@@ -91,6 +91,11 @@ MUTATIONS: dict[str, tuple[Callable[[Chain], object], str]] = {
         ),
         "DVC md5",
     ),
+    "the errors that a difference is compared with chance by": (
+        lambda chain: flip(chain.papers / "errors.parquet"),
+        "evaluation",
+    ),
+    "the same errors, gone": (lambda chain: (chain.papers / "errors.parquet").unlink(), "evaluation"),
     "a setting in the workload": (
         lambda chain: edit(chain.papers / "workload.json", lambda workload: workload["training"].update(epochs=9)),
         "workload",

@@ -17,6 +17,7 @@ from gateline.data.text_parts import PlaceSplit
 from gateline.data.tokenizers import FIRST, UNKNOWN, Tokenizer, tokenizer_from_json
 from gateline.errors import DataError, WorkloadError
 from gateline.evaluation import evaluate
+from gateline.judgement import Check, Verdict
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.models.language_model import LanguageModelSettings
 from gateline.predictors.language_modelling import (
@@ -31,7 +32,7 @@ from gateline.predictors.language_modelling import (
     passages_in,
     stream_of,
 )
-from gateline.promotion import Check, Verdict, decide
+from gateline.promotion import decide
 from gateline.table import read_table
 from gateline.tasks.language_modelling import TASK, LanguageModellingPreprocess, open_stream
 from gateline.training import RunSettings, train

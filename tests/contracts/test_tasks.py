@@ -9,7 +9,8 @@ that cannot be answered. From that this suite sees that
   changed training rows do (the control: the comparison can fail);
 - sums over a batch of rows of different lengths are those over the rows alone, so padding adds nothing;
 - metrics are those of an independent implementation, and `test_errors`, by which models are compared, gives the same;
-- baselines are measured beside the model, each by the gates' metric;
+- baselines are measured beside the model, each by the gates' metric, and example by example on the same rows by every
+  metric that models may be compared by, so that a gate can tell a difference from chance;
 - a model folder that was moved answers as before, to the bit;
 - a request cut from the test part is answered with what was evaluated, also through the model as MLflow serves it;
 - a request with a wrong row or without a column is refused with a line that names it.
@@ -23,7 +24,7 @@ import json
 import math
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,6 +42,8 @@ from gateline.errors import ArtifactError, GatelineError
 from gateline.evaluation import evaluate
 from gateline.input_check import FLAGS
 from gateline.manifest import Artifact, open_artifact, write_artifact
+from gateline.paired import on_the_same_rows
+from gateline.paired_errors import ERRORS, PairedErrors, by_position
 from gateline.table import TABLE, read_table
 from gateline.tasks import task_named, task_names
 from gateline.training import RunSettings, train
@@ -234,6 +237,37 @@ def test_every_baseline_is_measured_by_the_gates_metric_on_the_same_examples(mad
     assert list(baselines), "a task ships the simple method that most often beats a careless network"
     for name, values in baselines.items():
         assert math.isfinite(values[made.metric]), name
+
+
+@every_task
+def test_errors_of_every_baseline_add_up_to_its_metrics_on_the_rows_of_the_model(made: Made) -> None:
+    measured = made.evaluation.read_json("metrics.json")
+    paired = PairedErrors.from_table(read_table(made.evaluation.path / ERRORS))
+    errors = made.predictor().test_errors(made.prepared, made.metric)
+    here = set(made.task.gate_metrics) & measured["test"].keys()
+
+    assert made.metric in here
+    assert paired.model.keys() >= here
+    assert paired.baselines.keys() == measured["baselines"].keys()
+    for name, values in {"": measured["test"], **measured["baselines"]}.items():
+        for metric in here:
+            found = paired.baselines[name][metric] if name else paired.model[metric]
+            assert found.score() == pytest.approx(values[metric], rel=1e-9), (name, metric)
+            assert on_the_same_rows(found, paired.model[metric]), (name, metric)
+    assert paired.model[made.metric].score() == pytest.approx(errors.score(), rel=1e-5)
+    np.testing.assert_allclose(by_position(errors).count.sum(), paired.model[made.metric].count.sum())
+
+
+@every_task
+def test_a_baseline_scored_in_another_order_is_seen(made: Made) -> None:
+    """The control: the comparison above, and the gate, can fail. Errors of other examples are another sum at a position."""
+    paired = PairedErrors.from_table(read_table(made.evaluation.path / ERRORS))
+    name, theirs = next((name, each[made.metric]) for name, each in paired.baselines.items())
+    moved = replace(theirs, position=theirs.position + 1)
+
+    said = replace(paired, baselines={name: {made.metric: moved}}).pair(name, made.metric, 100)
+
+    assert said == f"{name} was scored on other rows"
 
 
 @every_task

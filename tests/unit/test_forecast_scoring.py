@@ -11,8 +11,8 @@ import pytest
 
 from gateline.errors import WorkloadError
 from gateline.evaluation import Scores
+from gateline.judgement import judge
 from gateline.metrics import step_metric
-from gateline.promotion import judge
 from gateline.scoring.series_maps import error_map
 from gateline.tasks.forecasting import TASK
 from gateline.workload import Workload

@@ -58,6 +58,17 @@ def test_columns_are_found_and_the_workload_is_one(
     assert yaml.safe_load((project.root / "params.yaml").read_text())["workloads"] == ["first", "praise"]
 
 
+@pytest.mark.parametrize(("copies", "confidence"), [(1, None), (4, 0.95)])
+def test_the_most_frequent_class_must_be_shown_beaten_where_it_is_wrong_often_enough(
+    copies: int, confidence: float | None, project: Project
+) -> None:
+    frame = pd.concat([reviews()[["review", "verdict"]].assign(again=number) for number in range(copies)])
+    frame["review"] += " number " + frame.pop("again").astype(str)
+    found = new_labelled_texts(project, "praise", write(project, frame, "data.csv"))
+    rules = Workload.read(found.path).section("gates", Gates).baselines
+    assert (rules["majority"].confidence, rules["naive_bayes"].confidence) == (confidence, None)
+
+
 def test_labels_that_are_numbers_odd_names_and_rows_without_either(project: Project) -> None:
     frame = reviews().assign(verdict=lambda f: (f["verdict"] == "good").astype(int))
     frame = frame[["review", "verdict"]].rename(columns={"review": 'what they "said"', "verdict": "no"})

@@ -130,6 +130,18 @@ def test_windows_follow_from_the_frequency(
     assert content["preprocess"]["split"]["embargo"] == format_span(horizon * written.table.frequency)
 
 
+@pytest.mark.parametrize(("steps", "confidence"), [(1500, None), (5000, 0.95)])
+def test_a_baseline_must_be_shown_beaten_where_the_test_part_can_show_it(
+    project: Project, steps: int, confidence: float | None
+) -> None:
+    """225 and 750 hours of test, of which 20 blocks of 24 are 480."""
+    times = pd.date_range("2015-01-01", periods=steps, freq="h")
+    written = new_workload(project, "rides", write(project, pd.DataFrame({"t": times, "y": wave(times)})))
+    gates = check_sections(written).section("gates", Gates)
+    assert {rule.confidence for rule in gates.baselines.values()} == {confidence}
+    assert ("are too few to demand more" in written.path.read_text()) is (confidence is None)
+
+
 def test_boundaries_of_an_hourly_table_are_midnights(project: Project) -> None:
     written = new_workload(project, "rides", write(project, pd.DataFrame({"t": HOURS, "y": wave(HOURS)})))
     assert {moment.hour for moment in (written.settings.validate_from, written.settings.test_from)} == {0}

@@ -11,9 +11,10 @@ import pytest
 from pydantic import ValidationError
 
 from gateline.comparison import ExampleErrors, SliceErrors
+from gateline.judgement import Check, Verdict
 from gateline.ledger import AWAITING, NOT_PROMOTED, PROMOTED, Entry, Ledger
 from gateline.paired import Resamples, SliceOutcome, block_of, judge_slices, resample
-from gateline.promotion import Check, Decision, Verdict, confidence_of, decide
+from gateline.promotion import Decision, confidence_of, decide
 from gateline.workload.gates import Champion, Gates
 
 PASSED = Verdict((Check("min_examples", True, ""),))

@@ -10,8 +10,9 @@ import pytest
 
 from gateline.comparison import ExampleErrors, reduce_windows, slice_errors
 from gateline.errors import WorkloadError
+from gateline.judgement import Verdict, judge, with_slices
 from gateline.paired import MIN_BLOCKS, holm, resample
-from gateline.promotion import Decision, Verdict, decide, judge, unfair, with_slices
+from gateline.promotion import Decision, decide, unfair
 from gateline.workload.gates import Gates
 
 METRICS = {"mae": 8.0, "rmse": 15.0, "bias": -0.2}

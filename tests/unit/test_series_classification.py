@@ -97,6 +97,11 @@ def test_errors_for_the_gate_add_up_to_the_metric(artifacts: tuple[Artifact, Art
     assert errors.score() == pytest.approx(scores.metrics["log_loss"], rel=1e-6)
     for name, value in errors.slices.items():
         assert value == pytest.approx(scores.slices[name]["log_loss"], rel=1e-6)
+    by_metric = {each.metric: each for each in scores.errors}
+    for name, theirs in scores.baseline_errors.items():
+        for each in theirs:
+            assert each.score() == pytest.approx(scores.baselines[name][each.metric], rel=1e-9), name
+            assert each.rows == by_metric[each.metric].rows == errors.rows
 
 
 def test_a_series_that_ends_early_is_judged_as_its_beginning(

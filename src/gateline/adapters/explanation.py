@@ -295,10 +295,16 @@ def _register(task: Task, gates: Gates) -> Iterator[str]:
     for name, baseline in gates.baselines.items():
         margin = f"{baseline.margin:.1%}"
         for metric in (gates.metric, *baseline.metrics):
+            sure = baseline.confidence is not None and metric == gates.metric
+            shown = f", shown with {baseline.confidence:.0%} confidence" if sure else ""
             if baseline.rule == "superior":
-                yield f"demand {metric} below that of {name}" + (f" by more than {margin}" if baseline.margin else "")
+                yield (
+                    f"demand {metric} below that of {name}"
+                    + (f" by more than {margin}" if baseline.margin else "")
+                    + shown
+                )
             else:
-                yield f"demand {metric} at most {margin} above that of {name}"
+                yield f"demand {metric} at most {margin} above that of {name}{shown}"
     for name, limit in gates.limits.items():
         bounds = [
             f"at least {limit.min:g}" if limit.min is not None else "",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from gateline.comparison import ExampleErrors, example_errors
 from gateline.evaluation import Scores
 from gateline.predictors.classification import class_errors
 from gateline.probabilities import Judgements
@@ -26,6 +28,14 @@ def measure(probabilities: np.ndarray, target: np.ndarray, positive: int) -> dic
         judged = Judgements(probabilities[:, positive], (target == positive).astype(float)).metrics()
         metrics |= {name: judged[name] for name in ("auroc", "auprc")}
     return metrics
+
+
+def example_class_errors(
+    metrics: Sequence[str], probabilities: np.ndarray, target: np.ndarray, rows: str
+) -> list[ExampleErrors]:
+    """Write metrics as means over examples, from probabilities (S, C) of the classes; `rows` is the digest of what was scored."""
+    ones = np.ones(len(target))
+    return [example_errors(name, class_errors(name, probabilities, target), ones, rows=rows) for name in metrics]
 
 
 def confusion(chosen: np.ndarray, target: np.ndarray, num_classes: int) -> np.ndarray:

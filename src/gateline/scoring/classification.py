@@ -11,7 +11,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from gateline.baselines.classification import BASELINES, TextProblem
-from gateline.comparison import example_errors
+from gateline.comparison import digest_of_rows
 from gateline.data.examples import open_examples, slice_masks, slice_names
 from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.splits import PARTS
@@ -19,7 +19,13 @@ from gateline.evaluation import Figure, Scores
 from gateline.manifest import Artifact
 from gateline.predictors.classification import class_errors
 from gateline.scoring import INK, MODEL, SOFT, series_classification
-from gateline.scoring.class_metrics import confusion, draw_confusion, measure, of_the_chosen
+from gateline.scoring.class_metrics import (
+    confusion,
+    draw_confusion,
+    example_class_errors,
+    measure,
+    of_the_chosen,
+)
 from gateline.scoring.pictures import draw_all, draw_training
 from gateline.scoring.vocabulary import draw_vocabulary
 from gateline.table import TABLE, read_table
@@ -63,6 +69,8 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
     names = slice_names(columns, settings.slices, rows["test"])
     masks = slice_masks(columns, names, rows["test"])
     lengths = np.diff(store.offsets)[rows["test"]]
+    digest = digest_of_rows(problem.texts["test"], [classes[label] for label in target])
+    errors_of = partial(example_class_errors, task.gate_metrics, target=target, rows=digest)
     return Scores(
         metrics=measure(probabilities, target, positive),
         baselines={name: measure(guess, target, positive) for name, guess in baselines.items()},
@@ -79,10 +87,8 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
         num_examples=len(target),
         predictions=_as_table(problem.texts["test"], target, probabilities, baselines, classes, rows["test"]),
         units={"log_loss": "nats"},
-        errors=[
-            example_errors(name, class_errors(name, probabilities, target), np.ones(len(target)), rows="")
-            for name in task.gate_metrics
-        ],
+        errors=errors_of(probabilities),
+        baseline_errors={name: errors_of(guess) for name, guess in baselines.items()},
         worst=_worst(problem.texts["test"], target, probabilities, classes),
     )
 

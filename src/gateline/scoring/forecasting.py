@@ -20,6 +20,7 @@ from gateline.baselines.forecasting import (
     Problem,
     VolatilityColumns,
 )
+from gateline.comparison import digest_of_rows
 from gateline.data.prepared_windows import STATE, open_store, read_windows
 from gateline.data.series_encoding import Encoding
 from gateline.data.splits import PARTS
@@ -105,6 +106,7 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
         for name, guess in baselines.items()
     }
     of_baselines = {name: measure() for name, measure in measured_baselines.items()}
+    spread: dict[str, np.ndarray] = {}
     if forecasts.quantiles:  # who says one number says that all quantiles are there
         spread = {
             n: in_quantiles.get(n, np.repeat(g[:, :, None], len(problem.levels), 2)) for n, g in baselines.items()
@@ -141,6 +143,14 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
     origin = np.asarray(problem.store.arrays["time"])[problem.origins["test"]]
     position, dependence = positions_of(origin, problem.series("test"), target.shape[1])
     predictions = _as_table(problem, key_values, target, forecasts, baselines)
+    errors_of = partial(
+        window_errors,
+        target=target,
+        deviation=deviation,
+        position=position,
+        rows=digest_of_rows(names, origin, target.astype(np.float64)),
+    )
+    levels = {name: dict(zip(problem.levels, np.moveaxis(each, 2, 0), strict=True)) for name, each in spread.items()}
     return Scores(
         metrics=metrics,
         baselines={name: units.comparable(each) for name, each in of_baselines.items()},
@@ -169,7 +179,14 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
         },
         num_examples=len(target),
         predictions=predictions,
-        errors=window_errors(forecasts, target, deviation, position, metrics),
+        errors=errors_of(forecasts, metrics=metrics),
+        baseline_errors={
+            name: errors_of(
+                WindowForecasts(guess, levels.get(name, {}), {}),
+                metrics=of_baselines[name].keys() & metrics.keys() - {"bias"},
+            )
+            for name, guess in baselines.items()
+        },
         dependence=dependence,
         worst=worst_windows(predictions, list(key_values), units.shared),
         units={name: units.shared for name in metrics if units.shared and not UNITLESS_METRIC.fullmatch(name)},

@@ -5,6 +5,7 @@ E test clips, B of them at a time, T past frames, U frames to foretell, C channe
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,12 @@ import pandas as pd
 import torch
 
 from gateline.baselines.frame_prediction import BASELINES
+from gateline.comparison import ExampleErrors, example_errors
 from gateline.data.clips import as_bytes
 from gateline.data.pictures import encode_png
 from gateline.data.prepared_clips import open_dataset, read_settings
 from gateline.evaluation import Figure, Scores
-from gateline.frame_metrics import FRAME_METRICS, frame_metrics
+from gateline.frame_metrics import FRAME_METRICS, SUMMED, frame_metrics
 from gateline.intervals import Interval, bootstrap_intervals
 from gateline.manifest import Artifact
 from gateline.predictors.frame_prediction import FrameForecaster, batches, motion_of, slices_of
@@ -50,9 +52,10 @@ def score(task: FramePrediction, settings: FramePredictionEvaluation, prepared: 
     forecaster = task.load_predictor(model.path)
     methods = {"model": forecaster.foretell} | {name: BASELINES[name] for name in settings.baselines}
     found: dict[str, dict[str, list[np.ndarray]]] = {name: {m: [] for m in FRAME_METRICS} for name in methods}
-    motion, kept = [], _Pictures()
+    motion, kept, digest = [], _Pictures(), hashlib.sha256()
     for batch in batches(open_dataset(prepared, "test")):
         motion.append(motion_of(batch.past))
+        digest.update(as_bytes(torch.cat([batch.past, batch.future], dim=1)).tobytes())
         for name, method in methods.items():
             foretold = method(batch.past, forecaster.future)
             measured = frame_metrics(foretold, batch.future)
@@ -83,6 +86,8 @@ def score(task: FramePrediction, settings: FramePredictionEvaluation, prepared: 
         predictions=_as_table(mine, scored).assign(**kept.columns()),
         units={name: unit for name, unit in UNITS.items() if name in mine},
         intervals=clip_intervals(mine),
+        errors=clip_errors(mine, digest.hexdigest()),
+        baseline_errors={name: clip_errors(theirs, digest.hexdigest()) for name, theirs in scored.items()},
         worst=_worst(mine, scored),
     )
 
@@ -137,6 +142,16 @@ def clip_intervals(measured: Measured) -> dict[str, Interval]:
         lambda drawn: {name: float(values[drawn].mean()) for name, values in clips.items()},
         np.arange(len(clips["squared_error"])),
     )
+
+
+def clip_errors(measured: Measured, rows: str) -> list[ExampleErrors]:
+    """Add up the errors of the frames of each clip, of the metrics that models are compared by."""
+    return [
+        example_errors(
+            name, measured[name].sum(axis=1), np.full(len(measured[name]), measured[name].shape[1]), rows=rows
+        )
+        for name in SUMMED
+    ]
 
 
 def _validation_error(forecaster: FrameForecaster, prepared: Artifact) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from gateline.baselines.labelling import BASELINES, LabellingProblem
+from gateline.comparison import ExampleErrors, digest_of_rows, example_errors
 from gateline.data.examples import open_examples
 from gateline.data.frame_inputs import FrameInputs
 from gateline.data.irregular_steps import lay_out
@@ -86,6 +87,13 @@ def score(task: Labelling, settings: LabellingEvaluation, prepared: Artifact, mo
         numbers = np.unique(group[known], return_inverse=True)[1]
         found = intervals(Judgements(mine[known], labels[known]), numbers, np.random.default_rng(0), 200)
     predictions = _as_table(layout, fitted, labels, mine, others)
+    errors_of = partial(
+        _errors_by_sequence,
+        task.gate_metrics,
+        labels=labels,
+        group=group,
+        rows=digest_of_rows(*layout.places(fitted.schema).values(), labels),
+    )
     return Scores(
         metrics=metrics,
         baselines={name: measure(prob, thresholds[name], all_rows) for name, prob in others.items()},
@@ -103,6 +111,8 @@ def score(task: Labelling, settings: LabellingEvaluation, prepared: Artifact, mo
         predictions=predictions,
         units={"log_loss": "nats"},
         intervals=found,
+        errors=errors_of(mine, threshold=labeller.threshold),
+        baseline_errors={name: errors_of(prob, threshold=thresholds[name]) for name, prob in others.items()},
         worst=_worst(predictions, fitted),
     )
 
@@ -205,6 +215,19 @@ def _measure(prob: np.ndarray, labels: np.ndarray, threshold: float, last: np.nd
         if _ranked(labels[last])
         else measured
     )
+
+
+def _errors_by_sequence(
+    metrics: Sequence[str], prob: np.ndarray, threshold: float, *, labels: np.ndarray, group: np.ndarray, rows: str
+) -> list[ExampleErrors]:
+    """Add up the errors of the steps with labels of each sequence, whose steps are resampled together."""
+    known, size = np.isfinite(labels), int(group.max(initial=-1)) + 1
+    count = np.bincount(group, weights=known, minlength=size)
+    totals = {name: np.where(known, step_errors(name, prob, labels, threshold), 0.0) for name in metrics}
+    return [
+        example_errors(name, np.bincount(group, weights=each, minlength=size), count, rows=rows)
+        for name, each in totals.items()
+    ]
 
 
 def _ranked(labels: np.ndarray) -> bool:

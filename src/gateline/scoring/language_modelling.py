@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gateline.baselines.language_modelling import BASELINES, Problem
+from gateline.comparison import ExampleErrors
 from gateline.data.splits import PARTS
 from gateline.data.tokenizers import FittedTokenizer
 from gateline.evaluation import Figure, Scores
@@ -83,6 +84,9 @@ def score(
             for kind in sorted(set(kinds.tolist()))
         }
 
+    def errors_of(values: np.ndarray) -> list[ExampleErrors]:
+        return [by_passage(tokenizer, tokens, values, metric, texts) for metric in METRICS]
+
     best = min(guesses, key=lambda name: guesses[name].nats.sum())
     validation, _ = writer.surprise(streams["validation"])
     return Scores(
@@ -123,7 +127,8 @@ def score(
         ),
         units={"nats_per_character": "nats", "bits_per_character": "bits"},
         baseline_slices={name: by_kind(guess.nats) for name, guess in guesses.items()} if sliced else {},
-        errors=[by_passage(tokenizer, tokens, nats, metric, texts) for metric in METRICS],
+        errors=errors_of(nats),
+        baseline_errors={name: errors_of(guess.nats) for name, guess in guesses.items()},
         worst=worst_passages(letters, spread(nats), spread(guesses[best].nats), best),
     )
 

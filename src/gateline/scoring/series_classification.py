@@ -11,6 +11,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from gateline.baselines.series_classification import BASELINES, SeriesProblem
+from gateline.comparison import digest_of_rows
 from gateline.data.examples import as_key, open_examples, slice_masks, slice_names
 from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.splits import PARTS
@@ -20,7 +21,7 @@ from gateline.manifest import Artifact
 from gateline.predictors.classification import class_errors
 from gateline.predictors.series_classification import SeriesClassifier
 from gateline.probabilities import Judgements, intervals
-from gateline.scoring.class_metrics import confusion, draw_confusion, measure
+from gateline.scoring.class_metrics import confusion, draw_confusion, example_class_errors, measure
 from gateline.scoring.pictures import draw_all, draw_training
 from gateline.scoring.probability_pictures import draw_calibration, draw_ranking
 from gateline.scoring.series_pictures import Course, chosen, draw_courses, measured_in
@@ -56,6 +57,9 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
         judged = Judgements(probabilities[:, positive], (target == positive).astype(float))
         around = intervals(judged, np.arange(len(target)), np.random.default_rng(0))
         found = {name: around[name] for name in RANKED if name in around}
+    labels = [classes[label] for label in target]
+    digest = digest_of_rows(*(values[series["test"]] for values in steps.keys.values()), labels)
+    errors_of = partial(example_class_errors, task.gate_metrics, target=target, rows=digest)
     places = {key: values[series["test"]] for key, values in steps.keys.items()}
     predictions = _as_table(places, target, probabilities, baselines, classes, positive)
     validated = classifier.probabilities(store, series["validation"])
@@ -76,6 +80,8 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
         predictions=predictions,
         units={"log_loss": "nats"},
         intervals=found,
+        errors=errors_of(probabilities),
+        baseline_errors={name: errors_of(guess) for name, guess in baselines.items()},
         worst=_worst(places, {name: columns[name][rows] for name in settings.slices}, target, probabilities, classes),
     )
 

@@ -85,6 +85,7 @@ def score(task: Transcription, settings: TranscriptionEvaluation, prepared: Arti
         num_examples=len(table),
         predictions=_as_table(table, transcriber, meant, heard.texts, heard.log_probs, greedy, guesses),
         errors=errors_by_pool(meant, heard.texts, columns["pool"]),
+        baseline_errors={name: errors_by_pool(meant, guess, columns["pool"]) for name, guess in guesses.items()},
         worst=_worst(meant, heard.texts, table, settings.slices),
     )
 

@@ -70,6 +70,7 @@ def score(task: Translation, settings: TranslationEvaluation, prepared: Artifact
     measured = by_length(found.texts, counted)
     counted_of = {name: edits_and_words(guess, reference) for name, guess in guesses.items()}
     sliced = LENGTH in settings.slices
+    errors_of = partial(example_errors, GATE_METRIC, rows=digest_of_rows(source, reference))
     return Scores(
         metrics=translation_metrics(found.texts, reference, counted),
         baselines={name: translation_metrics(guess, reference, counted_of[name]) for name, guess in guesses.items()},
@@ -99,7 +100,8 @@ def score(task: Translation, settings: TranslationEvaluation, prepared: Artifact
         baseline_slices=(
             {name: by_length(guess, counted_of[name]) for name, guess in guesses.items()} if sliced else {}
         ),
-        errors=[example_errors(GATE_METRIC, edits, words, rows=digest_of_rows(source, reference))],
+        errors=[errors_of(*counted)],
+        baseline_errors={name: [errors_of(*each)] for name, each in counted_of.items()},
         worst=worst_sentences(source, reference, found.texts, edits, words),
     )
 

@@ -21,6 +21,7 @@ def window_errors(
     deviation: np.ndarray,
     position: np.ndarray,
     metrics: Collection[str],
+    rows: str = "",
 ) -> list[ExampleErrors]:
     """Write metrics as sums over windows.
 
@@ -30,6 +31,7 @@ def window_errors(
         deviation: (W,) the unit of the metrics that are called scaled.
         position: (W,), see `positions_of`.
         metrics: names of those to write; one that is no ratio of sums is left out.
+        rows: digest of what was scored.
     """
     observed = np.isfinite(target)
     error = np.where(observed, forecasts.point - np.where(observed, target, 0.0), 0.0)
@@ -52,7 +54,7 @@ def window_errors(
         sums[f"coverage_{percent(coverage)}"] = (inside.astype(np.float64), counts)
         sums[f"width_{percent(coverage)}"] = (np.where(observed, upper - lower, 0.0), counts)
     return [
-        ExampleErrors(name, total.sum(axis=1), count, position, rows="", root=name == "rmse")
+        ExampleErrors(name, total.sum(axis=1), count, position, rows=rows, root=name == "rmse")
         for name, (total, count) in sums.items()
         if name in metrics
     ]

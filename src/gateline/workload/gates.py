@@ -16,13 +16,16 @@ class Baseline(Section):
     """How the model must compare with one baseline, by the metric of the gates."""
 
     rule: Literal["superior", "non_inferior"] = "superior"
-    """superior: better by more than `margin`; non_inferior: not worse by more than `margin`. Compares the metrics as measured,
-    without an interval: chance is judged where models compete, against the champion."""
+    """superior: better by more than `margin`; non_inferior: not worse by more than `margin`."""
     margin: Share = 0.0
     """Relative to the baseline's metric, e.g. 0.02 is 2 %."""
     metrics: tuple[str, ...] = ()
     """Compared as well, all of which must hold by the same rule and margin; of accuracy, auroc, bleu and the like more is
     better, of errors less. One of a slice is written ``KEY=VALUE/METRIC``, e.g. ``city=BASEL/mae_at_7``."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
+    """With it the rule must be *shown* to hold: the one-sided bound of the difference on the same test examples, by the same
+    bootstrap as the champion's, lies beyond the margin. Of the gates' metric, and of those among `metrics` that are sums over
+    examples; auroc, bleu, and metrics of slices are compared as measured. None: all of them are."""
 
 
 class Limit(Section):
@@ -99,6 +102,10 @@ class Gates(Section):
     """required: a challenger that wins waits as challenger until a person says `gateline promote`."""
     notify: Notify = Notify()
     serving: Serving = Serving()
+
+    def compared_metrics(self) -> list[str]:
+        """Name every metric by which a baseline is compared, each once: `metric` first."""
+        return list(dict.fromkeys([self.metric, *(name for rule in self.baselines.values() for name in rule.metrics)]))
 
     def named_metrics(self) -> set[str]:
         """Name every metric that something is asked of beside `metric`."""

@@ -14,6 +14,7 @@ import pandas as pd
 
 from gateline.adapters.ingestion import make_table
 from gateline.adapters.new_workload.pinned_file import make_whole, pin, workload_path
+from gateline.adapters.new_workload.settings import enough_blocks
 from gateline.adapters.new_workload.text import flow, scalar
 from gateline.adapters.new_workload.time_columns import find_time, quoted
 from gateline.adapters.project import Project
@@ -38,6 +39,8 @@ TEXT_HINTS = ("text", "sentence", "review", "comment", "message", "title", "body
 MOST_CLASSES = 50
 FEWEST_OF_A_CLASS = 10
 """Texts of a class below which a split could leave a part without it."""
+ENOUGH_WRONG = 50
+"""Test texts in which the most frequent class alone is wrong, from which on a model must be shown to be better than it."""
 FEWEST_TEXTS = 60
 MEAN_WORDS = 2.0
 """Words of a text in the mean, below which a column is taken for names rather than texts."""
@@ -254,7 +257,15 @@ def _workload_text(name: str, file: File, query: str, found: LabelledTexts) -> s
     indented = "".join(f"    {line}\n" for line in query.splitlines())
     left_out = "".join(f"#   {what}: {why}\n" for what, why in found.left_out.items())
     text, label, classes = scalar(found.text), scalar(found.label), flow(sorted(found.counts))
-    share = max(found.counts.values()) / found.rows
+    share, tested = max(found.counts.values()) / found.rows, found.rows // 10
+    # Of few wrong answers, chance alone makes a large share more or less.
+    sure = enough_blocks(tested, 1) and tested * (1 - share) >= ENOUGH_WRONG
+    confidence = ", confidence: 0.95" if sure else ""
+    why = (
+        "shown with this confidence, not only measured"
+        if sure
+        else f"as measured: too few of {tested:,} texts can be wrong"
+    )
     return f"""\
 # Written by `gateline new` from the data, and yours from here on: every value is a guess that runs, with its reason.
 # `gateline check {name}` says what it would do, `gateline run {name}` does it.
@@ -343,7 +354,7 @@ gates:
   metric: error_rate # the most frequent class alone is wrong in {1 - share:.0%}
   min_examples: {max(5, found.rows // 25)} # of about {found.rows // 10:,}
   baselines:
-    majority: {{rule: superior, margin: 0.1}}
+    majority: {{rule: superior, margin: 0.1{confidence}}} # {why}
     # Naive Bayes is strong where texts are few. A model that is worse than it earns its place by nothing: `rule: superior` then.
     naive_bayes: {{rule: non_inferior, margin: 0.5}}
   champion: {{rule: superior, confidence: 0.95}}

@@ -22,6 +22,7 @@ import pandas as pd
 from gateline.adapters.folder_store import listing_of, local_files, write_archive
 from gateline.adapters.ingestion import make_table
 from gateline.adapters.new_workload.pinned_file import as_name, make_whole, pin, workload_path
+from gateline.adapters.new_workload.settings import enough_blocks
 from gateline.adapters.new_workload.text import flow, scalar
 from gateline.adapters.new_workload.time_columns import quoted
 from gateline.adapters.project import Project
@@ -340,7 +341,10 @@ def _workload_text(name: str, source: Source, found: FoundRecordings) -> str:
     speakers = "speaker" in table
     said_by = f", by {table['speaker'].nunique():,} speakers" if speakers else ""
     query = "".join(f"    {line}\n" for line in str(source.query).splitlines())
-    by = _split_by(table)
+    by, tested = _split_by(table), len(table) // 10
+    sure = enough_blocks(tested, 1)
+    confidence = ", confidence: 0.95" if sure else ""
+    why = "shown with this confidence, not only measured" if sure else "as measured: so few recordings tell no more"
     return f"""\
 # Written by `gateline new` from the data, and yours from here on: every value is a guess that runs, with its reason.
 # `gateline check {name}` says what it would do, `gateline run {name}` does it.
@@ -434,7 +438,7 @@ gates:
   metric: word_error_rate
   min_examples: {max(4, len(table) // 25)} # of about {len(table) // 10:,}
   baselines:
-    most_frequent: {{rule: superior, margin: 0.1}}
+    most_frequent: {{rule: superior, margin: 0.1{confidence}}} # {why}
   champion: {{rule: superior, confidence: 0.95}}
 
 # Smaller runs, e.g. `gateline run {name} --budget smoke`: does everything work?

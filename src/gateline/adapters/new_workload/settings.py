@@ -13,12 +13,14 @@ import pandas as pd
 
 from gateline.adapters.new_workload.inference import DAY, FoundTable
 from gateline.errors import DataError
+from gateline.intervals import block_length
 from gateline.workload.section import format_span
 
 TRAIN_SHARE, VALIDATE_SHARE = 0.70, 0.15
 MIN_LOOKBACK, MIN_WINDOWS = 4, 20
 WINDOWS_PER_EPOCH = 20_000
 SKEWED = 1.5
+ENOUGH_BLOCKS = 20
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Settings:
         transform, transform_why, transform_scale: of the target; the scale in its unit.
         test_windows: about as many as the test part will hold, all series together.
         train_windows: likewise.
+        test_times: about as many points of time at which a test window begins.
     """
 
     lookback: int
@@ -46,6 +49,12 @@ class Settings:
     transform_scale: float
     train_windows: int
     test_windows: int
+    test_times: int
+
+    @property
+    def tells_chance(self) -> bool:
+        """Whether the test part is long enough for a difference to a baseline to be told from chance, see `enough_blocks`."""
+        return enough_blocks(self.test_times, self.horizon)
 
 
 def propose(table: FoundTable, lookback: int | None, horizon: int | None) -> Settings:
@@ -79,13 +88,27 @@ def propose(table: FoundTable, lookback: int | None, horizon: int | None) -> Set
     validate_from, test_from = _split(table)
     transform, why, scale = _transform(table)
     present = table.rows / (table.steps * table.series)  # series that begin late or end early have fewer windows
-    train = ((validate_from - table.first) / table.frequency - back - 2 * ahead) * present
-    test = ((table.last - test_from) / table.frequency - ahead + 2) * present
+    begins = (table.last - test_from) / table.frequency - ahead + 2
+    train = ((validate_from - table.first) / table.frequency - back - 2 * ahead) * present * table.series
+    test = begins * present * table.series
     kept = season if season is not None and season < table.steps // 10 else None
     return Settings(
         *(back, ahead, kept, season_words, validate_from, test_from, transform, why, scale),
-        *(max(1, math.floor(steps * table.series)) for steps in (train, test)),
+        *(max(1, math.floor(number)) for number in (train, test, begins)),
     )
+
+
+def enough_blocks(positions: int, dependence: int) -> bool:
+    """Say whether a test part has so many blocks that a bound on a difference is hardly wider than that of a longer one.
+
+    With MIN_BLOCKS of them a good model may fail for the width of the bound alone; with ENOUGH_BLOCKS, Student's t is a
+    tenth above a normal's quantile.
+
+    Args:
+        positions: points of time, or examples that have nothing to do with each other.
+        dependence: steps that a window forecasts; 1 for independent examples.
+    """
+    return positions >= ENOUGH_BLOCKS * block_length(positions, dependence)
 
 
 def season_of(frequency: timedelta) -> tuple[int | None, str]:

@@ -404,7 +404,12 @@ def baselines_of(settings: Settings) -> list[str]:
 
 def _gates(settings: Settings) -> str:
     beaten = ["last_value", *(["seasonal_naive"] if settings.season else [])]
-    baselines = "\n".join(f"    {name}: {{rule: superior, margin: 0.0}}" for name in beaten)
+    sure = ", confidence: 0.95" if settings.tells_chance else ""
+    baselines = "\n".join(f"    {name}: {{rule: superior, margin: 0.0{sure}}}" for name in beaten)
+    chance = "confidence: shown with it, by a bound on the difference (block bootstrap); without, compared as measured"
+    short = (
+        "" if settings.tells_chance else f", as here: {settings.test_times:,} points of time are too few to demand more"
+    )
     enough = max(1, settings.test_windows // 2)
     return f"""\
 # What a model must pass before it is registered as champion. Editing this never trains again.
@@ -414,6 +419,7 @@ gates:
   # Fewer test windows cannot be judged; there should be about {settings.test_windows:,}.
   min_examples: {enough}
   # superior: better by more than the margin (a share: 0.02 is 2 %); non_inferior: not worse by more than that.
+  # {chance}{short}.
   baselines:
 {baselines}
   # Absolute bounds by metric, e.g. mae: {{max: 12.5}}. None yet: set them when it is known what the forecast is used for.

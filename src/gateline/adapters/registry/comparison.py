@@ -13,9 +13,10 @@ from gateline.adapters.registry.ledger import read_ledger, require_version
 from gateline.adapters.registry.model_files import model_files, same_weights
 from gateline.adapters.registry.reference import number_of
 from gateline.errors import ArtifactError
+from gateline.judgement import Verdict
 from gateline.leakage import seen_by, why_untold
 from gateline.manifest import open_artifact
-from gateline.promotion import Decision, Verdict, decide, unfair
+from gateline.promotion import Decision, decide, unfair
 from gateline.workload import Workload
 from gateline.workload.gates import Gates
 

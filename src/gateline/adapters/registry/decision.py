@@ -20,8 +20,9 @@ from gateline.adapters.registry.ledger import (
     project,
 )
 from gateline.errors import RegistryError, TryAgainError
+from gateline.judgement import Check, Verdict
 from gateline.ledger import AWAITING, NOT_PROMOTED, PROMOTED, Entry, Ledger, Step
-from gateline.promotion import Check, Decision, Verdict
+from gateline.promotion import Decision
 from gateline.workload.gates import Gates
 
 if TYPE_CHECKING:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from gateline.errors import ArtifactError
+from gateline.judgement import Verdict, judge, with_slices
 from gateline.manifest import Artifact, check_made_from, open_artifact
-from gateline.promotion import Verdict, judge, with_slices
+from gateline.paired_errors import ERRORS, PairedErrors
+from gateline.table import read_table
 from gateline.workload.gates import Gates
 
 
@@ -58,7 +60,7 @@ def accepted(inputs: Inputs, gates: Gates) -> Verdict:
                 found="no: " + "; ".join(said["reasons"]),
                 do=f"Read {artifact.path / 'report.html'}; only what passes is registered",
             )
-    verdict = judged(inputs.evaluation.read_json("metrics.json"), gates)
+    verdict = judged(inputs.evaluation.read_json("metrics.json"), gates, read_errors(inputs.evaluation.path))
     if not verdict.passed:
         raise ArtifactError(
             inputs.evaluation.path,
@@ -69,12 +71,18 @@ def accepted(inputs: Inputs, gates: Gates) -> Verdict:
     return verdict
 
 
-def judged(metrics: Mapping[str, Any], gates: Gates) -> Verdict:
-    """Judge what evaluate measured, `metrics.json`, under gates."""
+def read_errors(folder: Path) -> PairedErrors | None:
+    """Read the errors that evaluate wrote into a folder; None where an earlier Gateline wrote none."""
+    return PairedErrors.from_table(read_table(folder / ERRORS)) if (folder / ERRORS).exists() else None
+
+
+def judged(metrics: Mapping[str, Any], gates: Gates, errors: PairedErrors | None) -> Verdict:
+    """Judge what evaluate measured, `metrics.json` and the errors beside it, under gates."""
     names, of_baselines = gates.named_metrics(), metrics["baseline_slices"]
     return judge(
         with_slices(metrics["test"], metrics["slices"], names),
         {name: with_slices(each, of_baselines.get(name, {}), names) for name, each in metrics["baselines"].items()},
         metrics["num_examples"],
         gates,
+        errors,
     )

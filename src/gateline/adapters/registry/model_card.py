@@ -17,6 +17,7 @@ from gateline.adapters.registry.serving_check import CHECK_TAG
 from gateline.adapters.registry.versions import Papers
 from gateline.adapters.tracking import metric_key
 from gateline.manifest import Json
+from gateline.paired_errors import difference_in_words
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -57,7 +58,7 @@ def make_model_card(papers: Papers, version: int, decided: Mapping[str, Any], se
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"short": short, "number": _number, "cell": _cell}
+        environment.filters |= {"short": short, "number": _number, "cell": _cell, "in_words": difference_in_words}
         left_out = max(0, len(content["slices"]) - slices)
         shown = content | {"slices": content["slices"][:slices], "left_out": left_out}
         return environment.get_template(template).render(shown)
@@ -127,7 +128,16 @@ def _period(statistics: Json) -> dict[str, str] | None:
 def _methods(metrics: Json, metric: str) -> list[dict[str, Any]]:
     """The model and the baselines by the metric of the gates, best first, as the gates compare them."""
     mine = metrics["test"][metric]
-    rows = [{"name": "this model", "key": metric_key("test", metric), "value": mine, "model": True, "against": None}]
+    rows = [
+        {
+            "name": "this model",
+            "key": metric_key("test", metric),
+            "value": mine,
+            "model": True,
+            "against": None,
+            "difference": None,
+        }
+    ]
     for name, values in metrics["baselines"].items():
         theirs = values.get(metric)
         against = mine / theirs - 1 if theirs and mine is not None else None
@@ -138,6 +148,7 @@ def _methods(metrics: Json, metric: str) -> list[dict[str, Any]]:
                 "value": theirs,
                 "model": False,
                 "against": against,
+                "difference": metrics.get("differences", {}).get(name, {}).get(metric),
             }
         )
     return sorted(rows, key=lambda row: math.inf if row["value"] is None else row["value"])

@@ -32,10 +32,11 @@ from gateline.adapters.registry.versions import (
     requirements_of,
     versions_of_weights,
 )
+from gateline.judgement import Verdict
 from gateline.leakage import seen_by, why_untold
 from gateline.ledger import Ledger
 from gateline.manifest import Artifact, open_artifact, write_artifact
-from gateline.promotion import Decision, Verdict, decide, unfair
+from gateline.promotion import Decision, decide, unfair
 from gateline.table import TABLE, read_table
 from gateline.workload import Workload
 from gateline.workload.gates import Gates

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateline.adapters.mlflow_server import Connection, connected, shown
-from gateline.adapters.registry.inputs import judged
+from gateline.adapters.registry.inputs import judged, read_errors
 from gateline.adapters.registry.ledger import DECISION_TAG, in_words, read_both, read_ledger
 from gateline.adapters.registry.links import Link, Verification, broken, compared, holds, short, unchecked
 from gateline.adapters.registry.package import (
@@ -33,6 +33,7 @@ from gateline.adapters.registry.serving_check import CHECK_TAG, PASSED
 from gateline.adapters.registry.versions import IMAGES_TAG, LIBRARY_TAG, METRICS, PASSPORT_TAG, WEIGHTS_TAG, WORKLOAD
 from gateline.errors import ArtifactError, GatelineError, RegistryError, TryAgainError, examples
 from gateline.manifest import MANIFEST, Json, digest_of, file_digest, open_artifact
+from gateline.paired_errors import ERRORS
 from gateline.passport import SETTINGS, version_of
 from gateline.workload import Workload
 from gateline.workload.gates import Gates
@@ -199,9 +200,11 @@ class _Chain:
         name, digest = "evaluation", self.passport["artifacts"]["evaluation"]["digest"]
         if hashlib.sha256(self.manifests[name]).hexdigest() != digest:
             return broken(name, "its manifest among the papers is not the one that the passport names")
-        listed = json.loads(self.manifests[name])["files"][METRICS]["sha256"]
-        if file_digest(self.found.papers / METRICS) != listed:
-            return broken(name, f"{METRICS} inside the model is not what evaluate wrote")
+        listed = json.loads(self.manifests[name])["files"]
+        for file in (METRICS, ERRORS):
+            there = self.found.papers / file
+            if (file_digest(there) if there.exists() else None) != listed.get(file, {}).get("sha256"):
+                return broken(name, f"{file} inside the model is not what evaluate wrote")
         if run is None:
             return unchecked(name, f"its numbers hold ({short(digest)}); the MLflow run with the report is gone")
         with tempfile.TemporaryDirectory() as scratch:
@@ -226,7 +229,7 @@ class _Chain:
             return broken("verdict", "the passport's verdict is not the one that its digest names")
         gates = Workload(self.found.name, "", "", "workload.json", self.workload).section("gates", Gates)
         metrics = json.loads((self.found.papers / METRICS).read_text(encoding="utf-8"))
-        again = judged(metrics, gates).as_json()
+        again = judged(metrics, gates, read_errors(self.found.papers)).as_json()
         if again != said:
             differing = [reason for reason in again["reasons"] if reason not in said["reasons"]]
             return broken(

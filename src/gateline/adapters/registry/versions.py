@@ -20,9 +20,10 @@ from gateline.adapters.registry.inputs import Inputs
 from gateline.adapters.registry.package import PACKAGE_TAG, PACKAGES_FOLDER, package_digest, package_files
 from gateline.adapters.registry.requests import SERVED_TYPES, as_rows
 from gateline.input_check import FLAGS
+from gateline.judgement import Verdict
 from gateline.manifest import MANIFEST, Json, digest_of, dump_json, file_digest
+from gateline.paired_errors import ERRORS
 from gateline.passport import make_passport, versions, workload_of, workload_text
-from gateline.promotion import Verdict
 from gateline.workload import Workload
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Papers:
         ├── passport.json      what it came from, digest by digest
         ├── workload.json      every section that shaped it, as `Workload.read` takes it
         ├── metrics.json       of its evaluation
+        ├── errors.parquet     of its evaluation: how sure the differences to baselines are
         └── manifests/         raw.json, report.json, ...: the manifest of each folder, which names every file in it
 
     Args:
@@ -92,7 +94,9 @@ class Papers:
         (folder / "manifests").mkdir(parents=True)
         (folder / PASSPORT).write_text(dump_json(self.passport), encoding="utf-8")
         (folder / WORKLOAD).write_text(workload_text(self.workload), encoding="utf-8")
-        shutil.copyfile(self.inputs.evaluation.path / METRICS, folder / METRICS)
+        for name in (METRICS, ERRORS):
+            if (self.inputs.evaluation.path / name).exists():  # an earlier Gateline wrote no errors
+                shutil.copyfile(self.inputs.evaluation.path / name, folder / name)
         for kind, artifact in self.inputs.by_kind().items():
             shutil.copyfile(artifact.path / MANIFEST, folder / "manifests" / f"{kind}.json")
 

@@ -1,0 +1,214 @@
+"""A baseline is beaten as measured, or shown to be: what the verdict makes of errors example by example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from gateline.comparison import ExampleErrors
+from gateline.judgement import Check, Verdict, judge
+from gateline.paired import MIN_BLOCKS
+from gateline.paired_errors import PairedErrors, by_position
+from gateline.table import read_table, write_table
+from gateline.workload.gates import Baseline, Gates
+
+NUM, DEPENDENCE = 400, 4
+
+
+def errors(offset: float = 0.0, *, num: int = NUM, seed: int = 0, noise: float = 0.3, **changes: Any) -> ExampleErrors:
+    """Errors of windows of two series over `num` points of time; `offset` is added to that of each step."""
+    shared = np.random.default_rng(99).gamma(2.0, 2.0, size=2 * num) + 2
+    own = np.random.default_rng(seed).normal(0, noise, size=2 * num)
+    settings = {
+        "metric": "mae",
+        "total": DEPENDENCE * (shared + own + offset),
+        "count": np.full(2 * num, float(DEPENDENCE)),
+        "position": np.repeat(np.arange(num) * 3600, 2),
+        "rows": "a" * 64,
+    }
+    return ExampleErrors(**{**settings, **changes})
+
+
+def judged(
+    model: ExampleErrors, baseline: ExampleErrors, dependence: int = DEPENDENCE, **rule: Any
+) -> tuple[Verdict, Check]:
+    """Judge a model against one baseline; the metrics are those of finite errors, as of a task that measured them."""
+    paired = PairedErrors.of([model], {"naive": [baseline]}, dependence)
+    metrics = {each.metric: float(np.nansum(each.total) / each.count.sum()) for each in (model,)}
+    theirs = {model.metric: float(np.nansum(baseline.total) / baseline.count.sum())}
+    gates = Gates.model_validate({"metric": "mae", "min_examples": 1, "baselines": {"naive": rule}})
+    verdict = judge(metrics, {"naive": theirs}, len(model.total), gates, paired)
+    (check,) = [check for check in verdict.checks if check.name == "baseline naive"]
+    return verdict, check
+
+
+SURE: dict[str, Any] = {"confidence": 0.95}
+AT_MOST = {"rule": "non_inferior", "margin": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("offset", "rule", "as_measured", "shown"),
+    [
+        (-0.5, {}, True, True),  # beyond doubt
+        (-0.02, {}, True, False),  # as measured only
+        (0.5, {}, False, False),  # worse
+        (-0.5, {"margin": 0.05}, True, True),
+        (-0.5, {"margin": 0.08}, True, False),  # better by 8.4 %, which is not shown to be 8 %
+        (-0.5, {"margin": 0.3}, False, False),
+        (0.1, AT_MOST, True, True),
+        (0.29, AT_MOST, True, False),  # worse by 4.8 %, which is not shown to be less than 5 %
+        (0.5, AT_MOST, False, False),
+    ],
+)
+def test_a_baseline_is_beaten_as_measured_or_beyond_chance(
+    offset: float, rule: dict[str, Any], as_measured: bool, shown: bool
+) -> None:
+    both = errors(offset, seed=1, noise=1.5), errors(seed=2, noise=1.5)
+    for settings, passed in ((rule, as_measured), (rule | SURE, shown)):
+        verdict, check = judged(*both, **settings)
+        assert verdict.passed is check.passed is passed, check.reason
+        assert "the difference" in check.reason
+        assert "at 95% confidence" in check.reason
+        assert ("shown" in check.reason) is (settings is not rule)
+        assert ("as measured" in check.reason) is (settings is rule)
+
+
+def test_the_bound_is_that_of_the_closed_form_for_independent_examples() -> None:
+    """Mean of n independent differences: the bound is their mean plus z times their standard error."""
+    generator = np.random.default_rng(5)
+    theirs, difference = generator.gamma(3.0, 1.0, size=4000), generator.normal(-0.02, 0.5, size=4000)
+    own: dict[str, Any] = {"count": np.ones(4000), "position": np.arange(4000)}
+    for confidence, z in ((0.9, 1.2816), (0.99, 2.3263)):
+        _, check = judged(
+            errors(total=theirs + difference, **own), errors(total=theirs, **own), dependence=1, confidence=confidence
+        )
+        bound = float(check.reason.partition("is at most ")[2].split()[0])
+        assert bound == pytest.approx(difference.mean() + z * difference.std() / np.sqrt(4000), abs=0.003)
+        assert f"at {100 * confidence:g}% confidence" in check.reason
+
+
+def broken() -> ExampleErrors:
+    made = errors(-0.5, seed=1)
+    made.total[3] = np.nan
+    return made
+
+
+FEW = MIN_BLOCKS * 2 * DEPENDENCE
+
+
+@pytest.mark.parametrize(
+    ("model", "baseline", "why"),
+    [
+        (broken(), errors(), "no finite number"),
+        (errors(-0.5), broken(), "no finite number"),
+        (errors(-0.5), errors(rows="b" * 64), "other rows"),
+        (errors(-0.5), errors(position=np.repeat(np.arange(NUM) * 1800, 2)), "other rows"),
+        (errors(-0.5), errors(count=np.arange(2.0 * NUM) + 1), "other rows"),
+        (errors(-0.5, num=FEW - 1), errors(num=FEW - 1), f"{FEW - 1} positions in the test part, {FEW} are needed"),
+        (errors(-0.5), errors(metric="rmse"), "not known example by example"),
+    ],
+    ids=["nan", "nan of the baseline", "rows", "times", "counts", "few", "metric"],
+)
+def test_what_cannot_be_shown_is_a_no_with_its_reason(model: ExampleErrors, baseline: ExampleErrors, why: str) -> None:
+    refused, check = judged(model, baseline, **SURE)
+    assert not refused.passed
+    assert "must be shown to be lower, and cannot be: " in check.reason
+    assert why in check.reason
+    _, measured = judged(model, baseline)
+    assert why in measured.reason, "as measured, the reason says why there is no bound"
+
+
+def test_as_many_blocks_as_are_needed_are_enough() -> None:
+    verdict, _ = judged(errors(-0.5, seed=1, num=FEW), errors(num=FEW), **SURE)
+    assert verdict.passed
+
+
+def test_without_errors_by_example_nothing_can_be_shown() -> None:
+    gates = Gates.model_validate({"metric": "mae", "min_examples": 1, "baselines": {"naive": SURE}})
+    verdict = judge({"mae": 1.0}, {"naive": {"mae": 9.0}}, 400, gates)
+    assert not verdict.passed
+    assert "no errors by example" in verdict.reasons[0]
+
+
+def test_a_metric_that_is_no_sum_over_examples_is_compared_as_measured_and_says_so() -> None:
+    settings = {"naive": {**SURE, "metrics": ["bleu", "rmse"]}}
+    gates = Gates.model_validate({"metric": "mae", "min_examples": 1, "baselines": settings})
+    root: dict[str, Any] = {"metric": "rmse", "root": True}
+    paired = PairedErrors.of(
+        [errors(-0.5, seed=1), errors(-0.5, seed=1, **root)], {"naive": [errors(), errors(**root)]}, DEPENDENCE
+    )
+    metrics = {"mae": 5.5, "rmse": 5.5**0.5, "bleu": 30.0}
+
+    verdict = judge(metrics, {"naive": {"mae": 6.0, "rmse": 6**0.5, "bleu": 20.0}}, 400, gates, paired)
+
+    assert verdict.passed
+    mae, bleu, rmse = (check.reason for check in verdict.checks if check.name == "baseline naive")
+    assert bleu.endswith("must be higher, as measured")
+    assert all("must be shown to be lower: the difference" in reason for reason in (mae, rmse))
+
+
+def test_all_of_several_baselines_must_be_beaten_each_at_its_own_confidence() -> None:
+    paired = PairedErrors.of(
+        [errors(-0.5, seed=1, noise=1.5)], {"naive": [errors()], "near": [errors(-0.49, seed=2, noise=1.5)]}, DEPENDENCE
+    )
+    metrics, of = {"mae": 5.5}, {"naive": {"mae": 6.0}, "near": {"mae": 5.51}}
+
+    def passed(near: dict[str, Any]) -> bool:
+        settings = {"metric": "mae", "min_examples": 1, "baselines": {"naive": SURE, "near": near}}
+        return judge(metrics, of, 400, Gates.model_validate(settings), paired).passed
+
+    assert passed({})
+    assert not passed(SURE)
+
+
+def test_errors_are_the_same_after_they_were_written_and_read(tmp_path: Path) -> None:
+    """Register and verify judge by the file: the same bits, so the same words."""
+    paired = PairedErrors.of(
+        [errors(-0.1, seed=1), errors(metric="rmse", root=True), errors(metric="bias")],
+        {"naive": [errors(), errors(seed=2, metric="rmse", root=True)], "other": [errors(rows="b" * 64)]},
+        DEPENDENCE,
+    )
+    write_table(paired.as_table(), tmp_path / "errors.parquet")
+
+    again = PairedErrors.from_table(read_table(tmp_path / "errors.parquet"))
+
+    assert again.dependence == DEPENDENCE
+    assert again.model.keys() == {"mae", "rmse"}, "what no baseline has is not kept"
+    assert again.differences(["mae", "rmse"], 500) == paired.differences(["mae", "rmse"], 500)
+    assert again.pair("other", "mae", 500) == "other was scored on other rows"
+    assert PairedErrors.from_table(PairedErrors({}, {}).as_table()).model == {}
+
+
+def test_sums_by_position_give_the_bound_of_the_examples_themselves() -> None:
+    """Blocks are of positions, so nothing is lost."""
+    from gateline.paired import resample
+
+    one, other = errors(-0.1, seed=1), errors(seed=2)
+    whole, reduced = (
+        resample(*pair, 8, 300, np.random.default_rng(0))[0]
+        for pair in ((one, other), (by_position(one), by_position(other)))
+    )
+    np.testing.assert_array_equal(whole.mine, reduced.mine)
+    np.testing.assert_array_equal(whole.theirs, reduced.theirs)
+
+
+def test_an_interval_holds_the_difference_and_mirrors_when_the_models_change_places() -> None:
+    one, other = errors(-0.1, seed=1), errors(seed=2)
+    there, back = (
+        PairedErrors.of([mine], {"b": [theirs]}, DEPENDENCE).differences(["mae"], 2000)["b"]["mae"]
+        for mine, theirs in ((one, other), (other, one))
+    )
+    low, high = there["interval"]
+    assert low < there["difference"] < high
+    assert there["difference"] == pytest.approx(one.score() - other.score())
+    assert back["interval"] == pytest.approx((-high, -low))
+
+
+@pytest.mark.parametrize("confidence", [0.5, 1.0, 95])
+def test_a_confidence_lies_between_a_half_and_one(confidence: float) -> None:
+    with pytest.raises(ValidationError, match="confidence"):
+        Baseline.model_validate({"confidence": confidence})
