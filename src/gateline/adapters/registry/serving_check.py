@@ -104,7 +104,12 @@ class ServingCheck:
             self.stop()
             self._start(listed)
         question = json.dumps(
-            {"model": str(model), "requirements": listed, "requests": [json.loads(each.request) for each in requests]}
+            {
+                "model": str(model),
+                "requirements": listed,
+                "requests": [json.loads(each.request) for each in requests],
+                "timed": [each.name for each in requests].index(ONE),
+            }
         )
         if self.process.stdin is not None:
             try:
@@ -141,12 +146,9 @@ class ServingCheck:
         for golden, answer in zip(self.requests, answers, strict=True):
             if problem := difference(golden, answer):
                 raise self._failed(f"{golden.name}: {problem}")
-        seconds = {
-            golden.name: answer.get("seconds", 0.0) for golden, answer in zip(self.requests, answers, strict=True)
-        }
         measured = {
             "start_seconds": round(said["start_seconds"], 2),
-            "latency_ms": round(1000 * seconds[ONE], 2),
+            "latency_ms": round(1000 * said["latency_seconds"], 2),
             "memory_mb": round(said["peak_memory_bytes"] / MEBIBYTE, 1),
         }
         if problem := excess(measured, self.settings):
