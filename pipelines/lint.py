@@ -33,7 +33,8 @@ def faults(text: str) -> list[str]:
     pipeline, platform = documents[0], documents[1] if len(documents) > 1 else {}
     pods = platform.get("platforms", {}).get("kubernetes", {}).get("deploymentSpec", {}).get("executors", {})
     found = list(_secrets(pipeline.get("root", {}).get("inputDefinitions", {}).get("parameters", {}), "the pipeline"))
-    tasks = pipeline["root"]["dag"]["tasks"]
+    graphs = [pipeline["root"], *pipeline["components"].values()]
+    tasks = {name: task for graph in graphs for name, task in graph.get("dag", {}).get("tasks", {}).items()}
     for label, executor in pipeline["deploymentSpec"]["executors"].items():
         step = label.removeprefix("exec-")
         found += _of_step(step, executor.get("container", {}), tasks.get(step, {}), pods.get(label, {}))

@@ -6,6 +6,8 @@ from typing import Any
 from kfp import dsl, kubernetes
 from kfp.dsl.base_component import BaseComponent
 
+from components.ask.component import ask
+from components.conclude.component import conclude
 from components.evaluate.component import evaluate
 from components.ingest.component import ingest
 from components.preprocess.component import preprocess
@@ -24,7 +26,13 @@ STEPS = {
 """The factory of each step's component, in their order."""
 
 
+IMAGE_OF_BESIDE = "ingest"
+"""The step whose image the two tasks beside the steps run in: it reads addresses, knows MLflow and has no torch."""
+BESIDE = ("ask", "conclude")
+"""Whether there is anything to do, before the steps; and how they ended, whatever became of them."""
+
 SECONDS = {
+    **dict.fromkeys(BESIDE, 900),
     "ingest": 2 * 3600,
     "validate": 3600,
     "preprocess": 4 * 3600,
@@ -33,17 +41,21 @@ SECONDS = {
     "register": 3600,
 }
 """After which a step is stopped; a training that is stopped goes on from its checkpoints when it is run again."""
-RETRIES = {step: 10 if step == "train" else 3 for step in STEPS}
+RETRIES = {step: 10 if step == "train" else 3 for step in (*BESIDE, *STEPS)}
 """Kubeflow cannot choose by exit code: a step that refuses does so again within seconds, one that was preempted goes on."""
 CONFIG, SECRET = "gateline", "gateline-s3"
 """ConfigMap and Secret of the namespace, see `infra/kubernetes`: where MLflow and the object store are, and the keys."""
 TRACKING, ENDPOINTS = "MLFLOW_TRACKING_URI", ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+WEBHOOK_SECRET, WEBHOOK = "gateline-webhook", "GATELINE_WEBHOOK"
+"""Secret, if there is one, with the address (key `address`) that is told how each run ended."""
+KUBEFLOW_RUN = "GATELINE_KUBEFLOW_RUN"
+CPU_BESIDE, MEMORY_BESIDE = "500m", "1Gi"
 USER = 10001  # as in infra/images/Dockerfile
 
 
 def training_pipeline(images: Mapping[str, str], digest: str = "") -> BaseComponent:
-    """Join the six steps.
+    """Join the question, the six steps and the last word.
 
     Each step gets its own part of the workload as JSON text (`Workload.read(..., step=...)` keeps that part too), so
     editing `gates` leaves the cached training alone. What a pod gets is a parameter, too: one pipeline serves every workload.
@@ -53,13 +65,109 @@ def training_pipeline(images: Mapping[str, str], digest: str = "") -> BaseCompon
         digest: of this very pipeline compiled without it, for the passport.
 
     Returns:
-        The pipeline. `data_digest` names the raw files, `code_version` the library's source.
+        The pipeline. `data_digest` names the raw files, `code_version` the library's source, `settings_digest` all the rest.
+        With `only_if_changed` it ends early, and well, where none of them is another than in the last run that ended well.
     """
-    make = {step: factory(images[step]) for step, factory in STEPS.items()}
-    image_digest = {step: image.partition("@")[2] for step, image in images.items()}
+    steps = _six_steps(images, digest)
+    image = images[IMAGE_OF_BESIDE]
 
     @dsl.pipeline(name="gateline-training", description="Ingest, validate, preprocess, train, evaluate, register.")
     def training(
+        ingest_workload: str,
+        validate_workload: str,
+        preprocess_workload: str,
+        train_workload: str,
+        evaluate_workload: str,
+        register_workload: str,
+        seed: int,
+        device: str,
+        precision: str,
+        processes: int,
+        checkpoints: str,
+        data_digest: str,
+        code_version: str,
+        ingest_cpu: str,
+        ingest_memory: str,
+        validate_cpu: str,
+        validate_memory: str,
+        preprocess_cpu: str,
+        preprocess_memory: str,
+        train_cpu: str,
+        train_memory: str,
+        train_gpus: str,
+        train_gpu_type: str,
+        train_node_selector: dict,  # type: ignore[type-arg]  # as kfp reads it
+        train_tolerations: list,  # type: ignore[type-arg]
+        evaluate_cpu: str,
+        evaluate_memory: str,
+        register_cpu: str,
+        register_memory: str,
+        settings_digest: str,
+        only_if_changed: bool = False,
+    ) -> None:
+        def beside(made: Any, name: str) -> Any:
+            made.set_cpu_request(CPU_BESIDE).set_cpu_limit(CPU_BESIDE)
+            made.set_memory_request(MEMORY_BESIDE).set_memory_limit(MEMORY_BESIDE)
+            _as_every_pod(made, name, image, digest)
+            # What MLflow knows by now, no cache can say.
+            return made.set_caching_options(enable_caching=False)
+
+        concluded = beside(conclude(image)(workload=ingest_workload), "conclude")
+        kubernetes.use_secret_as_env(concluded, WEBHOOK_SECRET, {"address": WEBHOOK}, optional=True)
+        with dsl.ExitHandler(concluded, name="asked-and-done"):
+            asked = beside(
+                ask(image)(
+                    workload=ingest_workload,
+                    data_digest=data_digest,
+                    code_version=code_version,
+                    settings_digest=settings_digest,
+                    only_if_changed=only_if_changed,
+                ),
+                "ask",
+            )
+            with dsl.If(asked.outputs["go"] == "yes", name="something-to-do"):
+                steps(
+                    ingest_workload=ingest_workload,
+                    validate_workload=validate_workload,
+                    preprocess_workload=preprocess_workload,
+                    train_workload=train_workload,
+                    evaluate_workload=evaluate_workload,
+                    register_workload=register_workload,
+                    seed=seed,
+                    device=device,
+                    precision=precision,
+                    processes=processes,
+                    checkpoints=checkpoints,
+                    data_digest=data_digest,
+                    code_version=code_version,
+                    ingest_cpu=ingest_cpu,
+                    ingest_memory=ingest_memory,
+                    validate_cpu=validate_cpu,
+                    validate_memory=validate_memory,
+                    preprocess_cpu=preprocess_cpu,
+                    preprocess_memory=preprocess_memory,
+                    train_cpu=train_cpu,
+                    train_memory=train_memory,
+                    train_gpus=train_gpus,
+                    train_gpu_type=train_gpu_type,
+                    train_node_selector=train_node_selector,
+                    train_tolerations=train_tolerations,
+                    evaluate_cpu=evaluate_cpu,
+                    evaluate_memory=evaluate_memory,
+                    register_cpu=register_cpu,
+                    register_memory=register_memory,
+                )
+
+    return training
+
+
+def _six_steps(images: Mapping[str, str], digest: str) -> BaseComponent:
+    """Join the steps; a pipeline of its own, since kfp does not pass what only limits use into the branch of a condition."""
+    make = {step: factory(images[step]) for step, factory in STEPS.items()}
+    image_digest = {step: image.partition("@")[2] for step, image in images.items()}
+
+    @dsl.pipeline(name="six-steps")
+    def six_steps(
         ingest_workload: str,
         validate_workload: str,
         preprocess_workload: str,
@@ -138,7 +246,7 @@ def training_pipeline(images: Mapping[str, str], digest: str = "") -> BaseCompon
         # Who is champion is known to the registry alone, so a cached answer would be an old one.
         release.set_caching_options(enable_caching=False)
 
-    return training
+    return six_steps
 
 
 def _as_every_pod(task: Any, step: str, image: str, digest: str) -> None:
@@ -151,6 +259,8 @@ def _as_every_pod(task: Any, step: str, image: str, digest: str) -> None:
     kubernetes.use_config_map_as_env(task, CONFIG, {key: key for key in ENDPOINTS}, optional=True)
     # Where the cluster lends rights to service accounts, there is no secret.
     kubernetes.use_secret_as_env(task, SECRET, {key: key for key in KEYS}, optional=True)
+    # Kubeflow labels every pod of a run so; in MLflow the runs of the steps are found by it.
+    kubernetes.use_field_path_as_env(task, KUBEFLOW_RUN, "metadata.labels['pipeline/runid']")
     task.set_env_variable("GATELINE_IMAGE", image)
     if digest:
         task.set_env_variable("GATELINE_PIPELINE_DIGEST", digest)

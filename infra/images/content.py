@@ -11,12 +11,13 @@ from gateline.manifest import digest_of, file_digest
 STEPS = ("ingest", "validate", "preprocess", "train", "evaluate", "register")
 DOCKERFILE, RECIPE, LOCK = "infra/images/Dockerfile", "infra/images/install.py", "requirements.lock"
 OF_ALL = (DOCKERFILE, RECIPE, LOCK, "pyproject.toml", "README.md", "LICENSE", "components/__init__.py", "src")
-LISTINGS = "workloads/listings"
+OF_INGEST = ("components/ask", "components/conclude", "workloads/listings")
+"""What runs in its image beside the step, and what names the files of a folder at an address."""
 
 
 def inputs(step: str) -> tuple[str, ...]:
     """Files and folders of the repository that go into a step's image."""
-    return (*OF_ALL, f"components/{step}", *((LISTINGS,) if step == "ingest" else ()))
+    return (*OF_ALL, f"components/{step}", *(OF_INGEST if step == "ingest" else ()))
 
 
 def digest_of_files(root: Path, paths: Iterable[str]) -> str:

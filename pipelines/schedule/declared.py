@@ -36,6 +36,8 @@ class Schedule(Section):
     """Runs of this schedule at the same time."""
     catch_up: bool = False
     """After a pause: run every missed time, or the latest alone."""
+    only_if_changed: bool = True
+    """Ask first whether data, code, settings or champion have changed since the last run that ended well; if none has, end there."""
     service_account: str | None = None
     pipeline_root: str | None = None
     """Address under which Kubeflow keeps the artifacts; null: as the cluster is set."""
@@ -98,7 +100,7 @@ class Wanted:
     @property
     def digest(self) -> str:
         """sha256 of all that needs another recurring run when it changes; whether it is enabled does not."""
-        clock = self.schedule.model_dump(mode="json", exclude={"enabled", "settings", "workload"})
+        clock = self.schedule.model_dump(mode="json", exclude={"enabled", "only_if_changed", "settings", "workload"})
         return digest_of({"clock": clock, "arguments": dict(self.arguments), "version": self.version})
 
 
@@ -135,7 +137,11 @@ def wanted_runs(schedules: Schedules, project: Project, version: str) -> list[Wa
         Wanted(
             name,
             schedule,
-            pipeline_arguments(project.resolve(schedule.workload), run_settings(project.params() | schedule.settings)),
+            pipeline_arguments(
+                project.resolve(schedule.workload),
+                run_settings(project.params() | schedule.settings),
+                only_if_changed=schedule.only_if_changed,
+            ),
             version,
         )
         for name, schedule in schedules.schedules.items()

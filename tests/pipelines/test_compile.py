@@ -30,6 +30,12 @@ def compile_to(run_without: RunWithout) -> RunWithout:
     return run
 
 
+def tasks_of(spec: dict[str, Any]) -> dict[str, Any]:
+    """Tasks of the pipeline and of the graphs in it, by name."""
+    graphs = [spec["root"], *spec["components"].values()]
+    return {name: task for graph in graphs for name, task in graph.get("dag", {}).get("tasks", {}).items()}
+
+
 def documents(path: Path) -> dict[str, Any]:
     return dict(next(yaml.safe_load_all(path.read_text(encoding="utf-8"))))
 
@@ -45,7 +51,7 @@ def test_compiles_where_no_step_could_run_to_the_same_bytes(compile_to: RunWitho
 def test_every_step_runs_in_its_image_and_sees_its_digest(compile_to: RunWithout, tmp_path: Path) -> None:
     assert compile_to(tmp_path / "p.yaml", IMAGE, f"validate={OTHER_IMAGE}").returncode == 0
     spec = documents(tmp_path / "p.yaml")
-    executors, tasks = spec["deploymentSpec"]["executors"], spec["root"]["dag"]["tasks"]
+    executors, tasks = spec["deploymentSpec"]["executors"], tasks_of(spec)
     for step in STEPS:
         image = OTHER_IMAGE if step == "validate" else IMAGE
         assert executors[f"exec-{step}"]["container"]["image"] == image
@@ -55,6 +61,35 @@ def test_every_step_runs_in_its_image_and_sees_its_digest(compile_to: RunWithout
         assert {"data_digest", "code_version"} <= set(given)
     assert tasks["train"]["cachingOptions"] == {"enableCache": True}
     assert not tasks["register"]["cachingOptions"].get("enableCache")
+
+
+def test_every_task_gets_what_it_names_from_the_graph_around_it(compile_to: RunWithout, tmp_path: Path) -> None:
+    """What only limits a task's use of the machine was not passed into the branch of a condition by kfp's compiler."""
+    assert compile_to(tmp_path / "p.yaml", IMAGE).returncode == 0
+    spec = documents(tmp_path / "p.yaml")
+    for graph in (spec["root"], *spec["components"].values()):
+        given = set(graph.get("inputDefinitions", {}).get("parameters", {}))
+        for name, task in graph.get("dag", {}).get("tasks", {}).items():
+            sources = task.get("inputs", {}).get("parameters", {}).values()
+            asked = {each["componentInputParameter"] for each in sources if "componentInputParameter" in each}
+            assert asked <= given, f"{name} asks for {asked - given}"
+
+
+def test_the_steps_run_where_something_changed_and_the_last_word_is_said_whatever_became_of_them(
+    compile_to: RunWithout, tmp_path: Path
+) -> None:
+    assert compile_to(tmp_path / "p.yaml", IMAGE).returncode == 0
+    spec = documents(tmp_path / "p.yaml")
+    tasks = tasks_of(spec)
+    last = tasks["conclude"]
+    assert set(spec["root"]["dag"]["tasks"]) == {"conclude", *last["dependentTasks"]}
+    assert last["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert last["inputs"]["parameters"]["status"]["taskFinalStatus"] == {"producerTask": last["dependentTasks"][0]}
+    conditions = {name: task["triggerPolicy"]["condition"] for name, task in tasks.items() if "condition" in name}
+    (condition,) = conditions.values()
+    assert condition == "inputs.parameter_values['pipelinechannel--ask-go'] == 'yes'"
+    assert not any(tasks[name]["cachingOptions"].get("enableCache") for name in ("ask", "conclude"))
+    assert spec["root"]["inputDefinitions"]["parameters"]["only_if_changed"]["defaultValue"] is False
 
 
 def test_all_lists_of_steps_are_one() -> None:

@@ -34,6 +34,11 @@ def pod(platform: Any, step: str) -> Any:
     return platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][f"exec-{step}"]
 
 
+def task(pipeline: Any, name: str) -> Any:
+    graphs = [pipeline["root"], *pipeline["components"].values()]
+    return next(graph["dag"]["tasks"][name] for graph in graphs if name in graph.get("dag", {}).get("tasks", {}))
+
+
 SPOILT: dict[str, tuple[Callable[[Any, Any], object], str]] = {
     "tag": (lambda p, _: container(p, "train").update(image="gateline:latest"), "train: the image 'gateline:latest'"),
     "no memory limit": (
@@ -53,7 +58,7 @@ SPOILT: dict[str, tuple[Callable[[Any, Any], object], str]] = {
         lambda p, _: p["root"]["inputDefinitions"]["parameters"].update(mlflow_password={"parameterType": "STRING"}),
         "the pipeline: the parameter mlflow_password",
     ),
-    "one try": (lambda p, _: p["root"]["dag"]["tasks"]["train"].pop("retryPolicy"), "train: is not tried again"),
+    "one try": (lambda p, _: task(p, "train").pop("retryPolicy"), "train: is not tried again"),
     "no time": (lambda _, k: pod(k, "register").pop("activeDeadlineSeconds"), "register: may run for ever"),
     "root": (lambda _, k: pod(k, "validate").pop("securityContext"), "validate: may run as root"),
 }

@@ -72,8 +72,8 @@ def test_apply_makes_what_the_file_says_pinned_to_a_version(server: Kubeflow, ru
     assert int(made.max_concurrency) == 1  # int64 is text in JSON
     assert made.pipeline_spec is None, "a compiled copy inside would not follow the version"
     assert made.pipeline_version_reference.pipeline_version_id == version.pipeline_version_id
-    arguments = pipeline_arguments(project / "workloads" / "flight_delays.yaml", Project(project).params())
-    assert made.runtime_config.parameters == arguments
+    workload, settings = project / "workloads" / "flight_delays.yaml", Project(project).params()
+    assert made.runtime_config.parameters == pipeline_arguments(workload, settings, only_if_changed=True)
 
 
 def test_the_arguments_are_the_parameters_of_the_pipeline(project: Path, compiled: dict[str, Path]) -> None:
@@ -98,6 +98,7 @@ def test_twice_is_once(server: Kubeflow, run: Run) -> None:
         ({"nightly": NIGHTLY | {"workload": "weather"}}, "first"),
         ({"nightly": NIGHTLY | {"settings": {"device": "cuda"}}}, "first"),
         ({"nightly": NIGHTLY | {"catch_up": True}}, "first"),
+        ({"nightly": NIGHTLY | {"only_if_changed": False}}, "first"),
         ({"nightly": NIGHTLY | {"max_concurrency": 2}}, "first"),
         ({"nightly": NIGHTLY | {"starts": "2027-01-01T00:00:00Z"}}, "first"),
         ({"nightly": NIGHTLY | {"service_account": "trainer"}}, "first"),

@@ -87,6 +87,11 @@ def test_doors_agree_on_the_flags(step: str, stages: dict[str, Any], project: di
     assert not any(known[flag] for flag in ONLY_BY_HAND.get(step, set())), "a door would be refused"
 
 
+@pytest.mark.parametrize("task", ["ask", "conclude"])
+def test_the_tasks_beside_the_steps_are_given_their_flags(task: str) -> None:
+    assert list(kubeflow_command(task)) == [*flags_of(task), OF_KUBEFLOW]
+
+
 def test_main_runs_the_six_steps_in_order_with_the_same_command_lines(project: dict[str, Any]) -> None:
     entries = project["entry_points"]
     assert set(entries) == {"main", *STEPS}

@@ -51,10 +51,13 @@ def run_step(
         parser.add_argument("--executor-input", metavar="JSON", help="from Kubeflow: where its page looks for what")
     args = parser.parse_args(argv)
     text = vars(args).pop("executor_input", None)
-    before = signal.signal(signal.SIGTERM, _stop)
-    task, code, line = None, EXIT_BUG, ""
     try:
         task = None if text is None else KubeflowTask.read(text)
+    except GatelineError as error:
+        return refuse(str(error), error.exit_code)
+    before = signal.signal(signal.SIGTERM, _stop)
+    code, line = EXIT_BUG, ""
+    try:
         code, line = _outcome(step, args, task)
     except BaseException as error:
         if isinstance(error, SystemExit) and isinstance(error.code, int):

@@ -15,6 +15,8 @@ from gateline.manifest import file_digest
 
 IMAGE, PIPELINE_DIGEST = "GATELINE_IMAGE", "GATELINE_PIPELINE_DIGEST"
 """Set by the compiled pipeline in each of its containers: REPO@sha256:DIGEST, and the digest of the pipeline itself."""
+KUBEFLOW_RUN, KUBEFLOW_RUN_TAG = "GATELINE_KUBEFLOW_RUN", "gateline.kubeflow_run"
+"""Which run of the pipeline a container belongs to, and the tag that says it in MLflow."""
 GPUS = Path("/proc/driver/nvidia/gpus")
 VECTORS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 """Flags of a CPU that choose the kernels, and with them the order in which products are summed."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gateline.adapters.mlflow_server import Connection, connected, shown, tracking_uri
-from gateline.adapters.provenance import dvc_md5, git_state, image, machine
+from gateline.adapters.provenance import KUBEFLOW_RUN, KUBEFLOW_RUN_TAG, dvc_md5, git_state, image, machine
 from gateline.errors import TryAgainError, UnreachableError
 from gateline.manifest import Artifact, digest_of
 from gateline.passport import code_version
@@ -198,10 +199,17 @@ def write_release(to: Connection, run: Run, release: Artifact) -> None:
 
 def say_where(to: Connection, run: Run, step: str) -> None:
     """Note the image that a step ran in, and the machine that trained: equal weights come from the same kind only."""
+    say_for_whom(to, run)
     if name := image():
         to.client.set_tag(run.info.run_id, f"{IMAGE_TAG}{step}", name)
     if step == "train":
         to.client.set_tag(run.info.run_id, MACHINE_TAG, json.dumps(machine(), sort_keys=True))
+
+
+def say_for_whom(to: Connection, run: Run) -> None:
+    """Note which run of Kubeflow's pipeline asked for a step, if one did."""
+    if pipeline_run := os.environ.get(KUBEFLOW_RUN):
+        to.client.set_tag(run.info.run_id, KUBEFLOW_RUN_TAG, pipeline_run)
 
 
 def where(run: Run) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def run_settings(params: Mapping[str, Any], changes: Sequence[str] = ()) -> dict
     return {name: settings[name] for name in RUN_SETTINGS}
 
 
-def pipeline_arguments(workload: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+def pipeline_arguments(workload: Path, settings: Mapping[str, Any], *, only_if_changed: bool = False) -> dict[str, Any]:
     """Take a workload apart into the arguments of the pipeline.
 
     Each step gets the sections that it reads, as JSON text: a mapping would have its whole numbers turned into floats, and one
@@ -51,6 +51,7 @@ def pipeline_arguments(workload: Path, settings: Mapping[str, Any]) -> dict[str,
     Args:
         workload: its file.
         settings: `RUN_SETTINGS` by name.
+        only_if_changed: let the run end early where nothing has changed since the last one that ended well.
 
     Returns:
         Arguments by name of the parameter; the same for the same workload and code.
@@ -60,13 +61,16 @@ def pipeline_arguments(workload: Path, settings: Mapping[str, Any]) -> dict[str,
     """
     whole = with_dvc_objects(Workload.read(workload), workload)
     files = whole.section("source", Source).files
+    run = {name: settings[name] for name in RUN_SETTINGS}
     parts = {f"{step}_workload": _part(whole, step) for step in SECTIONS_OF_STEP}
     return {
         **parts,
         **_of_the_pods(whole),
-        **{name: settings[name] for name in RUN_SETTINGS},
+        **run,
         "data_digest": digest_of({file.name: file.sha256 for file in files}),
         "code_version": code_version(),
+        "settings_digest": digest_of({"parts": parts, "settings": run}),
+        "only_if_changed": only_if_changed,
     }
 
 

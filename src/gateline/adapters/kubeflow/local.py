@@ -48,6 +48,7 @@ PASSED = (
     "AWS_SESSION_TOKEN",
     "AWS_DEFAULT_REGION",
     "AWS_REGION",
+    "GATELINE_WEBHOOK",
 )
 """What a pod has from the ConfigMap and the Secret, a container has from the environment of this process."""
 MIRROR = "GATELINE_MIRROR"
@@ -167,7 +168,9 @@ def _for_this_machine(pipeline: Path) -> tuple[str, dict[str, int]]:
     """Take out of a compiled pipeline what the local runner cannot do.
 
     Retries: kfp's do not look at exit codes. Digests of images that no registry has: an engine knows those by name and
-    tag, and the tag says what is in them; the digest is still what the steps write into the passport.
+    tag, and the tag says what is in them; the digest is still what the steps write into the passport. The condition before
+    the steps: kfp cannot read here what a task outside of its branch answered (it takes the answer for no), and a run that was
+    asked for runs.
 
     Returns:
         The pipeline as text, and how often each step is tried again.
@@ -180,6 +183,7 @@ def _for_this_machine(pipeline: Path) -> tuple[str, dict[str, int]]:
     retries = {}
     for dag in (spec["root"], *spec["components"].values()):
         for name, task in dag.get("dag", {}).get("tasks", {}).items():
+            task.get("triggerPolicy", {}).pop("condition", None)
             retries[name] = int(task.pop("retryPolicy", {}).get("maxRetryCount", 0))
     return yaml.safe_dump(spec, sort_keys=True), retries
 
@@ -220,7 +224,7 @@ def _mounts(workload: Workload, local: LocalSettings) -> list[Any]:
     for file in workload.section("source", Source).files:
         for path in (file.listing, None if file.package else file.path):
             if path is not None and (local.files / path).exists():
-                paths[os.path.normpath(f"{WORKING_FOLDER}/{path}")] = local.files / path
+                paths[os.path.normpath(Path(WORKING_FOLDER) / path)] = local.files / path
     for asked in local.mounts:
         source, _, target = asked.partition(":")
         if not Path(source).exists():

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gateline.adapters.kubeflow.task_outputs import OUTCOME
+from gateline.adapters.provenance import KUBEFLOW_RUN
 from gateline.errors import EXIT_BUG, EXIT_DONE, EXIT_TRY_AGAIN, ArtifactError, WorkloadError
 from gateline.manifest import open_artifact
 
@@ -31,6 +32,8 @@ KILLED = (EXIT_TRY_AGAIN, 128 + 9, 128 + 15)
 WAIT_SECONDS, MOST_SECONDS = 1.0, 30.0
 STOP_SECONDS = 60
 """For a step that is told to stop: time to save."""
+RUN_FLAG = "--run"
+"""Of the tasks beside the steps: what kfp calls this run."""
 KINDS = ("raw", "report", "prepared", "model", "evaluation", "release")
 OF_THIS_MACHINE = "localhost/"
 """Before the name of an image that no registry has."""
@@ -72,6 +75,7 @@ class StepContainers:
         self.folders: dict[str, Path] = {}
         """Every artifact that was seen, by kind; those that came from the cache, too."""
         self._retries, self._user, self._say = retries, user, say
+        self._pipeline_run = ""
 
     @contextmanager
     def in_place_of_kfp(self) -> Iterator[None]:
@@ -103,6 +107,9 @@ class StepContainers:
         """
         import docker
 
+        if RUN_FLAG in command:
+            self._pipeline_run = command[command.index(RUN_FLAG) + 1]
+        settings = {**settings, "environment": {**settings.get("environment", {}), KUBEFLOW_RUN: self._pipeline_run}}
         step, task = command[command.index("-m") + 1].rpartition(".")[2], _executor_input(command)
         run = StepRun(step, Path(task["outputs"]["outputFile"]).parent)
         self.runs.append(run)

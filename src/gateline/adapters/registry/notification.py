@@ -52,7 +52,7 @@ def _tell(way: str, who: Any, body: str) -> str | None:
     """Try twice; return what went wrong, without the address."""
     problem: str | None = None
     for _ in range(TRIES):
-        problem = _run(who, body) if way == "command" else _post(who, body)
+        problem = _run(who, body) if way == "command" else post(who, body)
         if problem is None:
             return None
     return problem
@@ -69,7 +69,8 @@ def _run(command: tuple[str, ...], body: str) -> str | None:
     return None if ended.returncode == 0 else f"{command[0]} ended with {ended.returncode} {shown(last)}".rstrip()
 
 
-def _post(variable: str, body: str) -> str | None:
+def post(variable: str, body: str) -> str | None:
+    """Send JSON to the address in an environment variable; return what went wrong, without the address."""
     import requests
 
     address = os.environ.get(variable, "").strip()

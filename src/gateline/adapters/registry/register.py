@@ -82,6 +82,7 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
         tracking.write_report(to, run, workload.name, inputs.raw, inputs.report)
         tracking.write_training(to, run, workload.name, inputs.prepared, inputs.model)
         tracking.write_evaluation(to, run, inputs.evaluation)
+        tracking.say_for_whom(to, run)
         predictor = load_predictor(workload.task, inputs.model.path)
         papers = make_papers(to, run, workload, inputs, predictor, verdict)
         lines: list[str] = []

@@ -1,0 +1,1 @@
+"""Last task of a pipeline, whatever became of the steps: say how it ended."""

@@ -1,0 +1,234 @@
+"""A scheduled run ends early only where nothing has changed, says why in MLflow, and every run's end is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import promotion_race
+from components.ask.__main__ import parser as ask_parser
+from components.ask.__main__ import step as ask_step
+from components.conclude.__main__ import parser as conclude_parser
+from components.conclude.__main__ import step as conclude_step
+from gateline.adapters.door import run_step
+from gateline.adapters.kubeflow.pipeline_runs import KIND, KIND_TAG, TAG, Question, ask, conclude
+from gateline.adapters.kubeflow.raw_sources import marks_of
+from gateline.adapters.mlflow_server import Connection, connected
+from gateline.adapters.provenance import KUBEFLOW_RUN, KUBEFLOW_RUN_TAG
+from gateline.adapters.registry.ledger import append, new_entry, project
+from gateline.adapters.tracking import say_where
+from gateline.ledger import PROMOTED
+from gateline.workload.source import File
+from tests.tiny import write_tiny
+
+NAME = "tiny"
+FIRST = Question("run-1", "a" * 64, "b" * 64, "c" * 64)
+WELL = json.dumps({"state": "SUCCEEDED", "error": {}})
+FAILED = json.dumps({"state": "FAILED", "error": {"code": 1, "message": "train: out of memory"}})
+
+
+@pytest.fixture
+def to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_database: Path) -> Iterator[Connection]:
+    """A registry with two versions that were tried."""
+    monkeypatch.chdir(tmp_path)
+    files = tmp_path / "files"
+    files.mkdir()
+    tags = promotion_race.write_tried(files)
+    with connected(NAME) as connection:
+        connection.client.create_registered_model(NAME)
+        for _ in range(2):
+            connection.client.create_model_version(NAME, str(files), tags=tags)
+        yield connection
+
+
+def promote(to: Connection, version: int, expected: int | None) -> None:
+    entry = new_entry(PROMOTED, version, expected, "a test")
+    project(to, NAME, append(to, NAME, entry), entry)
+
+
+def again(number: int, **changes: str) -> Question:
+    return dataclasses.replace(FIRST, run=f"run-{number}", **changes)
+
+
+def tags_of(to: Connection, run: str) -> dict[str, str]:
+    conditions = f"tags.`{KIND_TAG}` = '{KIND}' and tags.`{TAG}run` = '{run}'"
+    (found,) = to.client.search_runs([to.experiment_id], conditions)
+    return {**{key.removeprefix(TAG): value for key, value in found.data.tags.items()}, "status": found.info.status}
+
+
+def test_a_run_ends_early_where_nothing_changed_and_mlflow_says_why(to: Connection) -> None:
+    assert ask(NAME, [], FIRST, only_if_changed=True) == (True, "no earlier run of the pipeline ended well")
+    promote(to, 1, None)  # what register does in this run is no change for the next
+    assert conclude(NAME, "run-1", WELL) == [f"{NAME}: run run-1 SUCCEEDED: champion none, now version 1"]
+
+    go, reason = ask(NAME, [], again(2), only_if_changed=True)
+
+    assert (go, reason) == (False, "neither data nor code, settings or champion changed since run run-1")
+    (line,) = conclude(NAME, "run-2", WELL)
+    assert "ended early" in line
+    tags = tags_of(to, "run-2")
+    assert (tags["outcome"], tags["reason"], tags["status"]) == ("UNCHANGED", reason, "FINISHED")
+    assert ask(NAME, [], again(3), only_if_changed=True)[0] is False, "it is the last that ran which counts"
+    assert ask(NAME, [], again(4), only_if_changed=False) == (True, "it was asked for")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"data": "0" * 64}, "what the workload pins of the raw data changed"),
+        ({"code": "0" * 64}, "the code changed"),
+        ({"settings": "0" * 64}, "the workload or the settings changed"),
+        ({"data": "0" * 64, "code": "1" * 64}, "raw data changed and the code changed"),
+        ("champion", "the champion changed (version 1, now version 2)"),
+        ("pipeline", "the pipeline or its images changed"),
+    ],
+)
+def test_each_change_lets_it_run(change: Any, says: str, to: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATELINE_PIPELINE_DIGEST", "d" * 64)
+    promote(to, 1, None)
+    ask(NAME, [], FIRST, only_if_changed=True)
+    conclude(NAME, "run-1", WELL)
+    if change == "champion":
+        promote(to, 2, 1)
+    if change == "pipeline":
+        monkeypatch.setenv("GATELINE_PIPELINE_DIGEST", "e" * 64)
+
+    go, reason = ask(NAME, [], again(2, **(change if isinstance(change, dict) else {})), only_if_changed=True)
+
+    assert go
+    assert says in reason
+    assert tags_of(to, "run-2")["reason"] == reason
+
+
+def test_what_failed_is_tried_again_though_nothing_changed(to: Connection) -> None:
+    ask(NAME, [], FIRST, only_if_changed=True)
+    (line,) = conclude(NAME, "run-1", FAILED)
+    assert line == f"{NAME}: run run-1 FAILED: train: out of memory"
+    assert tags_of(to, "run-1")["status"] == "FAILED"
+
+    assert ask(NAME, [], again(2), only_if_changed=True)[0] is True
+
+
+def test_a_task_that_is_tried_again_goes_on_with_its_run(to: Connection) -> None:
+    for _ in range(2):
+        ask(NAME, [], FIRST, only_if_changed=True)
+        conclude(NAME, "run-1", WELL)
+    assert tags_of(to, "run-1")["outcome"] == "SUCCEEDED"
+
+
+def test_the_runs_of_the_steps_are_marked(to: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KUBEFLOW_RUN, "run-1")
+    ours, other = (to.client.create_run(to.experiment_id) for _ in range(2))
+    say_where(to, ours, "train")
+    assert to.client.get_run(ours.info.run_id).data.tags[KUBEFLOW_RUN_TAG] == "run-1"
+
+    conclude(NAME, "run-1", FAILED)
+
+    assert to.client.get_run(ours.info.run_id).data.tags[f"{TAG}outcome"] == "FAILED"
+    assert f"{TAG}outcome" not in to.client.get_run(other.info.run_id).data.tags
+
+
+class Listener:
+    """A web server that keeps what it is sent, and answers HEAD with an ETag."""
+
+    def __init__(self) -> None:
+        self.heard: list[dict[str, Any]] = []
+        self.status, self.etag = 200, '"one"'
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                outer.heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(outer.status)
+                self.end_headers()
+
+            def do_HEAD(self) -> None:
+                self.send_response(outer.status)
+                self.send_header("ETag", outer.etag)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/a-secret-path"
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    made = Listener()
+    threading.Thread(target=made.server.serve_forever, daemon=True).start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def test_a_webhook_is_told_and_one_that_does_not_answer_fails_nothing(
+    to: Connection, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATELINE_WEBHOOK", listener.url)
+    ask(NAME, [], FIRST, only_if_changed=True)
+
+    assert conclude(NAME, "run-1", FAILED) == [f"{NAME}: run run-1 FAILED: train: out of memory"]
+    (heard,) = listener.heard
+    assert (heard["workload"], heard["run"], heard["outcome"]) == (NAME, "run-1", "FAILED")
+
+    listener.status = 500
+    _, line = conclude(NAME, "run-1", FAILED)
+    assert line == "not told: the address in GATELINE_WEBHOOK answered 500"
+    assert listener.url not in line
+
+
+def test_an_address_with_another_file_behind_it_is_a_change(to: Connection, listener: Listener) -> None:
+    files = [File(name="sales", url=listener.url, sha256="0" * 64)]
+    ask(NAME, files, FIRST, only_if_changed=True)
+    conclude(NAME, "run-1", WELL)
+    assert ask(NAME, files, again(2), only_if_changed=True)[0] is False
+
+    listener.status = 503  # not to know is no change
+    assert marks_of(files) == ""
+    assert ask(NAME, files, again(3), only_if_changed=True)[0] is False
+
+    listener.status, listener.etag = 200, '"two"'
+    assert ask(NAME, files, again(4), only_if_changed=True) == (
+        True,
+        "since run run-1, what lies at the addresses of the raw data changed",
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., int]:
+    """Run the two tasks as a pod does."""
+    workload = str(write_tiny(tmp_path))
+
+    def run(number: int, status: str | None = None) -> int:
+        if status is not None:
+            argv = ["--workload", workload, "--run", f"run-{number}", "--status", status]
+            return run_step(conclude_parser(), conclude_step, argv)
+        argv = ["--workload", workload, "--run", f"run-{number}", "--only-if-changed", "true"]
+        argv += ["--data-digest", "a", "--code-version", "b", "--settings-digest", "c", "--go", str(tmp_path / "x/go")]
+        return run_step(ask_parser(), ask_step, argv)
+
+    return run
+
+
+def test_the_command_lines_answer_in_a_file_and_in_the_log(
+    to: Connection, run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = []
+    for number in (1, 2):
+        assert run(number) == 0
+        answers.append((tmp_path / "x" / "go").read_text())
+        assert run(number, WELL) == 0
+    assert answers == ["yes", "no"]
+    said = capsys.readouterr().out
+    assert "tiny: ends early: neither data nor code" in said
+    assert "tiny: run run-1 SUCCEEDED" in said
+    assert run(3, "no JSON") == 2
