@@ -128,8 +128,8 @@ def _say_how_it_ended(name: str, ended: LocalRun) -> None:
     for kind, folder in ended.folders.items():
         print_beside(kind, str(shown(folder)))
     if ended.failed is not None:
-        if ended.exit_code == EXIT_BUG:
-            print_beside("last lines", "")
+        if ended.exit_code == EXIT_BUG and ended.failed.last_lines:
+            print("last lines")
             print(*(f"  {line}" for line in ended.failed.last_lines), sep="\n")
         print_beside("log", str(shown(ended.failed.folder / "log.txt")))
         raise typer.Exit(refuse(f"{ended.failed.step}: {ended.failed.why}", ended.exit_code))

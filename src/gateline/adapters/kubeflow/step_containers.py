@@ -21,7 +21,7 @@ from typing import Any
 
 from gateline.adapters.kubeflow.task_outputs import OUTCOME
 from gateline.adapters.provenance import KUBEFLOW_RUN
-from gateline.errors import EXIT_BUG, EXIT_DONE, EXIT_TRY_AGAIN, ArtifactError, WorkloadError
+from gateline.errors import EXIT_BUG, EXIT_DONE, EXIT_REFUSED, EXIT_TRY_AGAIN, ArtifactError, WorkloadError
 from gateline.manifest import open_artifact
 
 LOG = "log.txt"
@@ -141,6 +141,8 @@ class StepContainers:
             self.folders |= made
         elif run.exit_code in KILLED:
             run.exit_code = EXIT_TRY_AGAIN
+        elif run.exit_code != EXIT_REFUSED:
+            run.exit_code = EXIT_BUG
         return run.exit_code
 
     def _once(self, run: StepRun, client: Any, **settings: Any) -> int:
