@@ -388,7 +388,7 @@ def test_own_data_go_through_all_steps_without_editing_and_a_second_run_does_not
     assert "load version 1, alias champion" in third.stdout
 
     table = pd.read_csv(clone / "load.csv")
-    table[list(table.select_dtypes("number"))] *= 3
+    table[table.select_dtypes("number").columns.tolist()] *= 3
     table.to_csv(clone / "tripled.csv", index=False)
     drifted = gateline_process(clone, "drift", "load", "--data", "tripled.csv", "--run-if-drift")
     assert drifted.returncode == 0, drifted.stderr
