@@ -15,10 +15,35 @@ from gateline.errors import WorkloadError, did_you_mean
 from gateline.paired_errors import PairedErrors
 from gateline.workload.gates import Baseline, Gates, Limit
 
-HIGHER_IS_BETTER = re.compile(r"accuracy|auroc|auprc|f1_macro|f_score|bleu|chrf|ssim|psnr|service_level|fill_rate")
-"""Metrics of which more is better; of all others that can be compared, less is."""
+HIGHER_IS_BETTER = re.compile(
+    r"accuracy|auroc|auroc_last|auprc|f1_macro|f_score|precision|recall|bleu|chrf|ssim|psnr|service_level|fill_rate"
+)
+LOWER_IS_BETTER = re.compile(
+    r"(mae|mse|rmse)(_.+)?|median_ae|wape|smape|mase|owa|pinball|newsvendor_cost|(.+_)?error|(.+_)?error_rate|log_loss|brier|"
+    r"perplexity|(bits|nats)_per_character|translation_edit_rate"
+)
 NEITHER = re.compile(r"bias|(coverage|width)_.*|length_ratio")
 """Metrics that have a right value, or say nothing alone: they can be bounded, and not compared."""
+
+
+def more_is_better(metric: str, where: str = "gates") -> bool:
+    """Say of which models by a metric are better: True for more, False for less.
+
+    Args:
+        metric: its name; of a slice, ``KEY=VALUE/METRIC``.
+        where: what asks, for the error.
+
+    Raises:
+        WorkloadError: neither is better, or nothing here says which.
+    """
+    name = metric.rpartition("/")[2]
+    if HIGHER_IS_BETTER.fullmatch(name):
+        return True
+    if NEITHER.fullmatch(name) is None and LOWER_IS_BETTER.fullmatch(name):
+        return False
+    raise WorkloadError(
+        where, expected="a metric of which more, or less, is better", found=repr(metric), do="Bound it in gates.limits"
+    )
 
 
 @dataclass(frozen=True)
@@ -97,13 +122,7 @@ def judge(
             where = "gates.metric" if metric == gates.metric else f"gates.baselines.{name}.metrics"
             _known(where, metric, metrics, "metric")
             _known(where, metric, baselines[name], f"metric of the baseline {name}")
-            if NEITHER.fullmatch(metric.rpartition("/")[2]):
-                raise WorkloadError(
-                    where,
-                    expected="a metric of which more, or less, is better",
-                    found=repr(metric),
-                    do="Bound it in gates.limits",
-                )
+            more_is_better(metric, where)
     for name in gates.limits:
         _known(f"gates.limits.{name}", name, metrics, "metric")
     checks = [
@@ -192,9 +211,9 @@ def _against_baseline(
     """Compare as measured; with a confidence, and errors by example, the bound must show it, too."""
     share = f"{(mine - theirs) / abs(theirs):+.1%}" if theirs else f"{mine - theirs:+.3g}"
     said = f"{metric} {mine:.4g} against {theirs:.4g} of {name} ({share})"
-    more_is_better = HIGHER_IS_BETTER.fullmatch(metric.rpartition("/")[2]) is not None
-    better, worse = ("higher", "lower") if more_is_better else ("lower", "higher")
-    gain, room = (mine - theirs if more_is_better else theirs - mine), rule.margin * abs(theirs)
+    more = more_is_better(metric)
+    better, worse = ("higher", "lower") if more else ("lower", "higher")
+    gain, room = (mine - theirs if more else theirs - mine), rule.margin * abs(theirs)
     if rule.rule == "superior":
         holds, asked = gain > room, f"{better} by more than {rule.margin:.1%}" if rule.margin else better
         demand, shown = f"must be {asked}", f"must be shown to be {asked}"

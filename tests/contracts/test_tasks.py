@@ -41,6 +41,7 @@ from gateline.adapters.registry.versions import SERVED_FOLDER
 from gateline.errors import ArtifactError, GatelineError
 from gateline.evaluation import evaluate
 from gateline.input_check import FLAGS
+from gateline.judgement import NEITHER, more_is_better
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.paired import on_the_same_rows
 from gateline.paired_errors import ERRORS, PairedErrors, by_position
@@ -215,6 +216,13 @@ def test_metrics_are_those_of_an_independent_implementation(made: Made) -> None:
     assert made.metric in independent
     for name, value in independent.items():
         assert measured[name] == pytest.approx(value, rel=1e-5, abs=1e-9), name
+
+
+@every_task
+def test_of_every_metric_it_is_known_whether_more_is_better(made: Made) -> None:
+    for name in made.evaluation.read_json("metrics.json")["test"]:
+        if NEITHER.fullmatch(name) is None:
+            assert more_is_better(name) in (True, False)
 
 
 @every_task

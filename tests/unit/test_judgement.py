@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from gateline.comparison import ExampleErrors
-from gateline.judgement import Check, Verdict, judge
+from gateline.errors import WorkloadError
+from gateline.judgement import Check, Verdict, judge, more_is_better
 from gateline.paired import MIN_BLOCKS
 from gateline.paired_errors import PairedErrors, by_position
 from gateline.table import read_table, write_table
@@ -212,3 +213,21 @@ def test_an_interval_holds_the_difference_and_mirrors_when_the_models_change_pla
 def test_a_confidence_lies_between_a_half_and_one(confidence: float) -> None:
     with pytest.raises(ValidationError, match="confidence"):
         Baseline.model_validate({"confidence": confidence})
+
+
+@pytest.mark.parametrize("metric", ["recall", "precision", "auroc_last", "city=BASEL/f_score"])
+def test_of_what_is_found_more_is_better_and_of_errors_less(metric: str) -> None:
+    gates = Gates.model_validate(
+        {"metric": "log_loss", "baselines": {"naive": {"metrics": [metric]}}, "min_examples": 1}
+    )
+    good, bad = {"log_loss": 0.3, metric: 0.95}, {"log_loss": 0.5, metric: 0.3}
+
+    assert judge(good, {"naive": bad}, 10, gates).passed
+    assert not judge({**good, metric: 0.1}, {"naive": bad}, 10, gates).passed
+    assert more_is_better("rmse_to_12") is more_is_better("variable=wind/mae_at_3") is False
+
+
+def test_a_metric_of_which_nothing_says_whether_more_is_better_is_refused() -> None:
+    gates = Gates.model_validate({"metric": "elegance", "baselines": {"naive": {}}, "min_examples": 1})
+    with pytest.raises(WorkloadError, match="elegance"):
+        judge({"elegance": 1.0}, {"naive": {"elegance": 2.0}}, 10, gates)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import brier_score_loss, f1_score, log_loss, precision_score, recall_score, roc_auc_score
 
 from gateline.adapters.served_model import as_text
 from gateline.baselines.sequence_aggregates import aggregates_so_far
@@ -273,3 +273,37 @@ def test_a_loss_of_forecasts_is_refused() -> None:
 def test_one_label_alone_teaches_nothing(ward: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="at least two labels"):
         prepared_of(ward.assign(died=0), tmp_path / "prepared")
+
+
+def test_what_is_called_is_measured_as_scikit_learn_does(rng: np.random.Generator) -> None:
+    labels = (rng.random(300) < 0.3).astype(float)
+    prob = np.clip(0.3 * labels + 0.7 * rng.random(300), 0.01, 0.99)
+    called, last = prob >= 0.55, np.arange(300) % 10 == 9
+
+    measured = scoring._measure(prob, labels, 0.55, last)
+
+    assert measured["f_score"] == pytest.approx(f1_score(labels, called))
+    assert measured["precision"] == pytest.approx(precision_score(labels, called))
+    assert measured["recall"] == pytest.approx(recall_score(labels, called))
+    assert measured["auroc_last"] == pytest.approx(roc_auc_score(labels[last], prob[last]))
+    assert measured["brier"] == pytest.approx(brier_score_loss(labels, prob))
+
+
+def test_the_f_score_of_classes_is_the_mean_over_those_that_are_there(rng: np.random.Generator) -> None:
+    labels = rng.choice([0, 1, 3], size=200)  # class 2 is never meant
+    prob = rng.dirichlet(np.ones(4), size=200)
+    prob[np.arange(200), labels] += 0.4
+    prob /= prob.sum(axis=1, keepdims=True)
+
+    measured = scoring._measure(prob, labels.astype(float), 0.5, np.zeros(200, dtype=bool))
+
+    said = prob.argmax(axis=1)
+    there = sorted(set(labels) | set(said))
+    assert measured["f_score"] == pytest.approx(f1_score(labels, said, average="macro", labels=there, zero_division=0))
+
+
+def test_sequences_of_long_numbers_are_told_apart() -> None:
+    schema = Schema.model_validate(WARD_SCHEMA)
+    (key,) = schema.keys
+    table = pd.DataFrame({key: [10_000_001.0, 10_000_001.0, 10_000_002.0]})
+    assert scoring._sequence_of(table, schema).tolist() == ["10000001", "10000001", "10000002"]

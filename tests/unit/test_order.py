@@ -120,6 +120,22 @@ def test_a_bucketed_batch_stays_within_the_budget_and_leaves_no_row_out(
     assert first_lengths != sorted(first_lengths)  # short and long batches are mixed
 
 
+def test_a_share_of_a_bucketed_epoch_is_so_many_batches_others_in_every_epoch(
+    rng: np.random.Generator, seed: int
+) -> None:
+    lengths = np.minimum(rng.geometric(0.02, size=3000), 400)
+    whole, share = BucketedOrder(lengths, 1000, seed), BucketedOrder(lengths, 1000, seed, share=0.25)
+    epochs = [[share.batch(epoch, step) for step in range(len(share))] for epoch in range(2)]
+
+    assert len(share) == round(len(whole) / 4)
+    for batches in epochs:
+        rows = np.concatenate(batches)
+        assert len(np.unique(rows)) == len(rows)
+        assert 0.15 < len(rows) / len(lengths) < 0.35
+        assert len({int(lengths[batch[0]]) for batch in batches}) > 5, "short and long sequences"
+    assert set(epochs[0][0].tolist()) != set(epochs[1][0].tolist())
+
+
 def test_rows_of_a_bucket_meet_others_in_the_next_epoch(seed: int) -> None:
     """One length, so one bucket: what changes between epochs is who shares a batch, not only when a batch comes."""
     order = BucketedOrder(np.full(200, 5), 50, seed)

@@ -20,6 +20,7 @@ from gateline.adapters.ingestion import ingest
 from gateline.adapters.project import WORKLOADS, Project
 from gateline.adapters.settings_check import check_settings
 from gateline.errors import ArtifactError, WorkloadError, examples
+from gateline.judgement import more_is_better
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.readout import read_out
 from gateline.table import TABLE, read_table
@@ -277,7 +278,8 @@ def _train(sections: _Sections, facts: Mapping[str, Any], weights: int | None) -
     yield f"{getattr(sections.model, 'mode', 'network')}{counted}: {settings}"
     training = sections.training
     drawn = facts.get("examples", {}).get("train", 0) * training.examples_per_epoch
-    batches = f" of {max(1, -(-int(drawn) // training.batch_size)):,} batches" if drawn else ""
+    by_length = training.batch_tokens is not None  # how many batches those are, only the lengths say
+    batches = f" of {max(1, -(-int(drawn) // training.batch_size)):,} batches" if drawn and not by_length else ""
     yield (
         f"{training.loss} loss, {training.optimiser} at {training.learning_rate:g}, at most {training.epochs} epochs{batches}, "
         f"stopping after {training.patience} without a better validation"
@@ -297,14 +299,15 @@ def _register(task: Task, gates: Gates) -> Iterator[str]:
         for metric in (gates.metric, *baseline.metrics):
             sure = baseline.confidence is not None and metric == gates.metric
             shown = f", shown with {baseline.confidence:.0%} confidence" if sure else ""
+            better, worse = ("above", "below") if more_is_better(metric) else ("below", "above")
             if baseline.rule == "superior":
                 yield (
-                    f"demand {metric} below that of {name}"
+                    f"demand {metric} {better} that of {name}"
                     + (f" by more than {margin}" if baseline.margin else "")
                     + shown
                 )
             else:
-                yield f"demand {metric} at most {margin} above that of {name}{shown}"
+                yield f"demand {metric} at most {margin} {worse} that of {name}{shown}"
     for name, limit in gates.limits.items():
         bounds = [
             f"at least {limit.min:g}" if limit.min is not None else "",

@@ -120,7 +120,7 @@ class SequentialOrder:
 
 
 class BucketedOrder:
-    """Rows of similar length together, so that little is padded; a fresh random order every epoch.
+    """Rows of similar length together, so that little is padded; a fresh random order every epoch, or a share of it.
 
     Rows are sorted by length and cut into buckets. An epoch shuffles the rows within each bucket, cuts them into batches
     of as many rows as the budget holds of the bucket's longest, and shuffles the batches. Within a batch the longest row
@@ -130,12 +130,13 @@ class BucketedOrder:
         lengths: int64 (S,), tokens or frames of each row.
         token_budget: what rows x longest row of a batch never exceeds.
         seed: 0 or more.
+        share: part of the batches that an epoch draws, 0 < share <= 1.
 
     Raises:
         WorkloadError: a row alone exceeds the budget.
     """
 
-    def __init__(self, lengths: np.ndarray, token_budget: int, seed: int) -> None:
+    def __init__(self, lengths: np.ndarray, token_budget: int, seed: int, share: float = 1.0) -> None:
         longest = int(np.max(lengths))
         if longest > token_budget:
             raise WorkloadError(
@@ -151,10 +152,11 @@ class BucketedOrder:
         self._rows_per_batch = token_budget // bucket_longest
         self._batches_before = np.concatenate([[0], np.cumsum(-(-np.diff(self._first) // self._rows_per_batch))])
         self._batch_order = Permutation(int(self._batches_before[-1]))
+        self._drawn = max(1, round(self._batch_order.size * share))
         self._seed = seed
 
     def __len__(self) -> int:
-        return int(self._batches_before[-1])
+        return self._drawn
 
     def batch(self, epoch: int, step: int) -> np.ndarray:
         """Name the rows of one batch, longest first: int64 (B,)."""
@@ -177,7 +179,7 @@ def shuffled(lengths: np.ndarray, training: Training, seed: int) -> Order:
         seed: 0 or more.
     """
     if training.batch_tokens is not None:
-        return BucketedOrder(lengths, training.batch_tokens, seed)
+        return BucketedOrder(lengths, training.batch_tokens, seed, training.examples_per_epoch)
     return ShuffledOrder(len(lengths), training.batch_size, seed, training.examples_per_epoch)
 
 

@@ -15,6 +15,7 @@ import torch
 
 from gateline.batch import SCORING_BATCH
 from gateline.comparison import ExampleErrors, digest_of_rows, example_errors
+from gateline.data.examples import as_key
 from gateline.data.sequence_inputs import (
     InputsSection,
     LabelledStepSequences,
@@ -283,10 +284,5 @@ def masks_of(layout: Layout, table: Mapping[str, Any], slices: Sequence[str]) ->
     masks = {}
     for name in slices:
         column, _, value = name.partition("=")
-        masks[name] = np.array([as_text(each) == value for each in layout.first_of_series(table[column])], dtype=bool)
+        masks[name] = np.array([as_key(each) == value for each in layout.first_of_series(table[column])], dtype=bool)
     return masks
-
-
-def as_text(value: Any) -> str:
-    """Write a value of a slice: whole numbers without a point."""
-    return f"{value:g}" if isinstance(value, float) else str(value)

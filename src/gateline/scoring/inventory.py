@@ -67,15 +67,21 @@ def textbook_stock(
     Returns:
         float64 (W,).
 
+    The deviation is the root mean square of the errors, so that what a forecast is wrong by on average counts, too.
+
     Source: Silver, Pyke and Thomas (2017), equation 6.10, with one deviation for each series.
     """
     target = np.asarray(problem.store.arrays["raw_target"])[problem.steps("validation")]
     last = policy.steps - 1
     error = (up_to_each_step(target) - up_to_each_step(forecast(problem, "validation")))[:, last]
     of_window, asked = problem.series("validation"), problem.series("test")
-    deviation = {number: np.nanstd(error[of_window == number]) for number in np.unique(of_window).tolist()}
-    spread = np.array([deviation.get(number, np.nanstd(error)) for number in asked.tolist()])
+    deviation = {number: _root_mean_square(error[of_window == number]) for number in np.unique(of_window).tolist()}
+    spread = np.array([deviation.get(number, _root_mean_square(error)) for number in asked.tolist()])
     return up_to_each_step(guess)[:, last] + normal_safety_stock(spread, policy.service_level)
+
+
+def _root_mean_square(error: np.ndarray) -> float:
+    return float(np.sqrt(np.nanmean(np.square(error))))
 
 
 def compare_policies(

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from gateline.baselines.labelling import BASELINES, LabellingProblem
 from gateline.comparison import ExampleErrors, digest_of_rows, example_errors
-from gateline.data.examples import open_examples
+from gateline.data.examples import as_key, open_examples
 from gateline.data.frame_inputs import FrameInputs
 from gateline.data.irregular_steps import lay_out
 from gateline.data.prepared_windows import STATE, open_store
@@ -22,7 +22,7 @@ from gateline.data.sequence_inputs import LABEL, Layout
 from gateline.data.splits import PARTS
 from gateline.evaluation import Figure, Scores
 from gateline.manifest import Artifact
-from gateline.predictors.labelling import Fitted, as_text, masks_of, step_errors
+from gateline.predictors.labelling import Fitted, masks_of, step_errors
 from gateline.probabilities import Judgements, best_threshold, binary_metrics, intervals
 from gateline.scoring import MODEL
 from gateline.scoring.key_frames import draw_key_frames
@@ -244,7 +244,7 @@ def _mean_f_score(called: np.ndarray, labels: np.ndarray, num_classes: int) -> f
 def _slice_names(columns: tuple[str, ...], layout: Layout, table: Mapping[str, Any]) -> list[str]:
     names = []
     for column in columns:
-        values = {as_text(value) for value in layout.first_of_series(table[column]) if not pd.isna(value)}
+        values = {as_key(value) for value in layout.first_of_series(table[column]) if not pd.isna(value)}
         names += [f"{column}={value}" for value in sorted(values)]
     return names
 
@@ -291,9 +291,9 @@ def _as_table(
 def _sequence_of(table: pd.DataFrame, schema: Schema) -> pd.Series:
     """Name the sequence of each row of the predictions."""
     first, *others = schema.keys
-    names = table[first].map(as_text)
+    names = table[first].map(as_key)
     for other in others:
-        names = names + "/" + table[other].map(as_text)
+        names = names + "/" + table[other].map(as_key)
     return names
 
 

@@ -132,11 +132,7 @@ class Classification:
             for name in evaluation.baselines:
                 require_known("evaluation.baselines", name, BASELINES_OF[preprocess.inputs.kind])
         if evaluation is not None and gates is not None:
-            for name in gates.baselines:
-                require_known("gates.baselines", name, evaluation.baselines)
-            for name in gates.limits:
-                require_known("gates.limits", name, METRICS)
-            require_known("gates.metric", gates.metric, GATE_METRICS)
+            gates.require_measured(evaluation.baselines, METRICS, GATE_METRICS)
 
     def check_training(self, model: ClassifierSettings, training: Training) -> None:  # noqa: ARG002
         """Refuse a loss that does not train classes.

@@ -94,7 +94,7 @@ class FramePrediction:
                     do="Name another column, or correct the schema",
                 )
         if evaluation is not None and gates is not None:
-            _check_gates(evaluation, gates)
+            gates.require_measured(evaluation.baselines, FRAME_METRICS, SUMMED)
 
     def check_training(self, model: FramePredictorSettings, training: Training) -> None:
         """Refuse a loss that is not one of pixels, and what frames that are written one by one cannot have.
@@ -147,7 +147,7 @@ class FramePrediction:
         Raises:
             WorkloadError: a gate names what is not computed.
         """
-        _check_gates(evaluation, gates)
+        gates.require_measured(evaluation.baselines, FRAME_METRICS, SUMMED)
 
     def explain(self, schema: Schema, preprocess: ClipsOfWorkload, facts: Mapping[str, Any]) -> Iterator[str]:  # noqa: ARG002
         """Say in words what preprocess would do."""
@@ -269,11 +269,3 @@ class FramePrediction:
 
 
 TASK = FramePrediction()
-
-
-def _check_gates(evaluation: FramePredictionEvaluation, gates: Gates) -> None:
-    for name in gates.baselines:
-        require_known("gates.baselines", name, evaluation.baselines)
-    for name in gates.limits:
-        require_known("gates.limits", name, FRAME_METRICS)
-    require_known("gates.metric", gates.metric, SUMMED)

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 USUAL_BASELINES = ("prevalence", "logistic_regression", "gradient_boosting")
 BASELINES = (*USUAL_BASELINES, "uniform", "motion_energy")
 GATE_METRICS = ("log_loss", "brier", "error_rate")
+OF_A_YES = ("auroc", "auprc", "calibration_error", "precision", "recall", "auroc_last")
+METRICS = (*GATE_METRICS, "f_score", *OF_A_YES)
 LOSSES = ("binary_cross_entropy", "cross_entropy")
 CALIBRATION = "calibration.json"
 
@@ -360,6 +362,4 @@ def _summed(kind: str, logits: torch.Tensor, batch: LabelledStepsBatch) -> Pair:
 def _check_gates(schema: Schema, evaluation: LabellingEvaluation, gates: Gates) -> None:
     for name in (*evaluation.slices, *evaluation.shown):
         require_known("evaluation.slices" if name in evaluation.slices else "evaluation.shown", name, schema.columns)
-    for name in gates.baselines:
-        require_known("gates.baselines", name, evaluation.baselines)
-    require_known("gates.metric", gates.metric, GATE_METRICS)
+    gates.require_measured(evaluation.baselines, METRICS, GATE_METRICS)

@@ -102,8 +102,16 @@ class LanguageModelling:
                 found=f"kind {preprocess.tokenizer.kind}, max_length {preprocess.tokenizer.max_length}",
                 do="Take character, or bpe with a size",
             )
+        tokenizer = preprocess.tokenizer
+        if tokenizer.kind == "character" and (tokenizer.min_count > 1 or tokenizer.size is not None):
+            raise WorkloadError(
+                "preprocess.tokenizer",
+                expected="every character of the training part: one that stands for all rare ones is easily foretold",
+                found=f"min_count {tokenizer.min_count}, size {tokenizer.size}",
+                do="Leave both out, or take bpe with a size",
+            )
         if evaluation is not None and gates is not None:
-            _check_gates(evaluation, gates)
+            gates.require_measured(evaluation.baselines, ALL_METRICS, METRICS)
 
     def check_training(self, model: LanguageModelSettings, training: Training) -> None:  # noqa: ARG002
         """Refuse another loss, and batches that are not streams.
@@ -137,7 +145,7 @@ class LanguageModelling:
         Raises:
             WorkloadError: a gate names what is not computed.
         """
-        _check_gates(evaluation, gates)
+        gates.require_measured(evaluation.baselines, ALL_METRICS, METRICS)
 
     def explain(
         self,
@@ -309,11 +317,3 @@ TASK = LanguageModelling()
 def open_stream(prepared: Artifact, part: str) -> np.ndarray:
     """Map the stream of one part: int32 (N,)."""
     return np.load(prepared.path / TOKENS / f"{part}.npy", mmap_mode="r", allow_pickle=False)
-
-
-def _check_gates(evaluation: LanguageModellingEvaluation, gates: Gates) -> None:
-    for name in gates.baselines:
-        require_known("gates.baselines", name, evaluation.baselines)
-    for name in gates.limits:
-        require_known("gates.limits", name, ALL_METRICS)
-    require_known("gates.metric", gates.metric, METRICS)

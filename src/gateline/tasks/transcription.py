@@ -150,11 +150,8 @@ class Transcription:
             for name in evaluation.slices:
                 require_known("evaluation.slices", name, _sliced_by(schema, preprocess))
         if evaluation is not None and gates is not None:
-            for name in gates.baselines:
-                require_known("gates.baselines", name, evaluation.baselines)
-            for name in gates.limits:
-                require_known("gates.limits", name, METRICS if preprocess.strings else METRICS[: -len(OF_A_KIND)])
-            require_known("gates.metric", gates.metric, GATE_METRICS)
+            measured = METRICS if preprocess.strings else METRICS[: -len(OF_A_KIND)]
+            gates.require_measured(evaluation.baselines, measured, GATE_METRICS)
 
     def check_training(self, model: TranscriberSettings, training: Training) -> None:  # noqa: ARG002
         """Refuse a loss that does not train transcripts.

@@ -106,7 +106,7 @@ class Translation:
             )
         check_split(preprocess.split, schema)
         if evaluation is not None and gates is not None:
-            _check_gates(evaluation, gates)
+            gates.require_measured(evaluation.baselines, METRICS, (GATE_METRIC,))
 
     def check_training(self, model: TranslatorSettings, training: Training) -> None:  # noqa: ARG002
         """Refuse a loss that does not train tokens.
@@ -137,7 +137,7 @@ class Translation:
         Raises:
             WorkloadError: a gate names what is not computed.
         """
-        _check_gates(evaluation, gates)
+        gates.require_measured(evaluation.baselines, METRICS, (GATE_METRIC,))
 
     def explain(
         self,
@@ -294,11 +294,3 @@ TASK = Translation()
 def _open_side(prepared: Artifact, side: str) -> Encoded:
     store = SequenceStore.load(prepared.path / side)
     return Encoded(store.arrays[TOKENS], store.offsets)
-
-
-def _check_gates(evaluation: TranslationEvaluation, gates: Gates) -> None:
-    for name in gates.baselines:
-        require_known("gates.baselines", name, evaluation.baselines)
-    for name in gates.limits:
-        require_known("gates.limits", name, METRICS)
-    require_known("gates.metric", gates.metric, (GATE_METRIC,))

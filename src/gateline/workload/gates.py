@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from gateline.errors import require_known
 from gateline.workload.section import Section
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -106,6 +108,27 @@ class Gates(Section):
     def compared_metrics(self) -> list[str]:
         """Name every metric by which a baseline is compared, each once: `metric` first."""
         return list(dict.fromkeys([self.metric, *(name for rule in self.baselines.values() for name in rule.metrics)]))
+
+    def require_measured(
+        self, baselines: Collection[str], metrics: Collection[str], comparable: Collection[str]
+    ) -> None:
+        """Refuse, before anything is trained, what evaluate would not find among its figures.
+
+        Args:
+            baselines: those that `evaluation` names.
+            metrics: what the task measures; of slices, too.
+            comparable: metrics that models may be compared by.
+
+        Raises:
+            WorkloadError: a gate names something else.
+        """
+        for name, rule in self.baselines.items():
+            require_known("gates.baselines", name, baselines)
+            for metric in rule.metrics:
+                require_known(f"gates.baselines.{name}.metrics", metric.rpartition("/")[2], metrics)
+        for name in self.limits:
+            require_known("gates.limits", name.rpartition("/")[2], metrics)
+        require_known("gates.metric", self.metric, comparable)
 
     def named_metrics(self) -> set[str]:
         """Name every metric that something is asked of beside `metric`."""
