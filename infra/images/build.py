@@ -10,11 +10,11 @@ from typing import Any
 
 from gateline.adapters.project import replace_text
 from gateline.errors import WorkloadError
-from gateline.manifest import file_digest
+from gateline.manifest import digest_of, file_digest
 from infra.images import sbom
 from infra.images.content import DOCKERFILE, LOCK, RECIPE, STEPS, commit_of, digest_of_files, tag_of
 from infra.images.engine import Engine
-from infra.images.wheels import collect
+from infra.images.wheels import collect, digest_of_wheels
 
 BUILD = Path("build/images")
 MAPPING = BUILD / "images.json"
@@ -101,9 +101,11 @@ def _build_one(
 ) -> None:
     torch = arguments["TORCH"]
     secrets = {"pipconf": settings.pip_conf, "ca": settings.certificate}
-    wheels = None
     if settings.pip_conf is None:
         wheels = settings.wheels or collect(root, root / BUILD / f"wheels-{torch}", torch)
+        packages = digest_of_wheels(wheels)
+    else:
+        wheels, packages = None, digest_of_files(root, (LOCK, "pyproject.toml"))
     engine.build(
         name,
         file=root / DOCKERFILE,
@@ -112,7 +114,7 @@ def _build_one(
         arguments={
             **arguments,
             "LOCK_DIGEST": file_digest(root / LOCK),
-            "RECIPE_DIGEST": digest_of_files(root, (RECIPE,)),
+            "PACKAGES_DIGEST": digest_of([packages, file_digest(root / RECIPE)]),
         },
         wheels=wheels,
         secrets={key: path for key, path in secrets.items() if path is not None},

@@ -111,7 +111,9 @@ class Engine:
             [*words, str(context)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
         if done.returncode != 0:
-            last = [line.strip() for line in done.stdout.splitlines() if line.strip()][-LAST_LINES:]
+            lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+            # pip says in one line what Python then says in twenty.
+            last = [line for line in lines if line.startswith("ERROR")] or lines[-LAST_LINES:]
             raise TryAgainError(
                 f"{file}, target {target}",
                 expected="an image",

@@ -20,7 +20,7 @@ from pathlib import Path
 
 BASE_PYTHON = Path(sys.executable).resolve()  # of the base image: /venv has no pip
 PYTHON, WHEELS, CERTIFICATE = "/venv/bin/python", Path("/wheels"), Path("/run/secrets/ca.crt")
-LOCK, PROJECT = Path("requirements.lock"), Path("pyproject.toml")
+LOCK, PROJECT = Path("/build/requirements.lock"), Path("/build/pyproject.toml")
 INSTALLERS = ("pip", "setuptools", "wheel", "pkg_resources", "_distutils_hack")
 OWN_EXTRAS = re.compile(r"gateline\[(.+)\]")
 

@@ -6,10 +6,12 @@ be told again inside the build.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from gateline.adapters.project import replace_text
 from gateline.errors import TryAgainError, WorkloadError
 from gateline.manifest import digest_of, file_digest
 from infra.images.content import LOCK, STEPS
@@ -46,7 +48,8 @@ def collect(root: Path, folder: Path, torch: str) -> Path:
             found=f"{sys.version_info.major}.{sys.version_info.minor}",
             do="Use that one, or give a folder with --wheels, or let the build ask an index with --pip-conf",
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # a wheel that is no longer wanted would be taken for one that is
+    folder.mkdir(parents=True)
     command = [sys.executable, "-m", "pip", "wheel", "-qq", "--disable-pip-version-check", "--no-input"]
     done = subprocess.run(  # noqa: S603
         [*command, "--wheel-dir", str(folder), "--constraint", str(root / LOCK), *wanted, "hatchling"],
@@ -62,5 +65,10 @@ def collect(root: Path, folder: Path, torch: str) -> Path:
             found=f"pip says {lines[0][:240]}",
             do="See to it that pip's settings name an index with these versions, for torch one with builds for CPU",
         )
-    (folder / STAMP).write_text(stamp, encoding="utf-8")
+    replace_text(folder / STAMP, stamp)
     return folder
+
+
+def digest_of_wheels(folder: Path) -> str:
+    """Name what is in a folder of wheels, whose names say version and build."""
+    return digest_of({file.name: file.stat().st_size for file in folder.glob("*.whl")})

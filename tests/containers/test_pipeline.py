@@ -18,6 +18,8 @@ import mlflow
 import pytest
 import yaml
 
+from gateline.workload import Workload
+from gateline.workload.budgets import with_budget
 from tests.containers.conftest import ROOT, Docker, with_project
 from tests.tiny import write_tiny
 
@@ -25,8 +27,8 @@ pytestmark = [pytest.mark.containers, pytest.mark.slow]
 
 COMPARED = ("raw", "report", "prepared", "model", "evaluation")
 """Artifacts that are the same bytes behind every door; a release says who was champion."""
-WORKLOAD = "flight_delays"
-SECONDS = 900
+WORKLOAD = "flight_delays_containers"
+SECONDS = 1500
 
 PYTHON_IN_IMAGES = """#!/bin/sh
 # What `dvc repro` calls as python: the step in its image.
@@ -79,14 +81,31 @@ class Killer:
             time.sleep(0.1)
 
 
-def repro_in_images(docker: Docker, folder: Path, *targets: str) -> subprocess.Popen[str]:
-    """Start `dvc repro` in a copy of the project, with every step in its image."""
+def small_workload(folder: Path) -> Path:
+    """Write `flight_delays` with the settings of its smoke budget, and epochs enough to be killed between two."""
+    small = with_budget(Workload.read(ROOT / "workloads" / "flight_delays.yaml"), "smoke")
+    sections = {**small.sections, "training": {**small.sections["training"], "epochs": 3}}
+    path = folder / f"{WORKLOAD}.yaml"
+    content = {"name": WORKLOAD, "task": small.task, "description": small.description, **sections}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def project_copy(folder: Path) -> Path:
+    """Copy the project, with the small workload as its only one; return the workload."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in listed.splitlines():
         if (ROOT / name).is_file() and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    (folder / "params.yaml").write_text(yaml.safe_dump({**params, "workloads": [WORKLOAD]}))
+    return small_workload(folder / "workloads")
+
+
+def repro_in_images(docker: Docker, folder: Path, *targets: str) -> subprocess.Popen[str]:
+    """Start `dvc repro` in a copy of the project, with every step in its image."""
     cases = "\n".join(f"components.{step}) image={made['image']} ;;" for step, made in docker.images.items())
     python = folder / "build" / "bin" / "python"
     python.parent.mkdir(parents=True)
@@ -110,12 +129,12 @@ def test_the_pipeline_registers_a_model_with_the_bytes_of_dvc_repro_though_train
     docker: Docker, stack: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, folder = tmp_path / "kubeflow", tmp_path / "project"
-    killer = Killer(docker, output)
+    workload, killer = project_copy(folder), Killer(docker, output)
     watching = threading.Thread(target=killer.watch, daemon=True)
     repro = repro_in_images(docker, folder, f"evaluate@{WORKLOAD}")
     watching.start()
 
-    submitted = submit(docker, stack, WORKLOAD, output)
+    submitted = submit(docker, stack, workload, output)
     said = repro.communicate(timeout=SECONDS)[0]
 
     assert submitted.returncode == 0, submitted.stdout[-4000:] + submitted.stderr[-4000:]
