@@ -18,6 +18,8 @@ PINNED = re.compile(r"[^@\s=]+@sha256:[0-9a-f]{64}")
 SECRETIVE = re.compile(r"passw|secret|token|credential|api_?key|access_?key", re.IGNORECASE)
 LIMITS = ("CpuLimit", "MemoryLimit")
 GPU_STEPS = {"train"}
+NEVER_CACHED = {"ask", "register", "conclude"}
+"""Their answer depends on what the registry says now."""
 
 
 def faults(text: str) -> list[str]:
@@ -33,8 +35,12 @@ def faults(text: str) -> list[str]:
     pipeline, platform = documents[0], documents[1] if len(documents) > 1 else {}
     pods = platform.get("platforms", {}).get("kubernetes", {}).get("deploymentSpec", {}).get("executors", {})
     found = list(_secrets(pipeline.get("root", {}).get("inputDefinitions", {}).get("parameters", {}), "the pipeline"))
-    graphs = [pipeline["root"], *pipeline["components"].values()]
-    tasks = {name: task for graph in graphs for name, task in graph.get("dag", {}).get("tasks", {}).items()}
+    tasks: dict[str, Any] = {}
+    for graph in (pipeline["root"], *pipeline["components"].values()):
+        given = graph.get("inputDefinitions", {}).get("parameters", {})
+        for name, task in graph.get("dag", {}).get("tasks", {}).items():
+            tasks[name] = task
+            found += _not_given(name, task, given)
     for label, executor in pipeline["deploymentSpec"]["executors"].items():
         step = label.removeprefix("exec-")
         found += _of_step(step, executor.get("container", {}), tasks.get(step, {}), pods.get(label, {}))
@@ -51,6 +57,8 @@ def _of_step(step: str, container: Mapping[str, Any], task: Mapping[str, Any], p
             yield f"{step}: no {limit}"
     if "accelerator" in resources and step not in GPU_STEPS:
         yield f"{step}: asks for a GPU"
+    if step in NEVER_CACHED and task.get("cachingOptions", {}).get("enableCache"):
+        yield f"{step}: is taken from a cache that knows nothing of MLflow"
     for variable in container.get("env", []):
         if SECRETIVE.search(variable["name"]):
             yield f"{step}: the variable {variable['name']} holds a value; take it from a Secret"
@@ -61,6 +69,14 @@ def _of_step(step: str, container: Mapping[str, Any], task: Mapping[str, Any], p
         yield f"{step}: may run for ever"
     if not pod.get("securityContext", {}).get("runAsNonRoot"):
         yield f"{step}: may run as root"
+
+
+def _not_given(name: str, task: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
+    """What only limits a task's use of the machine kfp does not pass into a condition's branch: the run would fail at that task."""
+    for source in task.get("inputs", {}).get("parameters", {}).values():
+        asked = source.get("componentInputParameter")
+        if asked is not None and asked not in given:
+            yield f"{name}: asks for {asked}, which nobody gives to the graph around it"
 
 
 def _secrets(parameters: Mapping[str, Any], where: str) -> Iterator[str]:
@@ -79,7 +95,7 @@ def require_faultless(text: str, where: object) -> None:
     if found := faults(text):
         raise WorkloadError(
             where,
-            expected="images by digest, limits, tries, times, no root and no secret in any step",
+            expected="images by digest, limits, tries, times and inputs that are given, and no root and no secret in any step",
             found="; ".join(found),
             do="Correct pipelines/training.py",
         )

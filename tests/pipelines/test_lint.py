@@ -34,9 +34,13 @@ def pod(platform: Any, step: str) -> Any:
     return platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][f"exec-{step}"]
 
 
-def task(pipeline: Any, name: str) -> Any:
+def graph_with(pipeline: Any, name: str) -> Any:
     graphs = [pipeline["root"], *pipeline["components"].values()]
-    return next(graph["dag"]["tasks"][name] for graph in graphs if name in graph.get("dag", {}).get("tasks", {}))
+    return next(graph for graph in graphs if name in graph.get("dag", {}).get("tasks", {}))
+
+
+def task(pipeline: Any, name: str) -> Any:
+    return graph_with(pipeline, name)["dag"]["tasks"][name]
 
 
 SPOILT: dict[str, tuple[Callable[[Any, Any], object], str]] = {
@@ -60,6 +64,22 @@ SPOILT: dict[str, tuple[Callable[[Any, Any], object], str]] = {
     ),
     "one try": (lambda p, _: task(p, "train").pop("retryPolicy"), "train: is not tried again"),
     "no time": (lambda _, k: pod(k, "register").pop("activeDeadlineSeconds"), "register: may run for ever"),
+    "no limit of a task beside the steps": (
+        lambda p, _: container(p, "conclude").pop("resources"),
+        "conclude: no CpuLimit",
+    ),
+    "a GPU beside the steps": (
+        lambda p, _: container(p, "ask")["resources"].update(accelerator={"resourceCount": "1"}),
+        "ask: asks for a GPU",
+    ),
+    "a cached answer of the registry": (
+        lambda p, _: task(p, "register").update(cachingOptions={"enableCache": True}),
+        "register: is taken from a cache",
+    ),
+    "an input that nobody gives": (
+        lambda p, _: graph_with(p, "train")["inputDefinitions"]["parameters"].pop("train_cpu"),
+        "train: asks for train_cpu, which nobody gives",
+    ),
     "root": (lambda _, k: pod(k, "validate").pop("securityContext"), "validate: may run as root"),
 }
 
