@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -87,8 +88,8 @@ Submit = Callable[[str], Result]
 
 
 @pytest.fixture
-def submit(podman: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Submit:
-    """Run the pipeline with `ingest` doing what a shell text says."""
+def argv(podman: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+    """The command that runs the pipeline with `ingest` doing what a shell text says."""
     (tmp_path / "data").mkdir()
     (tmp_path / "case").mkdir()
     workload = write_tiny(tmp_path / "data")
@@ -100,13 +101,19 @@ def submit(podman: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subm
     monkeypatch.setattr(step_containers, "WAIT_SECONDS", 0.1)
     mounts = [f"{tmp_path / 'case'}:/case", *OF_THE_SYSTEM]
 
-    def submit(case: str) -> Result:
+    def argv(case: str) -> list[str]:
         (tmp_path / "case" / "ingest").write_text(case)
-        argv = ["submit", str(workload), "--local", "--no-cache", "--output", str(tmp_path / "out")]
-        argv += ["--images", str(tmp_path / "images.json"), *(word for each in mounts for word in ("--mount", each))]
-        return CliRunner().invoke(app, argv, catch_exceptions=False)
+        words = ["submit", str(workload), "--local", "--no-cache", "--output", str(tmp_path / "out")]
+        words += ["--images", str(tmp_path / "images.json")]
+        return [*words, *(word for each in mounts for word in ("--mount", each))]
 
-    return submit
+    return argv
+
+
+@pytest.fixture
+def submit(argv: Callable[[str], list[str]]) -> Submit:
+    """Run the pipeline with `ingest` doing what a shell text says."""
+    return lambda case: CliRunner().invoke(app, argv(case), catch_exceptions=False)
 
 
 def test_a_container_that_fails_is_reported_every_time_with_its_last_lines(submit: Submit, tmp_path: Path) -> None:
@@ -157,3 +164,31 @@ def test_an_image_that_is_not_there_is_no_failed_step(submit: Submit, tmp_path: 
     absent = submit("exit 0")
     assert absent.exit_code == 2
     assert "expected an image on this machine; found none. Build the images with `make images`." in absent.output
+
+
+def test_who_is_told_to_stop_tells_the_step_and_asks_to_be_run_again(
+    argv: Callable[[str], list[str]], tmp_path: Path
+) -> None:
+    words = argv("trap 'echo saved; exit 75' TERM; echo begun; while :; do sleep 0.1; done")
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    stopped = subprocess.Popen(
+        [sys.executable, "-c", "from gateline.cli import app; app()", *words],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert stopped.stdout is not None
+    said = ""
+    while "begun" not in said:
+        line = stopped.stdout.readline()
+        assert line, said
+        said += line
+    stopped.terminate()
+    said += stopped.communicate(timeout=120)[0]
+
+    assert stopped.returncode == 75, said
+    assert "ingest: is told to stop" in said
+    assert "Run the same command again" in said
+    left = subprocess.run(["podman", "ps", "--all", "--filter", f"ancestor={NAME}:1", "--quiet"], capture_output=True)
+    assert left.stdout == b""
