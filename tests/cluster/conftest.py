@@ -66,13 +66,19 @@ class Stack:
     def in_store(self, command: str) -> str:
         """Run Python with a client of the steps' object store, in a pod of the carrier."""
         text = f"import boto3; store = boto3.client('s3'); {command}"
-        return self.cluster.run("exec", "carrier", "--", "python", "-c", text)
+        return self.cluster.run("exec", "carrier", "--", "python", "-c", text, seconds=600)
+
+    def wait_in_store(self, prefix: str, end: str) -> None:
+        """Wait until there is a file there whose name ends so."""
+        look = f"store.list_objects_v2(Bucket='gateline', Prefix='{prefix}').get('Contents', [])"
+        wait = f"while not any(e['Key'].endswith('{end}') for e in {look}): time.sleep(0.1)"
+        self.in_store(f"import time\n{wait}")
 
 
 def workload(cpu: str, **training: object) -> dict[str, Any]:
-    """`flight_delays` with the settings of its smoke budget, three epochs, and pods that fit a small cluster."""
+    """`flight_delays` with the settings of its smoke budget, eight epochs, and pods that fit a small cluster."""
     small = with_budget(Workload.read(ROOT / "workloads" / "flight_delays.yaml"), "smoke")
-    sections = {**small.sections, "training": {**small.sections["training"], "epochs": 3, **training}}
+    sections = {**small.sections, "training": {**small.sections["training"], "epochs": 8, "patience": 8, **training}}
     return {
         "name": NAME,
         "task": small.task,
@@ -122,7 +128,7 @@ def stack(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
     ]
     subprocess.run([sys.executable, "-m", "pipelines.compile", *flags, "--output", compiled], cwd=ROOT, check=True)
     for what in ("statefulset/postgres", "statefulset/object-store", "deployment/mlflow"):
-        cluster.run("rollout", "status", what, "--timeout=180s", seconds=200)
+        cluster.run("rollout", "status", what, "--timeout=400s", seconds=420)
     cluster.complete("buckets")
     yield Stack(cluster, manifests, images["gateline-mlflow"], folder, compiled)
     if not os.environ.get("GATELINE_KEEP_CLUSTER"):
@@ -150,8 +156,7 @@ def trained(stack: Stack, prepared: dict[str, Task]) -> dict[str, str]:
     undisturbed = stack.tasks("s3://gateline/checkpoints-undisturbed")["train"]
     cluster.apply(step_pod(undisturbed, "undisturbed", stack.carrier, {"model": "run/undisturbed"}))
     cluster.apply(step_pod(tasks["train"], "train-1", stack.carrier))
-    begun = "print(any(e['Key'].endswith('last.pt') for e in store.list_objects_v2(Bucket='gateline', Prefix='checkpoints/').get('Contents', [])))"
-    cluster.until(lambda: "True" in stack.in_store(begun), 120, "the first checkpoint of train-1")
+    stack.wait_in_store("checkpoints/", "last.pt")
     first = cluster.get("pod", "train-1") or {}
     cluster.run("delete", "pod", "train-1", "--wait=true")
     assert "terminated" not in first["status"]["containerStatuses"][0]["state"], (
@@ -165,7 +170,7 @@ def trained(stack: Stack, prepared: dict[str, Task]) -> dict[str, str]:
     return said
 
 
-def run_pod(stack: Stack, pod: Manifest, seconds: float = 180) -> str:
+def run_pod(stack: Stack, pod: Manifest, seconds: float = 600) -> str:
     stack.cluster.apply(pod)
     return stack.cluster.succeeded(pod["metadata"]["name"], seconds)
 

@@ -57,7 +57,7 @@ class Cluster:
                 raise AssertionError(f"{what}: not in {seconds:.0f} s\n{state[-3000:]}")
             time.sleep(0.5)
 
-    def ended(self, pod: str, seconds: float = 180, container: str = "main") -> tuple[int, str]:
+    def ended(self, pod: str, seconds: float = 600, container: str = "main") -> tuple[int, str]:
         """Wait for a container to end; return its exit code and what it said."""
 
         def terminated() -> Manifest | None:
@@ -70,13 +70,13 @@ class Cluster:
         state = self.until(terminated, seconds, f"the end of {container} in {pod}")
         return int(state["exitCode"]), self.logs(pod, container)
 
-    def succeeded(self, pod: str, seconds: float = 180) -> str:
+    def succeeded(self, pod: str, seconds: float = 600) -> str:
         """Wait for a pod whose every container ends with 0; return what its main one said."""
         code, said = self.ended(pod, seconds)
         assert code == 0, f"{pod} ended with {code}:\n{said[-3000:]}"
         self.until(
             lambda: (self.get("pod", pod) or {})["status"]["phase"] == "Succeeded",
-            60,
+            300,
             f"{pod}: the end of all containers",
         )
         return said
@@ -85,7 +85,7 @@ class Cluster:
         """Read what a container said."""
         return self.run("logs", pod, "--container", container, check=False)
 
-    def complete(self, job: str, seconds: float = 120) -> None:
+    def complete(self, job: str, seconds: float = 300) -> None:
         """Wait for a job."""
 
         def done() -> bool:

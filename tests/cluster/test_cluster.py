@@ -103,7 +103,7 @@ def test_the_champion_is_served_and_rolled_without_loss(stack: Stack, registered
         place = f"{address}/ajax-api/2.0/mlflow/logged-models/{version.source.rpartition('/')[2]}/artifacts/files"
         asked = {"artifact_file_path": "serving_input_example.json"}
         body = requests.get(place, params=asked, timeout=30).text
-    cluster.run("rollout", "status", "deployment/serving", "--timeout=240s", seconds=260)
+    cluster.run("rollout", "status", "deployment/serving", "--timeout=400s", seconds=420)
     asker = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -111,13 +111,13 @@ def test_the_champion_is_served_and_rolled_without_loss(stack: Stack, registered
         "spec": {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
-            "containers": [{"name": "main", "image": stack.carrier, "command": ["python", "-c", ASK, body, "60"]}],
+            "containers": [{"name": "main", "image": stack.carrier, "command": ["python", "-c", ASK, body, "40"]}],
         },
     }
     cluster.apply(asker)
-    cluster.until(lambda: (cluster.get("pod", "asker") or {})["status"]["phase"] == "Running", 60, "asker")
+    cluster.until(lambda: (cluster.get("pod", "asker") or {})["status"]["phase"] == "Running", 300, "asker")
     cluster.run("rollout", "restart", "deployment/serving")
-    cluster.run("rollout", "status", "deployment/serving", "--timeout=240s", seconds=260)
+    cluster.run("rollout", "status", "deployment/serving", "--timeout=400s", seconds=420)
     told = json.loads(cluster.succeeded("asker").strip().splitlines()[-1])
     assert told["lost"] == []
     assert told["answered"] > 20
@@ -140,6 +140,6 @@ def test_a_backup_brings_back_what_was_lost(stack: Stack, registered: dict[str, 
     cluster.apply(job("bring-back", "restore"))
     cluster.complete("bring-back")
     cluster.run("scale", "deployment/mlflow", "--replicas=1")
-    cluster.run("rollout", "status", "deployment/mlflow", "--timeout=180s", seconds=200)
+    cluster.run("rollout", "status", "deployment/mlflow", "--timeout=400s", seconds=420)
     with cluster.forwarded("service/mlflow", 5000) as address:
         assert str(MlflowClient(address).get_model_version_by_alias(NAME, "champion").version) == "1"

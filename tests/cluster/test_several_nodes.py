@@ -59,17 +59,15 @@ def test_two_nodes_train_what_one_does(stack: Stack, trained: dict[str, str], ru
     with stand_in(cluster, runtime):
         cluster.apply(step_pod(task, "spread", stack.carrier, {"model": "run/spread"}))
         [job] = cluster.until(
-            lambda: cluster.run("get", KIND, "--output", "name", check=False).split(), 90, "a TrainJob"
+            lambda: cluster.run("get", KIND, "--output", "name", check=False).split(), 300, "a TrainJob"
         )
         name = job.partition("/")[2]
-        keys = "[e['Key'] for e in store.list_objects_v2(Bucket='gateline', Prefix='spread/').get('Contents', [])]"
-        cluster.until(
-            lambda: "last.pt" in stack.in_store(f"print({keys})"), 180, "the first checkpoint of the two nodes"
-        )
+        stack.wait_in_store("spread/", "last.pt")
         before = cluster.get("pod", f"{node_set(name)}-1") or {}
         cluster.run("delete", "pod", f"{node_set(name)}-1")
+        keys = "[e['Key'] for e in store.list_objects_v2(Bucket='gateline', Prefix='spread/')['Contents']]"
         assert "model/manifest.json" not in stack.in_store(f"print({keys})"), "it was over before a node was lost"
-        said = cluster.succeeded("spread", 240)
+        said = cluster.succeeded("spread")
         assert f"TrainJob {name}: 2 nodes are asked for" in said
         assert cluster.get(KIND, name) is None, "a job whose model is fetched is removed"
     assert before["status"]["phase"] == "Running"

@@ -10,7 +10,7 @@ engine=${GATELINE_ENGINE:-$(command -v podman || command -v docker || true)}
 [ -n "$engine" ] || { echo "build.sh: expected podman or docker; found neither. Install one." >&2; exit 2; }
 base=${BASE_IMAGE:-localhost/python:3.11-slim-bookworm}
 here=infra/kubernetes/images
-hash=$({ echo "$base"; cat requirements.lock "$here"/{Dockerfile,object-store.txt,object_store.py,postgres.sh}; } | sha256sum | cut -c1-16)
+declare -A parts=([mlflow]=requirements.lock [postgres]=$here/postgres.sh [object-store]="$here/object-store.txt $here/object_store.py")
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 cp requirements.lock "$here"/* "$context"
@@ -20,6 +20,8 @@ for settings in "${PIP_CONFIG_FILE:-}" "${XDG_CONFIG_HOME:-$HOME/.config}/pip/pi
 done
 if [ -s "${PIP_CERT:-}" ]; then flags+=(--secret "id=ca,src=$PIP_CERT"); fi
 for server in mlflow postgres object-store; do
+    # shellcheck disable=SC2086  # several files
+    hash=$({ echo "$base"; cat "$here/Dockerfile" ${parts[$server]}; } | sha256sum | cut -c1-16)
     image=localhost/gateline-$server:$hash
     "$engine" image inspect "$image" >/dev/null 2>&1 \
         || "$engine" build --quiet --target "$server" "${flags[@]}" --tag "$image" "$context" >&2

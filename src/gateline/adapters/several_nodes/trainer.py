@@ -55,7 +55,7 @@ class Trainer:
         Raises:
             GatelineError: it may not be read, or no container of it says its image.
         """
-        name = os.environ.get("HOSTNAME", "")
+        name = os.environ.get("KFP_POD_NAME") or os.environ.get("HOSTNAME", "")  # a host's name is cut at 63 characters
         with _answered("its own pod", "get", "pods"):
             pod = self._core.read_namespaced_pod(name, self._namespace, _request_timeout=TIMEOUT)
         image = os.environ.get(IMAGE, "")
