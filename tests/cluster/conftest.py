@@ -142,7 +142,7 @@ def prepared(stack: Stack) -> dict[str, Task]:
     assert [name for name in tasks if name in STEPS] == STEPS
     carrier = step_pod(tasks["ingest"], "carrier", stack.carrier)
     [_, keep] = carrier["spec"]["containers"]
-    carrier["spec"]["containers"] = [{**keep, "command": ["sleep", "3600"]}]
+    carrier["spec"] |= {"containers": [{**keep, "command": ["sleep", "3600"]}], "terminationGracePeriodSeconds": 0}
     stack.cluster.apply(carrier)
     for name in STEPS[:3]:
         run_pod(stack, step_pod(tasks[name], name, stack.carrier))

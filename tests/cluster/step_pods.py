@@ -17,10 +17,11 @@ import yaml
 
 FOLDER = "/artifacts"
 CARRIER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 import boto3
 
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the first process of a container has no default
 action, *pairs = sys.argv[1:]
 store = boto3.client("s3")
 for folder, prefix in (pair.split("=") for pair in pairs):
