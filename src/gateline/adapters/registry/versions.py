@@ -185,8 +185,9 @@ def _logged_model(to: Connection, run: Run, papers: Papers, predictor: Predictor
     inputs = papers.inputs
     tags = {MODEL_TAG: inputs.model.digest, PASSPORT_TAG: papers.digest, REGISTRATION_TAG: papers.registration}
     same = " AND ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
-    there = to.client.search_logged_models([to.experiment_id], f"{same} AND status = 'READY'", max_results=1)
-    if there:
+    # MLflow 3.17 compares the status with the column's number as text, which PostgreSQL refuses; so it is compared here.
+    found = to.client.search_logged_models([to.experiment_id], same)
+    if there := [model for model in found if model.status == "READY"]:
         return there[0]
     params = to.client.get_run(run.info.run_id).data.params
     model = to.client.create_logged_model(

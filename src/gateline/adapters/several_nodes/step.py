@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from argparse import Namespace
+from dataclasses import dataclass
 
 from gateline.adapters.door import stop_between_steps, tell
 from gateline.adapters.mlflow_server import tracking_uri
@@ -42,6 +43,55 @@ def trained_on_nodes(workload: Workload, prepared: Artifact, args: Namespace) ->
     return True
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A training on several nodes.
+
+    Args:
+        name: of its job: the same for the same training.
+        nodes: what it is spread over.
+        data: address of the data.
+        model: address of what comes of it.
+        command: what each node runs.
+    """
+
+    name: str
+    nodes: Nodes
+    data: str
+    model: str
+    command: list[str]
+
+
+def plan(workload: Workload, prepared: Artifact, args: Namespace) -> Plan:
+    """Say what a training on several nodes is.
+
+    Raises:
+        WorkloadError: the sections cannot be used, or there are more processes than a batch has rows.
+    """
+    nodes = nodes_of(workload, args.processes)
+    model_settings, training = read_settings(workload)
+    run = RunSettings(args.seed, nodes.device, args.precision, nodes.count * nodes.processes)
+    check_share(run, training)
+    digest = digest_of(
+        {
+            "prepared": prepared.digest,
+            "code": code_version(),
+            "task": workload.task,
+            "model": model_settings.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
+            "run": vars(run),
+        }
+    )
+    name, around = job_name(workload.name, digest), args.checkpoints.rstrip("/")
+    data, model = f"{around}/prepared-{prepared.digest[:16]}", f"{around}/{name}/model"
+    command = [
+        *("python", "-m", "gateline.adapters.several_nodes.node", "--workload", _as_text(workload)),
+        *("--prepared", data, "--model", model, "--seed", str(args.seed), "--device", nodes.device),
+        *("--precision", args.precision, "--checkpoints", around),
+    ]
+    return Plan(name, nodes, data, model, command)
+
+
 def train_on_nodes(workload: Workload, prepared: Artifact, args: Namespace, say: Say) -> Artifact:
     """Train on several nodes, and write the folder `model` that they made.
 
@@ -61,42 +111,24 @@ def train_on_nodes(workload: Workload, prepared: Artifact, args: Namespace, say:
         UnreachableError: API or store did not answer; the same command goes on.
     """
     tracking_uri()  # without one a pod refuses, and so would its nodes
-    nodes = nodes_of(workload, args.processes)
-    model_settings, training = read_settings(workload)
-    run = RunSettings(args.seed, nodes.device, args.precision, nodes.count * nodes.processes)
-    check_share(run, training)
-    digest = digest_of(
-        {
-            "prepared": prepared.digest,
-            "code": code_version(),
-            "task": workload.task,
-            "model": model_settings.model_dump(mode="json"),
-            "training": training.model_dump(mode="json"),
-            "run": vars(run),
-        }
-    )
-    name, around = job_name(workload.name, digest), args.checkpoints.rstrip("/")
-    made = Shipment(f"{around}/{name}/model")
-    if not made.complete:
-        trainer = Trainer()
-        pod = trainer.own_pod()
-        data = Shipment(f"{around}/prepared-{prepared.digest[:16]}")
-        if not data.complete:
-            data.send(prepared)
-        command = [
-            *("python", "-m", "gateline.adapters.several_nodes.node", "--workload", _as_text(workload)),
-            *("--prepared", data.address, "--model", made.address),
-            *("--seed", str(args.seed), "--device", nodes.device, "--precision", args.precision),
-            *("--checkpoints", around),
-        ]
-        with stop_between_steps() as stop:
-            trainer.start(train_job(name, pod, nodes, command), say)
-            trainer.follow(name, say, stop)
-        model = made.fetch(args.model, "model")
-        trainer.remove(name)
-        return model
-    say(f"The model of {name} is in the object store already; it is fetched.")
-    return made.fetch(args.model, "model")
+    planned = plan(workload, prepared, args)
+    made = Shipment(planned.model)
+    if made.complete:
+        say(f"The model of {planned.name} is in the object store already; it is fetched.")
+        return made.fetch(args.model, "model")
+    trainer = Trainer()
+    pod = trainer.own_pod()
+    job = train_job(planned.name, pod, planned.nodes, planned.command)
+    trainer.require(planned.name)
+    data = Shipment(planned.data)
+    if not data.complete:
+        data.send(prepared)
+    with stop_between_steps() as stop:
+        trainer.start(job, say)
+        trainer.follow(planned.name, say, stop)
+    model = made.fetch(args.model, "model")
+    trainer.remove(planned.name)
+    return model
 
 
 def _as_text(workload: Workload) -> str:

@@ -84,6 +84,15 @@ class Trainer:
             environment=kept,
         )
 
+    def require(self, name: str) -> None:
+        """See that jobs can be looked at, before anything is sent anywhere.
+
+        Raises:
+            GatelineError: this account may not, or Trainer is not installed.
+            UnreachableError: the API does not answer.
+        """
+        self._get(name)
+
     def start(self, manifest: dict[str, Any], say: Say) -> None:
         """See to it that the job runs: go on with the one that is there, or make it; one that failed is made again.
 
