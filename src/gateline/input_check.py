@@ -25,11 +25,19 @@ class InputCheck:
         statistics: see `gateline.training_statistics`.
         columns: of a request.
         tokenizers: of columns of texts, by name.
+        asked: columns of which a request may hold what the table did not, by name: the beginning of a text, say.
     """
 
-    def __init__(self, statistics: Mapping[str, Any], columns: Sequence[str], tokenizers: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        statistics: Mapping[str, Any],
+        columns: Sequence[str],
+        tokenizers: Mapping[str, Any],
+        asked: Mapping[str, Column] | None = None,
+    ) -> None:
         schema = Schema.model_validate(statistics["schema"])
-        self._columns = {name: schema.columns[name] for name in columns if name in schema.columns}
+        of_request = {**schema.columns, **(asked or {})}
+        self._columns = {name: of_request[name] for name in columns if name in of_request}
         self._seen = {name: statistics["columns"][name] for name in self._columns if name in statistics["columns"]}
         self._texts = {
             name: {each["value"] for each in seen["values"]}

@@ -92,6 +92,16 @@ def test_a_refused_value_is_named_by_the_clients_own_row() -> None:
     assert check(["pulse"]).refused_rows(pd.DataFrame({"pulse": [1000.0]})) is None
 
 
+def test_what_a_request_may_hold_beyond_the_table_is_not_refused() -> None:
+    """The beginning of a book is shorter than a book, and another row's fault is not its own."""
+    book = {**SCHEMA.columns, "note": SCHEMA.columns["note"].model_copy(update={"min_length": 1000})}
+    statistics = training_statistics(TRAINING, SCHEMA.model_copy(update={"columns": book}))
+    beginning = pd.DataFrame({"note": ["ROMEO:"]})
+
+    assert "of 1000 to any number of characters" in str(InputCheck(statistics, ["note"], {}).refused_rows(beginning))
+    assert InputCheck(statistics, ["note"], {}, {"note": SCHEMA.columns["note"]}).refused_rows(beginning) is None
+
+
 @pytest.mark.parametrize("empty", [None, ""])
 def test_a_text_without_words_is_no_unknown_word(empty: str | None) -> None:
     assert flags({"note": ["all", empty]}, {"class": ["x"] * 2}, []) == ["", ""]

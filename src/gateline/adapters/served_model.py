@@ -68,7 +68,12 @@ def input_check(predictor: Any, folder: Path) -> Any:
     from gateline.model_folder import TRAINING_STATISTICS, read_model_json
 
     columns = [name for name, _, _ in predictor.input_columns]
-    return InputCheck(read_model_json(folder, TRAINING_STATISTICS), columns, getattr(predictor, "tokenizers", {}))
+    return InputCheck(
+        read_model_json(folder, TRAINING_STATISTICS),
+        columns,
+        getattr(predictor, "tokenizers", {}),
+        getattr(predictor, "asked_columns", None),
+    )
 
 
 def without_place(frame: pd.DataFrame, columns: list[str]) -> Exception | None:

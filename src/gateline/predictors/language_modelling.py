@@ -20,7 +20,7 @@ from gateline.models.decoding import Nested, SamplingSettings, sample
 from gateline.models.language_model import LanguageModel
 from gateline.predictors.texts import read_texts
 from gateline.table import as_frame
-from gateline.workload.schema import Schema
+from gateline.workload.schema import Column, Schema
 
 TEXTS = "texts.json"
 """The parts of the text, in a prepared folder."""
@@ -59,6 +59,11 @@ class Writer:
         # A beginning is shorter than a book.
         asked = schema.columns[column].model_copy(update={"min_length": 1, "missing_share": 0.0})
         self._asked = schema.model_copy(update={"columns": {column: asked}, "keys": ()})
+
+    @property
+    def asked_columns(self) -> dict[str, Column]:
+        """What a request may hold: a beginning may be shorter than a book."""
+        return dict(self._asked.columns)
 
     @property
     def dependence(self) -> int:

@@ -21,7 +21,7 @@ from gateline.models.encoder_decoder import Translator
 from gateline.predictors.texts import read_texts
 from gateline.table import TABLE, as_frame, read_table
 from gateline.text_metrics import GATE_METRIC, edits_and_words
-from gateline.workload.schema import Schema
+from gateline.workload.schema import Column, Schema
 
 SENTENCES_AT_ONCE = 64
 """Translated side by side, of similar length."""
@@ -80,6 +80,11 @@ class SentenceTranslator:
         asked = schema.columns[self.source_column]
         asked = asked.model_copy(update={"min_length": max(1, asked.min_length or 1), "missing_share": 0.0})
         self._asked = schema.model_copy(update={"columns": {self.source_column: asked}, "keys": ()})
+
+    @property
+    def asked_columns(self) -> dict[str, Column]:
+        """What a request may hold: a sentence to translate has at least one character."""
+        return dict(self._asked.columns)
 
     @property
     def dependence(self) -> int:

@@ -113,7 +113,7 @@ def score(task: Labelling, settings: LabellingEvaluation, prepared: Artifact, mo
         intervals=found,
         errors=errors_of(mine, threshold=labeller.threshold),
         baseline_errors={name: errors_of(prob, threshold=thresholds[name]) for name, prob in others.items()},
-        worst=_worst(predictions, fitted),
+        worst=_worst(predictions, fitted, labeller.threshold),
     )
 
 
@@ -174,7 +174,7 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
             ),
             "Key frames",
         )
-    draw["by_step"] = (partial(_draw_by_step, scores=scores), "How well it is told by how much has been seen")
+    draw["by_step"] = (partial(_draw_by_step, scores=scores), "How well it is told along the sequence")
     draw["training"] = (partial(draw_training, model=model), "Training")
     return draw_all(draw, folder)
 
@@ -297,10 +297,18 @@ def _sequence_of(table: pd.DataFrame, schema: Schema) -> pd.Series:
     return names
 
 
-def _worst(table: pd.DataFrame, fitted: Fitted) -> pd.DataFrame:
-    """The sequences whose labels were least expected."""
+def _worst(table: pd.DataFrame, fitted: Fitted, threshold: float) -> pd.DataFrame:
+    """The sequences whose labels were least expected; where each step has its own, how many were meant, called and right."""
     rows = table[table["label"].notna()]
     sequence = _sequence_of(rows, fitted.schema)
+    if fitted.classes is None and fitted.label.of == "step":
+        meant, called = rows["label"] == 1, rows["prob"] >= threshold
+        loss = step_errors("log_loss", rows["prob"].to_numpy(), rows["label"].to_numpy())
+        counts = {fitted.label.column: meant, "called": called, "both": meant & called}
+        steps = pd.DataFrame({"sequence": sequence, "steps": 1, "mean loss": loss, **counts})
+        how = {"steps": "sum", "mean loss": "mean", **dict.fromkeys(counts, "sum")}
+        found = steps.groupby("sequence", sort=False).agg(how)
+        return found.sort_values("mean loss", ascending=False, kind="stable").head(WORST).reset_index()
     if fitted.classes is None:
         prob = rows["prob"].to_numpy()
         loss = step_errors("log_loss", prob, rows["label"].to_numpy())
@@ -330,9 +338,12 @@ def _draw_by_step(plt: Any, scores: Scores) -> tuple[Any, str]:
                 else {"linewidth": 1.2, "alpha": 0.85}
             )
             axis.plot(steps, curve[kind], label=name.replace("_", " "), **style)
-        axis.set(xlabel="steps seen", ylabel=title)
+        axis.set(xlabel="step", ylabel=title)
     axes[0, 0].legend(loc="best", fontsize=9)
-    return figure, "Each point: all test sequences after so many steps, judged by what was known then."
+    return figure, (
+        "Each point: all test sequences at that step. Forwards, it is told by what was known then; a network that reads both ways "
+        "has seen what comes after, too."
+    )
 
 
 def _courses(scores: Scores, fitted: Fitted, raw: pd.DataFrame) -> list[Course]:

@@ -244,29 +244,39 @@ def _draw_samples(plt: Any, scores: Scores) -> tuple[Any, str]:
     )
 
 
+def _lay_out(letters: Sequence[str]) -> list[tuple[int, int]]:
+    """Say on which line and in which column each character of a passage stands; a line ends behind `LINE` characters."""
+    places, line, column = [], 0, 0
+    for letter in letters:
+        if letter == "\n" or column >= LINE:
+            line, column = line + 1, 0
+        places.append((line, column))
+        column += letter != "\n"
+    return places
+
+
 def _draw_passages(plt: Any, worst: pd.DataFrame, letters: Sequence[str], bits: np.ndarray) -> tuple[Any, str]:
     """The worst passage and one in the middle, each character coloured by its surprise."""
     passage = passages(len(letters))
     mean = np.bincount(passage, weights=bits)
     middle = int(np.argsort(mean, kind="stable")[len(mean) // 2])
     shown = {"the worst passage": int(worst["passage"].iloc[0]), "a passage in the middle": middle}
-    figure, axes = plt.subplots(1, len(shown), figsize=(12, 3.2))
+    laid = {number: _lay_out(passage_of(letters, number)) for number in shown.values()}
+    lines = 1 + max(line for places in laid.values() for line, _ in places)
+    figure, axes = plt.subplots(1, len(shown), figsize=(12, 0.4 + 0.2 * lines))
     for axis, (title, number) in zip(axes, shown.items(), strict=True):
         axis.set_title(f"{title}: {bits[passage == number].mean():.2f} bits per character")
-        axis.set(xlim=(0, LINE), ylim=(14, 0))
+        axis.set(xlim=(0, LINE), ylim=(lines, 0))
         axis.axis("off")
-        line = column = 0
-        for letter, value in zip(passage_of(letters, number), bits[passage == number], strict=True):
-            if letter == "\n" or column >= LINE:
-                line, column = line + 1, 0
-                if letter == "\n":
-                    continue
+        signs = zip(passage_of(letters, number), bits[passage == number], laid[number], strict=True)
+        for letter, value, (line, column) in signs:
+            if letter == "\n":
+                continue
             strength = min(1.0, value / 8)
             axis.add_patch(plt.Rectangle((column, line), 1, 1, color=MODEL, alpha=0.75 * strength, linewidth=0))
             axis.text(
                 column + 0.5, line + 0.75, _plain(letter or " "), family="monospace", size=8, ha="center", color=INK
             )
-            column += 1
     return figure, "The darker a character, the more it surprised the model (8 bits and more are darkest)."
 
 

@@ -57,6 +57,7 @@ class ServingCheck:
     def _start(self, requirements: Sequence[str]) -> None:
         asks = Path(__file__).resolve().parents[1] / "answer_requests.py"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        environment["OMP_NUM_THREADS"] = "1"  # as it was trained; on cores that others use, threads wait for each other
         python = python_for(self.settings.environment, requirements, self.say, reads=(self.folder, asks))
         self.requirements, self.environment = requirements, python.environment
         self.process = subprocess.Popen(  # noqa: S603  (a Python)
