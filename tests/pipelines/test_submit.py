@@ -71,6 +71,17 @@ def test_a_run_is_started_followed_and_ends_well(server: Kubeflow, project: Path
     assert len(server.versions) == 1, "the same file is uploaded once"
 
 
+def test_a_scheduled_run_that_ended_early_is_told_as_that(server: Kubeflow, project: Path) -> None:
+    assert submit(server, "--no-follow").exit_code == 0
+    server.looks = [look("RUNNING", ask="RUNNING"), look("SUCCEEDED", ask="SUCCEEDED", conclude="SUCCEEDED")]
+
+    done = submit(server, "--run", server.started[-1].run_id)
+
+    assert done.exit_code == 0, done.output
+    assert "ask: done" in done.output
+    assert done.output.splitlines()[-1] == "flight_delays: ended early, since nothing has changed"
+
+
 def test_a_failed_step_is_named_with_what_kubeflow_says(server: Kubeflow, project: Path) -> None:
     failed = look("FAILED", ingest="SUCCEEDED", validate="SUCCEEDED", preprocess="FAILED")
     failed["run_details"]["task_details"][-1]["error"] = {"code": 2, "message": "report: expected the verdict yes"}

@@ -102,6 +102,17 @@ def test_how_a_step_ended_stays_in_its_folder(
     assert not (tmp_path / "task" / "out.json").exists()
 
 
+def test_a_step_that_started_processes_and_left_with_their_0_is_done(tmp_path: Path) -> None:
+    def step(_: argparse.Namespace) -> None:
+        with write_artifact(tmp_path / "evaluation", "evaluation"):
+            pass
+        raise SystemExit(0)
+
+    text = executor_input(tmp_path, evaluation="/o/e")
+    assert run(step, "--evaluation", str(tmp_path / "evaluation"), "--executor-input", text) == 0
+    assert len(told(tmp_path)["evaluation"]["metadata"]["digest"]) == 64
+
+
 def test_a_bug_is_noted_and_shown(tmp_path: Path) -> None:
     def bug(_: argparse.Namespace) -> None:
         raise KeyError("lookback")

@@ -120,8 +120,8 @@ def submit(
         started = submission.submitted(server, run)
     print(f"{path.stem}: run {started.id}, {started.address}")
     if follow:
-        submission.follow(server, started, say)
-        print(f"{path.stem}: all six steps are done")
+        ran = submission.follow(server, started, say)
+        print(f"{path.stem}: " + ("all six steps are done" if ran else "ended early, since nothing has changed"))
 
 
 def _say_how_it_ended(name: str, ended: LocalRun) -> None:

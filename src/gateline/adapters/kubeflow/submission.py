@@ -17,6 +17,8 @@ POLL_SECONDS = 5.0
 MOST_SILENCES = 12
 """Polls without an answer after which following ends; the run itself goes on."""
 ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
+TOLD = ("ask", *SECTIONS_OF_STEP, "conclude")
+"""The tasks that a person is told of; the others are what Kubeflow puts around them."""
 IN_WORDS = {
     "PENDING": "waits",
     "RUNNING": "runs",
@@ -78,13 +80,16 @@ def submitted(server: KubeflowServer, run_id: str) -> Submitted:
     return Submitted(run_id, f"{server.host.rstrip('/')}/#/runs/details/{run_id}")
 
 
-def follow(server: KubeflowServer, run: Submitted, say: Callable[[str], None]) -> None:
-    """Say what each step does until the run ends well.
+def follow(server: KubeflowServer, run: Submitted, say: Callable[[str], None]) -> bool:
+    """Say what each task does until the run ends well.
 
     Args:
         server: where.
         run: which.
-        say: told whenever a step's state changes.
+        say: told whenever a task's state changes.
+
+    Returns:
+        Whether the steps ran; a scheduled run ends early, and well, where nothing has changed.
 
     Raises:
         RegistryError: the run failed or was stopped; says which step, and what Kubeflow knows of it.
@@ -108,7 +113,7 @@ def follow(server: KubeflowServer, run: Submitted, say: Callable[[str], None]) -
                 ) from error
             time.sleep(POLL_SECONDS)
             continue
-        tasks = [task for task in _tasks(found) if task.display_name in SECTIONS_OF_STEP]
+        tasks = [task for task in _tasks(found) if task.display_name in TOLD]
         for task in tasks:
             if task.state and seen.get(task.display_name) != task.state:
                 seen[task.display_name] = task.state
@@ -119,10 +124,11 @@ def follow(server: KubeflowServer, run: Submitted, say: Callable[[str], None]) -
     if found.state != "SUCCEEDED":
         raise RegistryError(
             f"run {run.id}",
-            expected="six steps that end well",
+            expected="tasks that end well",
             found=_what_failed(found, tasks),
-            do=f"Read the log of that step at {run.address}",
+            do=f"Read its log at {run.address}",
         )
+    return "ask" not in seen or any(name in SECTIONS_OF_STEP for name in seen)
 
 
 def _tasks(run: Any) -> list[Any]:
