@@ -32,7 +32,7 @@ print(json.dumps({
     "user": [os.getuid(), os.getgid()],
     "packages": sorted({d.metadata["Name"].lower() for d in importlib.metadata.distributions()}),
     "installers": [name for name in ("pip", "pip3", "uv", "easy_install") if shutil.which(name)]
-        + [name for name in ("pip", "setuptools", "ensurepip") if importlib.util.find_spec(name)],
+        + [name for name in ("pip", "ensurepip") if importlib.util.find_spec(name)],
     "steps": sorted(name for name in os.listdir("/app/components") if not name.startswith("_")),
     "lock": os.path.isfile("requirements.lock"),
     "writable": {path: writable(path) for path in ("/", "/app", "/venv", "/tmp")},

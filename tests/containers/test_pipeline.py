@@ -180,7 +180,7 @@ def test_rejected_data_stop_at_preprocess_and_the_report_is_kept(
     assert "preprocess" in refused.stderr
     assert "rejected" in refused.stderr
     report = artifact(tmp_path / "out", "report")
-    assert json.loads((report / "report.json").read_text())["accepted"] is False
+    assert json.loads((report / "report.json").read_text())["verdict"]["passed"] is False
     assert (report / "report.html").is_file()
     assert not list((tmp_path / "out").glob("gateline-training-*/*/prepared/manifest.json"))
     assert not list((tmp_path / "out").glob("gateline-training-*/train*"))
