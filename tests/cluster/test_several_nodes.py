@@ -72,6 +72,7 @@ def test_an_account_without_the_right_is_denied(stack: Stack, prepared: dict[str
     stack.cluster.apply(denied)
     code, said = stack.cluster.ended("denied")
     assert (code, "expected a service account that may get pods; found status 403" in said) == (2, True), said
+    stack.cluster.run("delete", "pod", "denied")
 
 
 def test_the_step_says_that_there_is_no_trainer(stack: Stack, prepared: dict[str, Task]) -> None:
@@ -82,6 +83,7 @@ def test_the_step_says_that_there_is_no_trainer(stack: Stack, prepared: dict[str
     stack.cluster.apply(step_pod(stack.tasks(nodes=2)["train"], "alone", stack.carrier))
     code, said = stack.cluster.ended("alone")
     assert (code, "expected a cluster with Kubeflow Trainer" in said) == (2, True), said
+    stack.cluster.run("delete", "pod", "alone")
 
 
 def test_two_nodes_train_what_one_does(stack: Stack, trained: dict[str, str], runtime: Manifest) -> None:
