@@ -21,6 +21,8 @@ from typer.testing import CliRunner, Result
 
 from gateline.adapters.kubeflow import step_containers
 from gateline.cli import app
+from pipelines.compile import compile_pipeline
+from pipelines.compile import parser as compile_parser
 from pipelines.training import STEPS
 from tests.tiny import write_tiny
 
@@ -84,36 +86,44 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         subprocess.run(["podman", "image", "rm", f"{NAME}:1"], env=environment, capture_output=True)
 
 
-Submit = Callable[[str], Result]
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pipeline, compiled once for that image."""
+    file = tmp_path_factory.mktemp("compiled") / "training.yaml"
+    image = f"{NAME}:1@sha256:{'0' * 64}"
+    compile_pipeline(compile_parser().parse_args(["--image", image, "--output", str(file)]))
+    return file
+
+
+Argv = Callable[..., list[str]]
+Submit = Callable[..., Result]
 
 
 @pytest.fixture
-def argv(podman: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+def argv(podman: str, compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Argv:
     """The command that runs the pipeline with `ingest` doing what a shell text says."""
     (tmp_path / "data").mkdir()
     (tmp_path / "case").mkdir()
     workload = write_tiny(tmp_path / "data")
-    images = {step: {"image": f"{NAME}:1", "digest": "sha256:" + "0" * 64} for step in STEPS}
-    (tmp_path / "images.json").write_text(json.dumps(images))
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("DOCKER_HOST", podman)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody asks it here
     monkeypatch.setattr(step_containers, "WAIT_SECONDS", 0.1)
     mounts = [f"{tmp_path / 'case'}:/case", *OF_THE_SYSTEM]
 
-    def argv(case: str) -> list[str]:
+    def argv(case: str, *pipeline: str) -> list[str]:
         (tmp_path / "case" / "ingest").write_text(case)
         words = ["submit", str(workload), "--local", "--no-cache", "--output", str(tmp_path / "out")]
-        words += ["--images", str(tmp_path / "images.json")]
+        words += pipeline or ("--pipeline", str(compiled))
         return [*words, *(word for each in mounts for word in ("--mount", each))]
 
     return argv
 
 
 @pytest.fixture
-def submit(argv: Callable[[str], list[str]]) -> Submit:
+def submit(argv: Argv) -> Submit:
     """Run the pipeline with `ingest` doing what a shell text says."""
-    return lambda case: CliRunner().invoke(app, argv(case), catch_exceptions=False)
+    return lambda *case: CliRunner().invoke(app, argv(*case), catch_exceptions=False)
 
 
 def test_a_container_that_fails_is_reported_every_time_with_its_last_lines(submit: Submit, tmp_path: Path) -> None:
@@ -161,14 +171,12 @@ def test_what_was_killed_is_started_again_and_goes_on_in_its_folder(how: str, co
 def test_an_image_that_is_not_there_is_no_failed_step(submit: Submit, tmp_path: Path) -> None:
     images = {step: {"image": f"{NAME}:2", "digest": "sha256:" + "0" * 64} for step in STEPS}
     (tmp_path / "images.json").write_text(json.dumps(images))
-    absent = submit("exit 0")
+    absent = submit("exit 0", "--images", str(tmp_path / "images.json"))
     assert absent.exit_code == 2
     assert "expected an image on this machine; found none. Build the images with `make images`." in absent.output
 
 
-def test_who_is_told_to_stop_tells_the_step_and_asks_to_be_run_again(
-    argv: Callable[[str], list[str]], tmp_path: Path
-) -> None:
+def test_who_is_told_to_stop_tells_the_step_and_asks_to_be_run_again(argv: Argv, tmp_path: Path) -> None:
     words = argv("trap 'echo saved; exit 75' TERM; echo begun; while :; do sleep 0.1; done")
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     stopped = subprocess.Popen(
