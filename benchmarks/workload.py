@@ -42,7 +42,7 @@ EARLIER = (
     "Measured with earlier settings of [workloads/{name}.yaml](../../workloads/{name}.yaml): the file has been changed since, and "
     "what it says now has not been measured."
 )
-MOST_METRICS = 6  # columns that fit beside each other; the JSON file has all
+MOST_METRICS = 6  # columns that fit beside each other, what the gates ask for first; the JSON file has all
 
 
 def prepare(workload: Workload, folder: Path) -> Artifact:
@@ -116,7 +116,8 @@ def table_of(
         earlier: the settings were others than the file has now; the last sentence says so.
     """
     summary = summary_of(runs)
-    names = [leading, *(name for name in summary["mean"] if name != leading)][:MOST_METRICS]
+    asked = [name for name in workload.section("gates", Gates).limits if name in summary["mean"]]
+    names = list(dict.fromkeys([leading, *asked, *summary["mean"]]))[: max(MOST_METRICS, 1 + len(asked))]
     seeds = f"{len(runs)} seed" + ("s" if len(runs) > 1 else "")
     rows: list[list[str]] = [
         [f"**model**, {seeds}", *(_with_spread(summary["mean"].get(n), summary["spread"].get(n)) for n in names)]
