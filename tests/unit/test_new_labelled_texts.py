@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from gateline.adapters.explanation import explain
 from gateline.adapters.ingestion import ingest
 from gateline.adapters.new_workload.labelled_texts import in_words, is_labelled_text, new_labelled_texts
 from gateline.adapters.project import Project
@@ -80,6 +81,25 @@ def test_labels_that_are_numbers_odd_names_and_rows_without_either(project: Proj
     content = yaml.safe_load(found.path.read_text())
     assert content["schema"]["columns"]["no"]["values"] == ["0", "1"]
     assert content["preprocess"]["inputs"]["column"] == 'what they "said"'
+
+
+@pytest.mark.parametrize("number", [60, 75, 90])
+def test_a_small_table_becomes_a_workload_that_check_finds_ready(number: int, project: Project) -> None:
+    found = new_labelled_texts(project, "praise", write(project, reviews(number)), label="verdict")
+    assert explain(project, "praise").notes == []
+    assert 4 <= found.split.min_examples <= found.split.counts["test"] // 2
+
+
+def test_spaces_around_a_label_are_no_part_of_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = reviews()[["review", "verdict"]]
+    frame.loc[::3, "verdict"] += " "
+    frame.loc[5, "verdict"] = " "
+    found = new_labelled_texts(project, "praise", write(project, frame))
+    assert sorted(found.counts) == ["bad", "good"]
+    assert found.rows == 399
+    monkeypatch.chdir(project.root)
+    raw = ingest(Workload.read(found.path).section("source", Source), project.root / "raw")
+    assert set(read_table(raw.path / "table.parquet")["verdict"]) == {"good", "bad"}
 
 
 def test_a_language_without_spaces_is_read_by_characters(project: Project) -> None:

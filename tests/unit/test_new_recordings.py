@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from gateline.adapters.explanation import explain
 from gateline.adapters.ingestion import ingest
 from gateline.adapters.new_workload.recordings import in_words, new_recordings
 from gateline.adapters.project import Project
@@ -135,6 +136,25 @@ def test_a_language_is_read_by_characters_and_some_recordings_say_nothing(projec
     assert (found.tokens, found.rate, found.without) == ("character", 16_000, 10)
     raw = ingest(check(found.path).section("source", Source), project.root / "raw")
     assert raw.facts["rows"] == 50
+
+
+@pytest.mark.parametrize("number", [40, 50, 60])
+def test_a_small_folder_becomes_a_workload_that_check_finds_ready(number: int, project: Project) -> None:
+    folder = write_recordings(project.root / "sounds")
+    for place, path in enumerate(sorted(folder.glob("*.wav"))):
+        if place < number:
+            path.with_suffix(".txt").write_text(said_in(path))
+            path.with_suffix(".txt").rename(folder / f"r{place:03}.txt")
+            path.rename(folder / f"r{place:03}.wav")
+        else:
+            path.unlink()
+
+    found = new_recordings(project, "tones", folder)
+
+    assert explain(project, "tones").notes == []
+    assert 3 <= found.split.min_examples <= found.split.counts["test"] // 2
+    settings = Workload.read(found.path).section("training", Training)
+    assert settings.epochs == 120  # of a few batches each, so 25 would be too few steps to learn anything
 
 
 def only(number: int) -> Callable[[Path], None]:

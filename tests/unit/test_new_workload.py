@@ -299,6 +299,24 @@ REFUSED: dict[str, tuple[Callable[[Path], object], dict[str, object], str]] = {
     "no number": (lambda path: pd.DataFrame({"t": HOURS, "y": "a"}).to_csv(path, index=False), {}, "none that changes"),
     "constant": (lambda path: pd.DataFrame({"t": HOURS, "y": 5.0}).to_csv(path, index=False), {}, "none that changes"),
     "constant asked": (lambda path: pd.DataFrame({"t": HOURS, "y": 5.0}).to_csv(path, index=False), {"target": "y"}, "5.0"),
+    "a number as people write it": (lambda path: pd.DataFrame({"t": HOURS, "y": 5.0}).to_csv(path, index=False), {"target": "y"}, "found 5.0 in every row"),
+    "texts": (
+        lambda path: pd.DataFrame({"id": range(40), "review": [f"a fine film of {n} minutes" for n in range(40)]}).to_csv(path, index=False), {},
+        "for texts, give --text and --label, e.g. --text review",
+    ),
+    "Latin-1": (lambda path: path.write_bytes("t,where\n2024-01-01,Köln\n".encode("latin-1") * 9), {}, "not UTF-8. Save it as UTF-8"),
+    "UTF-16": (lambda path: pd.DataFrame({"t": HOURS, "y": wave(HOURS)}).to_csv(path, index=False, encoding="utf-16"), {}, "UTF-16, not UTF-8. Save it as UTF-8"),
+    "UTF-16 without a mark": (
+        lambda path: pd.DataFrame({"t": HOURS, "y": wave(HOURS)}).to_csv(path, index=False, encoding="utf-16-le"), {}, "UTF-16, not UTF-8. Save it as UTF-8",
+    ),
+    "some stamps that are none": (
+        lambda path: pd.DataFrame({"t": ["soon", *HOURS.astype(str)[:-2], "31.2."], "y": wave(HOURS)}).to_csv(path, index=False), {},
+        "column t: expected dates or time stamps of one format in every row; found 2 of 2,000 that cannot be read: 'soon', '31.2.'.",
+    ),
+    "some asked stamps that are none": (
+        lambda path: pd.DataFrame({"t": [*HOURS.strftime("%d/%m/%Y %H:%M")[:-1], "?"], "y": wave(HOURS)}).to_csv(path, index=False), {"time": "t"},
+        "--time t: expected dates or time stamps of one format in every row; found 1 of 2,000 that cannot be read: '?'.",
+    ),
     "unknown target": (lambda path: pd.DataFrame({"t": HOURS, "load": wave(HOURS)}).to_csv(path, index=False), {"target": "laod"}, "Did you mean 'load'?"),
     "unknown key": (lambda path: pd.DataFrame({"t": HOURS, "load": wave(HOURS)}).to_csv(path, index=False), {"keys": ["site"]}, "--key site"),
     "time that is none": (lambda path: pd.DataFrame({"t": HOURS, "w": "soon", "y": wave(HOURS)}).to_csv(path, index=False), {"time": "w"}, "ISO 8601"),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gateline.adapters.ingestion import ingest
+from gateline.adapters.object_store import find_by_digest
 from gateline.adapters.project import WORKLOADS, Project
 from gateline.adapters.settings_check import check_settings
 from gateline.errors import ArtifactError, WorkloadError, examples
@@ -108,7 +109,11 @@ def explain(project: Project, reference: str) -> Explanation:
         raw = _raw_data(project, workload, sections.source, Path(scratch))
         if raw is None:
             words = _in_words(task, sections, None, None, None) | budgets
-            return Explanation(workload.name, words, [*notes, _not_fetched(sections.source)])
+            return Explanation(
+                workload.name,
+                words,
+                [*notes, _not_fetched(sections.source), *_absent(project, workload, sections.source)],
+            )
         frame = read_table(raw.path / TABLE)
         demanded = Counter[str](
             rule.kind for rule in rules(read_out(frame, sections.schema), sections.schema, datetime.now(UTC))
@@ -204,9 +209,25 @@ def _raw_data(project: Project, workload: Workload, source: Source, scratch: Pat
             return raw
     except ArtifactError:
         pass  # ingest has not run, or will run again
-    if any(file.url for file in source.files) and not mirror:
+    if any(file.url for file in source.files) and (not mirror or list(_absent(project, workload, source))):
         return None
     return ingest(source, scratch / "raw", mirror=Path(mirror) if mirror else None)
+
+
+def _absent(project: Project, workload: Workload, source: Source) -> Iterator[str]:
+    """Say of each local file that is nowhere what a person has to do before ingest can read it."""
+    mirror = os.environ.get("GATELINE_MIRROR")
+    page = f"docs/workloads/{workload.name}.md"
+    how = f"; {page} says how to get it" if (project.root / page).is_file() else ""
+    for file in source.files:
+        if file.path is None or file.package or file.dvc or (project.root / file.path).exists():
+            continue
+        if mirror and not file.is_folder and find_by_digest(Path(mirror), file.sha256) is not None:
+            continue
+        yield (
+            f"{file.path} (source.files.{file.name}) is not there, and no address has it: put it there before `gateline run "
+            f"{workload.name}`, or into a folder that GATELINE_MIRROR names{how}"
+        )
 
 
 def _not_fetched(source: Source) -> str:

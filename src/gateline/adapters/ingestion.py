@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import re
 import shutil
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import duckdb
@@ -102,10 +105,12 @@ def _load(database: duckdb.DuckDBPyConnection, file: File, path: Path) -> None:
                 na_values=list(file.missing),
                 delimiter=file.delimiter,
             )
+            _refuse_other_encodings(unpacked, place, relation.columns)
             _refuse_one_column(relation.columns, unpacked, file, place)
         relation.create(f'"{file.name}"')
     except duckdb.Error as error:
         if file.format == "csv":
+            _refuse_other_encodings(unpacked, place, said=str(error))
             _refuse_ragged(unpacked, file.delimiter or ",", place)
         raise DataError(
             place,
@@ -116,6 +121,18 @@ def _load(database: duckdb.DuckDBPyConnection, file: File, path: Path) -> None:
     finally:
         if file.member:
             shutil.rmtree(unpacked.parent)
+
+
+def _refuse_other_encodings(path: Path, place: str, columns: Sequence[str] = (), said: str = "") -> None:
+    """Refuse a csv that is not UTF-8, by what DuckDB says of it, or by the zeros of UTF-16 that it took for letters."""
+    if "not utf-8" not in said.lower() and not any("\0" in name for name in columns):
+        return
+    with path.open("rb") as content:
+        first = content.read(2)
+    wide = first in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or "\0" in "".join(columns)
+    line = re.search(r"CSV Error on Line: (\d+)", said)
+    found = "UTF-16" if wide else f"bytes of another encoding, first in line {line[1]}" if line else "another encoding"
+    raise DataError(place, expected="text in UTF-8", found=f"{found}, not UTF-8", do="Save it as UTF-8")
 
 
 def _refuse_one_column(columns: list[str], path: Path, file: File, place: str) -> None:

@@ -1,9 +1,10 @@
 """`gateline new`: look at a file, find out what a forecast needs to know of it, and write a workload that runs.
 
 inference.py       what the table holds: keys, grid, types, ranges, target      time_columns.py   when each row was
+                                                                             time_formats.py   formats of texts that say so
 settings.py        windows, split, transform that fit it                        text.py           the commented file
 labelled_texts.py  the same for texts and labels                                pinned_file.py    the file that it is made from
-recordings.py      the same for a folder of recordings with transcripts
+recordings.py      the same for a folder of recordings with transcripts         drawn_split.py    parts that those two draw
 """
 
 from __future__ import annotations

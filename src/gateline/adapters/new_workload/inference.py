@@ -22,8 +22,8 @@ from gateline.adapters.new_workload.time_columns import (
     TimeColumn,
     column_types,
     find_time,
-    quoted,
 )
+from gateline.adapters.new_workload.time_formats import quoted
 from gateline.errors import DataError, did_you_mean, examples
 from gateline.workload.schema import ColumnType
 from gateline.workload.section import format_span
@@ -414,7 +414,7 @@ def _choose_target(
             raise DataError(
                 f"--target {asked}",
                 expected="numbers that change",
-                found=f"{examples([repr(value) for value in frame[asked].dropna().unique()]) or 'no value'} in every row",
+                found=f"{examples([repr(value) for value in frame[asked].dropna().unique().tolist()]) or 'no value'} in every row",
                 do="Choose another --target",
             )
         return asked, "asked for with --target"
@@ -424,7 +424,8 @@ def _choose_target(
             "target",
             expected="a column of numbers to forecast",
             found=f"none that changes among {examples(list(reads))}",
-            do="Give a file with one, or name it with --target",
+            do="Give a file with one, or name it with --target"
+            + ("; for texts, give --text and --label" if any(each.type == "text" for each in reads.values()) else ""),
         )
     totals = [name for name in numbers if _never_falls(frame, name, keys) or _hints_calendar(name)]
     able_numbers = [name for name in numbers if name not in totals] or numbers

@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 
 from gateline.adapters.ingestion import make_table
+from gateline.adapters.new_workload.drawn_split import DrawnSplit, draw_split, epochs_for
 from gateline.adapters.new_workload.pinned_file import make_whole, pin, workload_path
 from gateline.adapters.new_workload.settings import enough_blocks
 from gateline.adapters.new_workload.text import flow, scalar
-from gateline.adapters.new_workload.time_columns import find_time, quoted
+from gateline.adapters.new_workload.time_columns import find_time
+from gateline.adapters.new_workload.time_formats import quoted
 from gateline.adapters.project import Project
 from gateline.errors import DataError, GatelineError, did_you_mean, examples
 from gateline.table import read_table
@@ -47,6 +49,9 @@ MEAN_WORDS = 2.0
 SPACED = 12.0
 """Characters between two spaces in the mean, above which a language is taken for one that is written without them."""
 LONGEST = 400  # tokens
+STEPS = 300
+"""Steps of the optimiser that a small table is given at least, in at most MOST_EPOCHS."""
+MOST_EPOCHS = 60
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class LabelledTexts:
         longest: characters of the longest text.
         rows: texts that have a label.
         number: column that numbers them.
+        split: how the texts are divided.
         left_out: what is not read, and why.
     """
 
@@ -75,6 +81,7 @@ class LabelledTexts:
     longest: int
     rows: int
     number: str
+    split: DrawnSplit
     left_out: dict[str, str] = field(default_factory=dict)
 
 
@@ -147,6 +154,7 @@ def new_labelled_texts(
         longest=int(table[text].str.len().max()),
         rows=len(table),
         number=number,
+        split=draw_split({text: table[text].to_numpy(dtype=object)}, text, table[label].to_numpy(dtype=object)),
         left_out=left_out,
     )
     project.add_workload(name, _workload_text(name, pinned, query, found))
@@ -166,7 +174,7 @@ def in_words(written: LabelledTexts) -> Iterator[tuple[str, str]]:
         yield "left out", f"{what}: {why}"
     yield (
         "split",
-        "10 % validation, 10 % test, drawn by a digest of the text, so that no copy of a text is in two parts",
+        f"{written.split.in_words()}, so that no copy of a text is in two parts",
     )
 
 
@@ -247,9 +255,10 @@ def _check(file: Path, label: str, counts: dict[str, int], rows: int) -> None:
 
 
 def _query(name: str, text: str, label: str, number: str) -> str:
+    read = f"trim(CAST({quoted(label)} AS VARCHAR))"  # "good " is no class of its own
     return (
-        f"SELECT\n  row_number() OVER () AS {number},\n  {quoted(text)},\n  CAST({quoted(label)} AS VARCHAR) AS {quoted(label)}\n"
-        f"FROM \"{name}\"\nWHERE trim({quoted(text)}) <> '' AND {quoted(label)} IS NOT NULL\n"
+        f"SELECT\n  row_number() OVER () AS {number},\n  {quoted(text)},\n  {read} AS {quoted(label)}\n"
+        f"FROM \"{name}\"\nWHERE trim({quoted(text)}) <> '' AND {read} <> ''\n"
     )
 
 
@@ -257,7 +266,10 @@ def _workload_text(name: str, file: File, query: str, found: LabelledTexts) -> s
     indented = "".join(f"    {line}\n" for line in query.splitlines())
     left_out = "".join(f"#   {what}: {why}\n" for what, why in found.left_out.items())
     text, label, classes = scalar(found.text), scalar(found.label), flow(sorted(found.counts))
-    share, tested = max(found.counts.values()) / found.rows, found.rows // 10
+    share, tested = max(found.counts.values()) / found.rows, found.split.counts["test"]
+    batch_size, usual = (64, 8) if found.rows > 3000 else (16, 20)
+    epochs = epochs_for(found.split.counts["train"] / batch_size, usual, STEPS, MOST_EPOCHS)
+    split = "".join(f"    {line}\n" for line in found.split.lines())
     # Of few wrong answers, chance alone makes a large share more or less.
     sure = enough_blocks(tested, 1) and tested * (1 - share) >= ENOUGH_WRONG
     confidence = ", confidence: 0.95" if sure else ""
@@ -291,7 +303,7 @@ source:
       # Digest of its bytes. After a change on purpose, write the new one: sha256sum {file.path}
       sha256: {file.sha256}
       format: {file.format}
-  # One row per text that has a label, numbered as it stands in the file.
+  # One row per text that has a label, numbered as it stands in the file; spaces around a label are no part of it.
   query: |
 {indented}
 # What the table must look like; another run with other data is refused where it does not.
@@ -317,9 +329,7 @@ preprocess:
   split:
     rule: hash # by a digest of the text: a copy of a text, now or later, goes where the text went
     by: [{text}]
-    validation: 0.1
-    test: 0.1
-
+{split}
 # The network: a bidirectional LSTM over learnt vectors of the tokens, and attention that weighs its steps.
 model:
   cell: lstm # or gru
@@ -338,9 +348,9 @@ training:
   weight_decay: 0.01
   schedule: cosine
   warm_up: 0.1
-  batch_size: {64 if found.rows > 3000 else 16}
-  epochs: {8 if found.rows > 3000 else 20}
-  patience: {8 if found.rows > 3000 else 20}
+  batch_size: {batch_size}
+  epochs: {epochs}
+  patience: {epochs}
   monitor: loss
   weight_average: {0.99 if found.rows > 3000 else 0.9}
 
@@ -352,7 +362,7 @@ evaluation:
 # What a model must pass before anyone relies on it.
 gates:
   metric: error_rate # the most frequent class alone is wrong in {1 - share:.0%}
-  min_examples: {max(5, found.rows // 25)} # of about {found.rows // 10:,}
+  min_examples: {found.split.min_examples} # half of the {tested:,} that there are
   baselines:
     majority: {{rule: superior, margin: 0.1{confidence}}} # {why}
     # Naive Bayes is strong where texts are few. A model that is worse than it earns its place by nothing: `rule: superior` then.

@@ -95,11 +95,11 @@ def make_whole(file: Path, source: Source, target: Path) -> None:
     try:
         rows, columns = make_table(source, {source.files[0].name: file}, target)
     except GatelineError as error:
-        raise DataError(file, expected="a table (csv or parquet)", found=error.found, do="Look at the file") from error
+        raise DataError(file, expected="a table (csv or parquet)", found=error.found, do=error.do) from error
     if len(columns) < 2:
         raise DataError(
             file,
-            expected="at least two columns, one of them time",
+            expected="at least two columns, of times and numbers, or of texts and labels",
             found=f"{len(columns)} ({', '.join(columns)[:60]})",
             do="Look at the file: is it a table, and is its delimiter an unusual one?",
         )

@@ -21,13 +21,13 @@ import pandas as pd
 
 from gateline.adapters.folder_store import listing_of, local_files, write_archive
 from gateline.adapters.ingestion import make_table
+from gateline.adapters.new_workload.drawn_split import DrawnSplit, draw_split, epochs_for
 from gateline.adapters.new_workload.pinned_file import as_name, make_whole, pin, workload_path
 from gateline.adapters.new_workload.settings import enough_blocks
 from gateline.adapters.new_workload.text import flow, scalar
-from gateline.adapters.new_workload.time_columns import quoted
+from gateline.adapters.new_workload.time_formats import quoted
 from gateline.adapters.project import Project
 from gateline.data.audio import SUFFIXES
-from gateline.data.examples import HashSplit, split_examples
 from gateline.errors import DataError, did_you_mean, examples
 from gateline.table import read_table
 from gateline.workload.source import File, Source
@@ -46,6 +46,9 @@ RATE = 16_000  # Hz: higher holds little of speech
 STEP = 0.010  # seconds, of a frame
 SMALL = 600  # seconds of sound below which batches are small
 SPEEDS = (0.9, 1.0, 1.1)
+STEPS = 800
+"""Steps of the optimiser below which CTC has hardly begun to write labels: at first it answers with blanks alone."""
+MOST_EPOCHS = 120
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class FoundRecordings:
         tokens: ``word`` or ``character``.
         rate: Hz at which they are heard.
         reduction: frames of an output step.
+        split: how the recordings are divided.
         without: recordings without a transcript.
     """
 
@@ -89,6 +93,7 @@ class FoundRecordings:
     tokens: str
     rate: int
     reduction: int
+    split: DrawnSplit
     without: int
 
     @property
@@ -133,7 +138,7 @@ def new_recordings(
             paths[transcripts.file.name] = files[_inside(folder, Path(transcripts.file.path or ""), project)]
         make_table(source, paths, made)
         table = read_table(made).drop(columns="audio")
-    _check(folder, table, transcripts)
+    split = _check(folder, table, transcripts)
     found = FoundRecordings(
         path=path,
         table=table,
@@ -141,6 +146,7 @@ def new_recordings(
         tokens=_tokens_for(table["text"]),
         rate=min(RATE, int(table["sampling_rate"].mode().iloc[0])),
         reduction=_reduction_for(folder, table, _tokens_for(table["text"])),
+        split=split,
         without=len(recordings) - len(table),
     )
     project.add_workload(name, _workload_text(name, source, found))
@@ -166,7 +172,7 @@ def in_words(written: FoundRecordings) -> Iterator[tuple[str, str]]:
     yield "labels", f"{written.tokens}s"
     if transcripts.speaker is not None:
         yield "speakers", f"{table['speaker'].nunique():,} ({transcripts.speaker})"
-    yield "split", f"10 % validation, 10 % test, drawn by a digest of {_split_by(table)}"
+    yield "split", written.split.in_words()
 
 
 def _pin_folder(project: Project, folder: Path, files: Mapping[str, Path]) -> File:
@@ -279,7 +285,7 @@ def _query(transcripts: Transcripts) -> str:
     )
 
 
-def _check(folder: Path, table: pd.DataFrame, transcripts: Transcripts) -> None:
+def _check(folder: Path, table: pd.DataFrame, transcripts: Transcripts) -> DrawnSplit:
     where = f"{folder} ({transcripts.file.path if transcripts.file else 'NAME.txt beside NAME.wav'})"
     twice = table["path"][table["path"].duplicated()].tolist()
     if twice:
@@ -290,8 +296,8 @@ def _check(folder: Path, table: pd.DataFrame, transcripts: Transcripts) -> None:
         raise DataError(
             where, expected=f"{FEWEST} recordings with a transcript", found=str(len(table)), do="Bring more recordings"
         )
-    columns = {name: table[name].to_numpy(dtype=object) for name in ("path", "speaker") if name in table}
-    split_examples(columns, HashSplit(by=(_split_by(table),)))  # says where a part would be empty
+    by = _split_by(table)
+    return draw_split({by: table[by].to_numpy(dtype=object)}, by)  # says where a part would be empty
 
 
 def _split_by(table: pd.DataFrame) -> str:
@@ -341,7 +347,12 @@ def _workload_text(name: str, source: Source, found: FoundRecordings) -> str:
     speakers = "speaker" in table
     said_by = f", by {table['speaker'].nunique():,} speakers" if speakers else ""
     query = "".join(f"    {line}\n" for line in str(source.query).splitlines())
-    by, tested = _split_by(table), len(table) // 10
+    by, tested = _split_by(table), found.split.counts["test"]
+    batch_tokens = max(2_000 if small else 16_000, math.ceil(1.2 * longest / min(SPEEDS) / STEP))
+    heard = float(table["duration_seconds"][found.split.part_of == "train"].sum()) * sum(1 / speed for speed in SPEEDS)
+    batches = heard / STEP / batch_tokens
+    epochs = epochs_for(batches, 25 if small else 40, STEPS, MOST_EPOCHS)
+    split = "".join(f"    {line}\n" for line in found.split.lines())
     sure = enough_blocks(tested, 1)
     confidence = ", confidence: 0.95" if sure else ""
     why = "shown with this confidence, not only measured" if sure else "as measured: so few recordings tell no more"
@@ -400,9 +411,7 @@ preprocess:
   split:
     rule: hash # by a digest: what is added later changes no part of what is there
     by: [{by}] {"# nobody speaks in two parts" if by == "speaker" else "# with a column of speakers, say it here, so that nobody speaks in two parts"}
-    validation: 0.1
-    test: 0.1
-
+{split}
 # The network: convolutions that join frames, a bidirectional LSTM, and CTC.
 model:
   cell: lstm # or gru
@@ -422,9 +431,9 @@ training:
   learning_rate: 0.003
   weight_decay: 0.01
   schedule: {{kind: one_cycle, rise: 0.2}}
-  batch_tokens: {max(2_000 if small else 16_000, math.ceil(1.2 * longest / min(SPEEDS) / STEP))} # frames of a batch
-  epochs: {25 if small else 40}
-  patience: {25 if small else 40}
+  batch_tokens: {batch_tokens} # frames of a batch
+  epochs: {epochs} # of about {max(1, round(batches)):,} batches: a few hundred steps go by before CTC writes anything
+  patience: {epochs}
   monitor: word_error_rate # on the validation part
   clip_norm: 1.0
 
@@ -436,7 +445,7 @@ evaluation:
 # What a model must pass before anyone relies on it.
 gates:
   metric: word_error_rate
-  min_examples: {max(4, len(table) // 25)} # of about {len(table) // 10:,}
+  min_examples: {found.split.min_examples} # half of the {tested:,} that there are
   baselines:
     most_frequent: {{rule: superior, margin: 0.1{confidence}}} # {why}
   champion: {{rule: superior, confidence: 0.95}}

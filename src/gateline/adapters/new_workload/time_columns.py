@@ -7,7 +7,6 @@ Every finding is one expression in DuckDB's SQL, so the workload can say in its 
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 import duckdb
 import pandas as pd
 
+from gateline.adapters.new_workload.time_formats import column_of_texts, formats_that_read, quoted, unreadable
 from gateline.errors import DataError, did_you_mean, examples
 
 NAMES_OF_TIME = ("timestamp", "datetime", "date_time", "time", "date", "ds", "day", "when", "utc", "period", "ts")
@@ -24,16 +24,6 @@ NAMES_OF_YEAR = ("year", "yyyy")
 NAMES_OF_MONTH = ("month", "mnth", "mm")
 NAMES_OF_DAY = ("day", "dd", "day_of_month", "mday")
 
-DATE_FORMATS = (
-    *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y%m%d"),
-    *("%d.%m.%Y", "%d/%m/%Y", "%d-%m-%Y", "%d.%m.%y", "%d/%m/%y", "%d-%m-%y"),
-    *("%m/%d/%Y", "%m-%d-%Y", "%m.%d.%Y", "%m/%d/%y", "%m-%d-%y"),
-    *("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d %Y", "%b %d, %Y", "%d %B %Y", "%B %d %Y", "%B %d, %Y"),
-)
-CLOCK_FORMATS = (
-    *("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", "T%H:%M", "T%H:%M:%S", "T%H:%M:%S.%f", "T%H:%M:%SZ"),
-    *(" %I:%M %p", " %I:%M:%S %p", " %H.%M", " %H.%M.%S", " %H", ", %H:%M", " - %H:%M"),
-)
 EPOCHS = (("seconds", 1_000_000, 3e8, 5e9), ("milliseconds", 1_000, 3e11, 5e12), ("microseconds", 1, 3e14, 5e15))
 WHAT_TO_DO = "Name it with --time COLUMN, or add a column of time stamps (ISO 8601, e.g. 2024-03-01 14:00) to the file"
 
@@ -55,11 +45,6 @@ class TimeColumn:
     note: str = ""
 
 
-def quoted(name: str) -> str:
-    """Quote a column's name for SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def find_time(database: duckdb.DuckDBPyConnection, asked: str | None) -> TimeColumn:
     """Find the time stamps of the table `raw`.
 
@@ -78,10 +63,11 @@ def find_time(database: duckdb.DuckDBPyConnection, asked: str | None) -> TimeCol
             )
         found = _read_as_time(database, asked, types[asked], by_name=True)
         if found is None:
+            _refuse_unreadable(database, f"--time {asked}", asked, types[asked])
             raise DataError(
                 f"--time {asked}",
                 expected="dates or time stamps in a known format",
-                found=examples([repr(value) for value in _first_values(database, asked)]),
+                found=examples([repr(str(value)) for value in _first_values(database, asked)]) or "no value in any row",
                 do="Rewrite the column as ISO 8601, e.g. 2024-03-01 14:00",
             )
         return _with_the_clock(database, found, types)
@@ -101,12 +87,27 @@ def find_time(database: duckdb.DuckDBPyConnection, asked: str | None) -> TimeCol
             do="Add a first column of time stamps to the file; if each column is one series (a wide table), also say "
             "--target COLUMN, or turn it into rows `time, series, value` with DuckDB's UNPIVOT and say --key series",
         )
+    for name in by_name:
+        _refuse_unreadable(database, f"column {name}", name, types[name])
+    text = column_of_texts(database, [name for name, kind in types.items() if kind == "VARCHAR"])
     raise DataError(
         "time column",
         expected="a column of dates or time stamps",
         found=f"none among {examples(list(types))}",
-        do=WHAT_TO_DO,
+        do=WHAT_TO_DO + (f"; for texts, give --text and --label, e.g. --text {text}" if text is not None else ""),
     )
+
+
+def _refuse_unreadable(database: duckdb.DuckDBPyConnection, where: str, name: str, kind: str) -> None:
+    """Refuse a column that holds time stamps in most rows, and say what it holds in the others."""
+    if kind == "VARCHAR" and (found := unreadable(database, name)) is not None:
+        failed, there, values = found
+        raise DataError(
+            where,
+            expected="dates or time stamps of one format in every row",
+            found=f"{failed:,} of {there:,} that cannot be read: {examples([repr(value) for value in values])}",
+            do="Correct them, or leave these cells empty: rows without a time stamp are left out",
+        )
 
 
 def column_types(database: duckdb.DuckDBPyConnection) -> dict[str, str]:
@@ -180,13 +181,8 @@ def _read_text(database: duckdb.DuckDBPyConnection, name: str) -> TimeColumn | N
     first = [str(value) for value in _first_values(database, name, 1)]
     if not first or not re.search(r"\d", first[0]) or len(first[0]) > 40:
         return None
-    formats = [date + clock for date in DATE_FORMATS for clock in CLOCK_FORMATS]
-    tests = ", ".join(
-        f"try_strptime(trim($1), '{format_}') IS NOT NULL" for format_ in formats
-    )  # a format is a constant
-    parsed = database.execute(f"SELECT {tests}", [first[0]]).fetchone() or ()
     fitting = []
-    for format_ in itertools.compress(formats, parsed):
+    for format_ in formats_that_read(database, first[0]):
         # %Y takes 24 for the year 24, and then %y is meant.
         parsed_as = f"try_strptime(trim({column}), '{format_}')"
         test = f"count(*) FILTER (WHERE {column} IS NOT NULL AND coalesce(year({parsed_as}) < 1800, true))"
