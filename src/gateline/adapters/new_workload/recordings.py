@@ -46,7 +46,7 @@ RATE = 16_000  # Hz: higher holds little of speech
 STEP = 0.010  # seconds, of a frame
 SMALL = 600  # seconds of sound below which batches are small
 SPEEDS = (0.9, 1.0, 1.1)
-STEPS = 800
+STEPS = 400
 """Steps of the optimiser below which CTC has hardly begun to write labels: at first it answers with blanks alone."""
 MOST_EPOCHS = 120
 
