@@ -119,7 +119,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         pytest.skip("PostgreSQL is not installed")
     environment = {**os.environ, **free_ports()}
     folder = ("--folder", str(KEPT / "stack"))
-    call(sys.executable, "-m", "infra.local", "down", *folder, environment=environment)
+    # An earlier run's registry would have this very model as its champion.
+    call(sys.executable, "-m", "infra.local", "down", "--data", *folder, environment=environment)
     call(sys.executable, "-m", "infra.local", "up", *folder, environment=environment)
     try:
         said = call(sys.executable, "-m", "infra.local", "env", *folder, environment=environment)

@@ -140,7 +140,7 @@ def test_the_pipeline_registers_a_model_with_the_bytes_of_dvc_repro_though_train
     assert submitted.returncode == 0, submitted.stdout[-4000:] + submitted.stderr[-4000:]
     assert repro.returncode == 0, said[-4000:]
     assert killer.killed
-    assert "train ... again, 2 of" in submitted.stdout
+    assert "train ... again, 2 of" in submitted.stderr
     for kind in COMPARED:
         here, there = artifact(output, kind), folder / "artifacts" / WORKLOAD / kind
         assert json.loads((here / "manifest.json").read_text()) == json.loads((there / "manifest.json").read_text())
