@@ -31,6 +31,23 @@ def block_length(num_positions: int, dependence: int) -> int:
     return max(2 * dependence, math.ceil(num_positions ** (1 / 3)))
 
 
+def positions_of(origin: np.ndarray, series: np.ndarray, horizon: int) -> tuple[np.ndarray, int]:
+    """Say what is resampled together: windows of one time, or, where there are too few times, those of one series.
+
+    Args:
+        origin: (W,) time of the first step to forecast.
+        series: (W,) number of the series.
+        horizon: U.
+
+    Returns:
+        (W,), and over how many positions neighbours share targets.
+    """
+    times = len(np.unique(origin))
+    if times < 2 * block_length(times, horizon):
+        return np.asarray(series), 1
+    return np.asarray(origin), horizon
+
+
 def resampled_sums(
     columns: np.ndarray, position: np.ndarray, block: int, resamples: int, generator: np.random.Generator
 ) -> np.ndarray:

@@ -181,12 +181,33 @@ def _against_baselines(
             chance = None
             if errors is not None and (errors.has(metric) or metric == gates.metric):
                 chance = _chance(errors, name, metric, rule, gates)
+                if not _agree(errors, name, metric, metrics, baselines):
+                    chance = _Chance(math.nan, 0.0, "its errors by example do not add up to what was measured")
             elif rule.confidence is not None and metric == gates.metric:
                 chance = _Chance(math.nan, 0.0, "no errors by example are at hand")
             told = errors is not None
             mine, theirs = _number(metrics[metric]), _number(baselines[name][metric])
             found.append(_against_baseline(metric, mine, name, theirs, rule, chance, told=told))
     return found
+
+
+def _agree(
+    errors: PairedErrors,
+    name: str,
+    metric: str,
+    metrics: Mapping[str, float | None],
+    baselines: Mapping[str, Mapping[str, float | None]],
+) -> bool:
+    """Say whether errors by example, where they are at hand, are those that the metrics were made of."""
+    paired = (
+        (errors.model.get(metric), metrics[metric]),
+        (errors.baselines.get(name, {}).get(metric), baselines[name][metric]),
+    )
+    return all(
+        each is None or math.isclose(each.score(), _number(value), rel_tol=1e-5, abs_tol=1e-9)
+        for each, value in paired
+        if each is None or math.isfinite(each.score())
+    )
 
 
 def _chance(errors: PairedErrors, name: str, metric: str, rule: Baseline, gates: Gates) -> _Chance:

@@ -150,10 +150,14 @@ class Ledger:
         return 1 + len(before)
 
     def rolled_back_from(self, version: int) -> Entry | None:
-        """Find the entry that took the championship from a version by a rollback, unless it got it again since."""
+        """Find the entry by which a person took the championship from a version, unless it got it again since.
+
+        That is a rollback, a promotion by force, or an alias that was moved by hand and accepted.
+        """
         found = None
         for step in self.steps:
-            if step.effective and step.entry.kind == ROLLED_BACK and step.before == version:
+            by_hand = step.entry.kind in (ROLLED_BACK, ACCEPTED) or step.entry.forced
+            if step.effective and by_hand and step.before == version and step.after != version:
                 found = step.entry
             elif step.effective and step.after == version:
                 found = None

@@ -196,13 +196,29 @@ def judge_slices(
         if shown_not_worse or (bound - (mine - theirs)) * reach <= allowed:
             told[name] = SliceOutcome(mine, theirs, allowed, bound, True, shown_not_worse)
         else:
-            by_chance = (1 + int((differences <= 0).sum())) / (1 + len(differences))
-            untold[name] = SliceOutcome(mine, theirs, allowed, bound, False, mine - theirs <= allowed), by_chance
+            chance = _chance_of_worse(mine - theirs, differences)
+            untold[name] = SliceOutcome(mine, theirs, allowed, bound, False, mine - theirs <= allowed), chance
     shown = holm({name: chance for name, (outcome, chance) in untold.items() if outcome.bound is not None}, alpha)
     for name, (outcome, _) in untold.items():
         worse = not outcome.passed and (outcome.bound is None or name in shown)
         told[name] = SliceOutcome(outcome.mine, outcome.theirs, outcome.allowed, outcome.bound, False, not worse)
     return {name: told[name] for name in resamples}
+
+
+def _chance_of_worse(measured: float, differences: np.ndarray) -> float:
+    """Say how probable it is that a challenger that is no worse is measured so much worse.
+
+    The share of the resamples (R,) that lie at 0 or below; where fewer than MIN_BEYOND do, it falls on as a normal's, as the bound
+    grows: R resamples alone could not refuse the worst of very many slices.
+    """
+    beyond = int((differences <= 0).sum())
+    counted = (1 + beyond) / (1 + len(differences))
+    resolved = min(MIN_BEYOND / len(differences), 0.5)
+    low = float(np.quantile(differences, resolved))
+    if beyond >= MIN_BEYOND or not 0 < low < measured:
+        return counted
+    normal = NormalDist()
+    return min(counted, 1 - normal.cdf(measured / (measured - low) * normal.inv_cdf(1 - resolved)))
 
 
 def holm(chances: Mapping[str, float], alpha: float) -> set[str]:

@@ -95,7 +95,7 @@ def decide(
             Check("tie", False, "it makes the same errors as the champion on every example; a tie promotes nobody")
         )
         return Decision(False, tuple(checks), comparison, challenger.rows)
-    positions, block = block_of(challenger, dependence)
+    positions, block = block_of(challenger, challenger.dependence or dependence)
     if positions < MIN_BLOCKS * block:
         reason = (
             f"{positions} points of time in the test part, {MIN_BLOCKS * block} are needed to tell the challenger from "

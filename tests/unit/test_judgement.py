@@ -142,9 +142,11 @@ def test_a_metric_that_is_no_sum_over_examples_is_compared_as_measured_and_says_
     paired = PairedErrors.of(
         [errors(-0.5, seed=1), errors(-0.5, seed=1, **root)], {"naive": [errors(), errors(**root)]}, DEPENDENCE
     )
-    metrics = {"mae": 5.5, "rmse": 5.5**0.5, "bleu": 30.0}
+    mine, theirs = (
+        {name: each.score() for name, each in of.items()} for of in (paired.model, paired.baselines["naive"])
+    )
 
-    verdict = judge(metrics, {"naive": {"mae": 6.0, "rmse": 6**0.5, "bleu": 20.0}}, 400, gates, paired)
+    verdict = judge({**mine, "bleu": 30.0}, {"naive": {**theirs, "bleu": 20.0}}, 400, gates, paired)
 
     assert verdict.passed
     mae, bleu, rmse = (check.reason for check in verdict.checks if check.name == "baseline naive")
@@ -156,7 +158,8 @@ def test_all_of_several_baselines_must_be_beaten_each_at_its_own_confidence() ->
     paired = PairedErrors.of(
         [errors(-0.5, seed=1, noise=1.5)], {"naive": [errors()], "near": [errors(-0.49, seed=2, noise=1.5)]}, DEPENDENCE
     )
-    metrics, of = {"mae": 5.5}, {"naive": {"mae": 6.0}, "near": {"mae": 5.51}}
+    metrics = {"mae": paired.model["mae"].score()}
+    of = {name: {"mae": each["mae"].score()} for name, each in paired.baselines.items()}
 
     def passed(near: dict[str, Any]) -> bool:
         settings = {"metric": "mae", "min_examples": 1, "baselines": {"naive": SURE, "near": near}}
@@ -231,3 +234,15 @@ def test_a_metric_of_which_nothing_says_whether_more_is_better_is_refused() -> N
     gates = Gates.model_validate({"metric": "elegance", "baselines": {"naive": {}}, "min_examples": 1})
     with pytest.raises(WorkloadError, match="elegance"):
         judge({"elegance": 1.0}, {"naive": {"elegance": 2.0}}, 10, gates)
+
+
+def test_errors_that_do_not_add_up_to_what_was_measured_show_nothing() -> None:
+    model, baseline = errors(-0.5), errors(seed=1)
+    paired = PairedErrors.of([model], {"naive": [baseline]}, DEPENDENCE)
+    gates = Gates.model_validate({"metric": "mae", "min_examples": 1, "baselines": {"naive": SURE}})
+    said = {"mae": model.score()}, {"naive": {"mae": baseline.score()}}
+
+    assert judge(*said, NUM, gates, paired).passed
+    found = judge({"mae": model.score() - 1}, said[1], NUM, gates, paired)
+    assert not found.passed
+    assert "do not add up" in found.reasons[0]

@@ -100,6 +100,12 @@ def test_of_many_slices_too_small_to_tell_one_is_measured_worse_by_chance() -> N
     assert [each.passed for each in judged(drawn(1.2, 1.2), margin=0.1)] == [True], "it is chance for one alone, too"
 
 
+def test_a_slice_that_collapses_is_refused_however_many_there_are() -> None:
+    """Of 251, each may be wrong once in 5,000 times, and 4,000 resamples say nothing of that: their tail goes on as a normal's."""
+    collapsed, usual = drawn(40.0, 8.0), drawn(0.0, 5.0)
+    assert [each.passed for each in judged(collapsed, *[usual] * 250)] == [False, *[True] * 250]
+
+
 def pair(gain: float, num: int = 2000) -> tuple[ExampleErrors, ExampleErrors]:
     generator = np.random.default_rng(4)
     hard = generator.gamma(4.0, 1.0, size=num)

@@ -344,3 +344,14 @@ def test_a_metric_with_a_right_value_is_bounded_and_not_compared() -> None:
 def test_metrics_of_slices_are_laid_beside_those_of_the_whole_where_gates_name_them() -> None:
     laid = with_slices({"mae": 1.0}, {"city=B": {"mae": 2.0, "rmse": 3.0}}, ["city=B/mae", "mae"])
     assert laid == {"mae": 1.0, "city=B/mae": 2.0}
+
+
+def test_where_windows_of_all_series_begin_at_once_series_are_what_is_resampled() -> None:
+    """414 series with one window each: no two share a target, however many steps a window forecasts."""
+    settings = {"position": np.arange(400), "parts": {}, "dependence": 1}
+    champion = errors(num=200, **settings)
+    challenger = errors(num=200, seed=1, **settings)
+    half = ExampleErrors(**{**vars(challenger), "total": challenger.total / 2})
+
+    made = decide(PASSED, half, champion, gates(), dependence=48, generator=np.random.default_rng(3))
+    assert made.promote, made.reasons

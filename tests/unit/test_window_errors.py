@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gateline.intervals import positions_of
 from gateline.metrics import forecast_metrics, interval_metrics, pinball
 from gateline.predictors.forecasting import WindowForecasts
-from gateline.scoring.window_errors import positions_of, window_errors, worst_windows
+from gateline.scoring.window_errors import window_errors, worst_windows
 
 WINDOWS, STEPS = 40, 5
 

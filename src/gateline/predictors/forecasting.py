@@ -26,6 +26,7 @@ from gateline.data.series_encoding import (
 from gateline.data.store import SERIES, SequenceStore
 from gateline.data.windows import WindowDataset
 from gateline.errors import DataError
+from gateline.intervals import positions_of
 from gateline.inventory import SafetyStock
 from gateline.manifest import Artifact
 from gateline.metrics import PINBALL, percent, pinball_by_step
@@ -266,25 +267,26 @@ class Forecaster:
             )
         target = np.asarray(theirs.arrays["raw_target"], dtype=np.float64)[rows[:, None] + np.arange(self.horizon)]
         keys = self.encoding.schema.keys
-        # Where all windows begin at once, series are what is resampled.
-        position = origin if len(np.unique(origin)) > 1 else np.arange(len(origin))
+        position, dependence = positions_of(origin, their_series, self.horizon)
         digest, inside = digest_of_rows(names, origin, target), {name: in_slice(name, keys, names) for name in slices}
         forecasts = self.forecast_windows(store, starts)
         if metric == PINBALL:
             losses = pinball_by_step(self._all_quantiles(forecasts), target, self.levels)
             count = np.isfinite(losses).sum(axis=1)
-            return example_errors(
+            errors = example_errors(
                 metric, np.nansum(losses, axis=1), count, rows=digest, position=position, slices=inside
             )
-        return reduce_windows(
-            metric,
-            forecasts.point,
-            target,
-            position,
-            rows=digest,
-            slices={name: mask[:, None] for name, mask in inside.items()},
-            deviation=np.array(their_encoding.target_deviation)[their_series],
-        )
+        else:
+            errors = reduce_windows(
+                metric,
+                forecasts.point,
+                target,
+                position,
+                rows=digest,
+                slices={name: mask[:, None] for name, mask in inside.items()},
+                deviation=np.array(their_encoding.target_deviation)[their_series],
+            )
+        return replace(errors, dependence=dependence)
 
     def _all_quantiles(self, forecasts: WindowForecasts) -> np.ndarray:
         """Lay quantiles side by side: (W, U, Q)."""

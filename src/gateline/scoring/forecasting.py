@@ -25,6 +25,7 @@ from gateline.data.prepared_windows import STATE, open_store, read_windows
 from gateline.data.series_encoding import Encoding
 from gateline.data.splits import PARTS
 from gateline.evaluation import Figure, Scores
+from gateline.intervals import positions_of
 from gateline.manifest import Artifact
 from gateline.metrics import (
     SCALE_FREE_METRIC,
@@ -51,7 +52,7 @@ from gateline.scoring.competition import (
 from gateline.scoring.inventory import Policy, compare_policies, draw_stock, policy_of
 from gateline.scoring.pictures import draw_all, draw_training
 from gateline.scoring.series_maps import FEW, MANY, draw_error_map, draw_field
-from gateline.scoring.window_errors import positions_of, window_errors, worst_windows
+from gateline.scoring.window_errors import window_errors, worst_windows
 from gateline.table import TABLE, read_table
 from gateline.tasks.forecasting import TASK as FORECASTING
 from gateline.tasks.forecasting import Forecasting, ForecastingEvaluation

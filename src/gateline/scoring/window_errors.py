@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from gateline.comparison import ExampleErrors
-from gateline.intervals import block_length
 from gateline.metrics import percent, pinball_by_step
 from gateline.predictors.forecasting import WindowForecasts
 
@@ -58,23 +57,6 @@ def window_errors(
         for name, (total, count) in sums.items()
         if name in metrics
     ]
-
-
-def positions_of(origin: np.ndarray, series: np.ndarray, horizon: int) -> tuple[np.ndarray, int]:
-    """Say what is resampled together: windows of one time, or, where there are too few times, those of one series.
-
-    Args:
-        origin: (W,) time of the first step to forecast.
-        series: (W,) number of the series.
-        horizon: U.
-
-    Returns:
-        (W,), and over how many positions neighbours share targets.
-    """
-    times = len(np.unique(origin))
-    if times < 2 * block_length(times, horizon):
-        return np.asarray(series), 1
-    return np.asarray(origin), horizon
 
 
 def worst_windows(table: pd.DataFrame, keys: Collection[str], unit: str) -> pd.DataFrame:

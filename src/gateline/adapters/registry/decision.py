@@ -21,7 +21,7 @@ from gateline.adapters.registry.ledger import (
 )
 from gateline.errors import RegistryError, TryAgainError
 from gateline.judgement import Check, Verdict
-from gateline.ledger import AWAITING, NOT_PROMOTED, PROMOTED, Entry, Ledger, Step
+from gateline.ledger import AWAITING, NOT_PROMOTED, PROMOTED, ROLLED_BACK, Entry, Ledger, Step
 from gateline.promotion import Decision
 from gateline.workload.gates import Gates
 
@@ -67,7 +67,12 @@ def enter(
     kind = PROMOTED if decided["promoted"] else AWAITING if decided["awaiting_approval"] else NOT_PROMOTED
     digest = digest_of_decision(decided)
     last, step = ledger.last_about(number), None
-    if last is None or (last.entry.kind, last.entry.expected, last.entry.decision) != (kind, expected, digest):
+    stands = last is not None and (last.entry.kind, last.entry.expected, last.entry.decision) == (
+        kind,
+        expected,
+        digest,
+    )
+    if not stands or (kind == PROMOTED and ledger.champion != number):
         checks = decided["checks"]
         why = [check["reason"] for check in checks if not check["passed"]]
         why = why or [check["reason"] for check in checks if check["name"] == "champion"]
@@ -158,7 +163,8 @@ def rolled_back(name: str, version: int, ledger: Ledger) -> Check | None:
     if entry is None:
         return None
     reason = (
-        f"version {version} was rolled back by {entry.by} at {entry.at} ({entry.reason}), and only a person makes it champion "
+        f"version {version} was {'rolled back' if entry.kind == ROLLED_BACK else 'replaced'} by {entry.by} at {entry.at} "
+        f"({entry.reason}), and only a person makes it champion "
         f"again: `gateline promote {name} {version} --force-reason WHY`"
     )
     return Check("rolled_back", False, reason)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateline.adapters.mlflow_server import shown
+from gateline.adapters.registry.package import PACKAGE_TAG, package_digest
 from gateline.adapters.registry.versions import SERVED_FOLDER
 from gateline.errors import RegistryError
 from gateline.manifest import Artifact, file_digest, open_artifact
@@ -42,6 +43,14 @@ def model_files(name: str, version: ModelVersion) -> Iterator[Artifact]:
         if model.digest != version.tags.get("gateline.model_digest"):
             raise RegistryError(
                 where, expected="the model that was registered", found="another one in its place", do=do
+            )
+        wanted = version.tags.get(PACKAGE_TAG)  # none of a version from before there was such a tag
+        if wanted and package_digest(top) != wanted:
+            raise RegistryError(
+                where,
+                expected="the files that were registered",
+                found="other code beside the model, or a file too many or too few",
+                do=do,
             )
         yield model
 

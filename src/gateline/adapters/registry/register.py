@@ -34,7 +34,6 @@ from gateline.adapters.registry.versions import (
 )
 from gateline.judgement import Verdict
 from gateline.leakage import seen_by, why_untold
-from gateline.ledger import Ledger
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.promotion import Decision, decide, unfair
 from gateline.table import TABLE, read_table
@@ -93,9 +92,7 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
             version, decided = champion, recorded(to, workload.name, ledger, champion, verdict)
             lines.append(f"{workload.name} version {champion.version} is this very model, and champion already")
         else:
-            version, decision = _register_and_decide(
-                to, run, workload, papers, predictor, gates, verdict, champion, ledger
-            )
+            version, decision = _register_and_decide(to, run, workload, papers, predictor, gates, verdict, champion)
             decided = as_record(decision, gates, champion)
             step = enter(to, workload.name, version, champion, decided, ledger)
             lines += _lines(workload.name, version, champion, decision, decided)
@@ -153,7 +150,6 @@ def _register_and_decide(
     gates: Gates,
     verdict: Verdict,
     champion: ModelVersion | None,
-    ledger: Ledger,
 ) -> tuple[ModelVersion, Decision]:
     inputs = papers.inputs
     with serving_check(gates.serving, requirements_of(workload.task), tell) as check:
@@ -161,9 +157,6 @@ def _register_and_decide(
         request = as_request(predictor.example(table))
         version = registered_version(to, run, workload.name, papers, predictor, request)
         check.ask(to, workload.name, version, golden_requests(predictor, table))
-        # A rollback is remembered by the weights, whose version is another where gates or library changed since.
-        same = versions_of_weights(to, workload.name, papers)
-        back = next(filter(None, (rolled_back(workload.name, number, ledger) for number in same)), None)
         slices = list(inputs.evaluation.read_json("metrics.json")["slices"])
         challenger = predictor.test_errors(inputs.prepared, gates.metric, slices)
         theirs, against, attempts = None, [], 1
@@ -177,6 +170,10 @@ def _register_and_decide(
                     seen=seen_by(files, inputs.prepared),
                     untold=why_untold(files, inputs.prepared),
                 )
+        # A rollback is remembered by the weights, whose version is another where gates or library changed since; and the ledger
+        # is read again, for somebody may have rolled back while this one was being tried.
+        same, newest = versions_of_weights(to, workload.name, papers), read_ledger(to, workload.name)
+        back = next(filter(None, (rolled_back(workload.name, number, newest) for number in same)), None)
         decision = decide(
             verdict,
             challenger,

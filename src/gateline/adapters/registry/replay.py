@@ -93,6 +93,17 @@ def _recipe(reference: str) -> Recipe:
             kind: json.loads((found.papers / "manifests" / f"{kind}.json").read_text(encoding="utf-8"))
             for kind in KINDS
         }
+        # What is compared with, is what is registered.
+        model = open_artifact(found.model, "model")
+        if model.digest != found.version.tags.get("gateline.model_digest") or manifests["model"] != model.read_json(
+            "manifest.json"
+        ):
+            raise RegistryError(
+                reference,
+                expected="the model that was registered",
+                found="another one in its place",
+                do="See with `gateline verify` which link is broken",
+            )
         metrics = json.loads((found.papers / METRICS).read_text(encoding="utf-8"))
         return Recipe(found.name, found.number, found.passport(), found.workload(), manifests, metrics)
 
