@@ -348,7 +348,7 @@ def test_metrics_of_slices_are_laid_beside_those_of_the_whole_where_gates_name_t
 
 def test_where_windows_of_all_series_begin_at_once_series_are_what_is_resampled() -> None:
     """414 series with one window each: no two share a target, however many steps a window forecasts."""
-    settings = {"position": np.arange(400), "parts": {}, "dependence": 1}
+    settings: dict[str, Any] = {"position": np.arange(400), "parts": {}, "dependence": 1}
     champion = errors(num=200, **settings)
     challenger = errors(num=200, seed=1, **settings)
     half = ExampleErrors(**{**vars(challenger), "total": challenger.total / 2})
