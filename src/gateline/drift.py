@@ -110,7 +110,7 @@ def compare(
             findings += _absent_column(name, seen, len(frame))
     for name, (unknown, tokens) in (unknown_tokens or {}).items():
         held_out = expected["unknown_tokens"].get(name) or expected["unknown_tokens"].get("")
-        if held_out is not None and tokens >= FEWEST:
+        if held_out is not None and tokens >= FEWEST <= len(frame):
             findings.append(_tokens(name, held_out["unknown"], held_out["tokens"], unknown, tokens))
     return judged(findings)
 

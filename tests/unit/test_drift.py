@@ -208,6 +208,17 @@ def test_unknown_tokens_are_compared_with_the_validation_part() -> None:
     assert [verdict(unknown) for unknown in (20, 40, 100, 400)] == ["none", "none", "warn", "drift"]
 
 
+def test_the_tokens_of_one_row_are_one_row() -> None:
+    texts = pd.DataFrame({"text": ["a b c"]})
+    expected = training_statistics(
+        pd.concat([texts] * 50, ignore_index=True), Schema.model_validate({"columns": {"text": {"type": "text"}}})
+    )
+    expected["unknown_tokens"] = {"text": {"unknown": 10, "tokens": 10_000}}
+    assert not [
+        each for each in compare(expected, texts, unknown_tokens={"text": (8, 25)}) if each.kind == "unknown_tokens"
+    ]
+
+
 def test_too_few_rows_are_not_judged(rng: np.random.Generator) -> None:
     assert compare(described(rows(rng, 5000)), rows(rng, 10, shift=9)) == []
 
