@@ -44,11 +44,11 @@ run: $(READY) ## set up and run the main job: data to registered model (WORKLOAD
 
 .PHONY: test
 test: $(READY) ## set up and run every test but those of test-containers and test-cluster
-	@pytest -n auto --dist loadfile -m "not containers and not cluster" $(PYTEST_ARGS)
+	@pytest -n auto --dist loadfile --no-loadscope-reorder -m "not containers and not cluster" $(PYTEST_ARGS)
 
 .PHONY: test-fast
 test-fast: $(READY) ## the tests without those marked slow
-	@pytest -n auto --dist loadfile -m "not slow and not containers and not cluster" $(PYTEST_ARGS)
+	@pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not containers and not cluster" $(PYTEST_ARGS)
 
 .PHONY: test-containers
 test-containers: $(READY) ## build the images, run the pipeline in containers against real servers (as root: containers-tools)
