@@ -41,7 +41,7 @@ class ExampleErrors:
         rows: digest of what was scored, so that two models are compared on the same rows only.
         parts: what of the examples lies in each slice of the test part.
         root: the metric is the square root of the ratio.
-        dependence: positions over which neighbours share targets; None: those of the predictor, see `Predictor.dependence`.
+        dependence: positions over which neighbouring examples share targets: the steps that a window forecasts; 1 for none.
     """
 
     metric: str
@@ -51,7 +51,7 @@ class ExampleErrors:
     rows: str
     parts: Mapping[str, SliceErrors] = field(default_factory=dict)
     root: bool = False
-    dependence: int | None = None
+    dependence: int = 1
 
     @property
     def slices(self) -> dict[str, float]:

@@ -43,7 +43,6 @@ class Scores:
         worst: the examples with the worst errors, for people; empty for none.
         errors: example by example, of metrics that are ratios of sums: their intervals follow from these.
         baseline_errors: the same of each baseline, on the same examples, at least of the task's `gate_metrics`.
-        dependence: positions over which neighbouring examples share targets, as `Predictor.dependence`.
     """
 
     metrics: Mapping[str, float]
@@ -59,7 +58,6 @@ class Scores:
     slice_units: Mapping[str, str] = field(default_factory=dict)
     errors: Sequence[ExampleErrors] = ()
     baseline_errors: Mapping[str, Sequence[ExampleErrors]] = field(default_factory=dict)
-    dependence: int = 1
 
     @property
     def slice_metrics(self) -> list[str]:
@@ -67,13 +65,18 @@ class Scores:
         named = dict.fromkeys(name for metrics in self.slices.values() for name in metrics)
         return [name for name in self.metrics if name in named] + [name for name in named if name not in self.metrics]
 
+    @property
+    def neighbours_share_targets(self) -> bool:
+        """Whether examples are resampled in blocks for that reason."""
+        return any(each.dependence > 1 for each in self.errors)
+
     def all_intervals(self) -> dict[str, Interval]:
         """Intervals by metric: those that the task gives, and those that follow from `errors`."""
-        return {**ratio_intervals(self.errors, dependence=self.dependence), **self.intervals}
+        return {**ratio_intervals(self.errors), **self.intervals}
 
     def paired_errors(self) -> PairedErrors:
         """What the verdict compares with chance."""
-        return PairedErrors.of(self.errors, self.baseline_errors, self.dependence)
+        return PairedErrors.of(self.errors, self.baseline_errors)
 
     def named(self, names: Collection[str]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         """Lay the metrics of slices that are asked for, as ``KEY=VALUE/METRIC``, beside those of the whole.

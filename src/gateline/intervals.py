@@ -89,13 +89,12 @@ def between(values: np.ndarray, coverage: float = COVERAGE) -> Interval | None:
 
 
 def ratio_intervals(
-    errors: Iterable[ExampleErrors], *, dependence: int = 1, resamples: int = RESAMPLES, seed: int = SEED
+    errors: Iterable[ExampleErrors], *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> dict[str, Interval]:
     """Bootstrap an interval of 95 % of each metric that is a ratio of sums over examples.
 
     Args:
         errors: of one model, by metric; those on the same positions are drawn alike.
-        dependence: positions over which neighbouring examples share targets; 1 for none.
         resamples: how many.
         seed: of the draws.
 
@@ -105,7 +104,7 @@ def ratio_intervals(
     found = {}
     for each in errors:
         num_positions = len(np.unique(each.position))
-        block = block_length(num_positions, dependence)
+        block = block_length(num_positions, each.dependence)
         if num_positions < 2 * block:
             continue
         generator = np.random.default_rng(seed)

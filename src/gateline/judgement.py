@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gateline.errors import WorkloadError, did_you_mean
@@ -24,6 +25,8 @@ LOWER_IS_BETTER = re.compile(
 )
 NEITHER = re.compile(r"bias|(coverage|width)_.*|length_ratio")
 """Metrics that have a right value, or say nothing alone: they can be bounded, and not compared."""
+AGREE = 1e-5
+"""Relative; a metric and its errors by example may be summed in other orders."""
 
 
 def more_is_better(metric: str, where: str = "gates") -> bool:
@@ -178,44 +181,28 @@ def _against_baselines(
     found = []
     for name, rule in gates.baselines.items():
         for metric in (gates.metric, *rule.metrics):
+            mine, theirs = _number(metrics[metric]), _number(baselines[name][metric])
             chance = None
             if errors is not None and (errors.has(metric) or metric == gates.metric):
-                chance = _chance(errors, name, metric, rule, gates)
-                if not _agree(errors, name, metric, metrics, baselines):
-                    chance = _Chance(math.nan, 0.0, "its errors by example do not add up to what was measured")
+                chance = _chance(errors, name, metric, (mine, theirs), rule, gates)
             elif rule.confidence is not None and metric == gates.metric:
                 chance = _Chance(math.nan, 0.0, "no errors by example are at hand")
             told = errors is not None
-            mine, theirs = _number(metrics[metric]), _number(baselines[name][metric])
             found.append(_against_baseline(metric, mine, name, theirs, rule, chance, told=told))
     return found
 
 
-def _agree(
-    errors: PairedErrors,
-    name: str,
-    metric: str,
-    metrics: Mapping[str, float | None],
-    baselines: Mapping[str, Mapping[str, float | None]],
-) -> bool:
-    """Say whether errors by example, where they are at hand, are those that the metrics were made of."""
-    paired = (
-        (errors.model.get(metric), metrics[metric]),
-        (errors.baselines.get(name, {}).get(metric), baselines[name][metric]),
-    )
-    return all(
-        each is None or math.isclose(each.score(), _number(value), rel_tol=1e-5, abs_tol=1e-9)
-        for each, value in paired
-        if each is None or math.isfinite(each.score())
-    )
-
-
-def _chance(errors: PairedErrors, name: str, metric: str, rule: Baseline, gates: Gates) -> _Chance:
+def _chance(
+    errors: PairedErrors, name: str, metric: str, measured: tuple[float, float], rule: Baseline, gates: Gates
+) -> _Chance:
+    """Say how sure the difference to a baseline is, of which `measured` has the metric of both."""
     confidence = gates.champion.confidence if rule.confidence is None else rule.confidence
     paired = errors.pair(name, metric, gates.champion.resamples)
     if isinstance(paired, str):
         return _Chance(math.nan, 0.0, paired)
     mine, theirs = paired.measured
+    if not all(map(partial(math.isclose, rel_tol=AGREE), paired.measured, measured)):
+        return _Chance(math.nan, 0.0, "its errors by example do not add up to what was measured")
     share = rule.margin if rule.rule == "non_inferior" else -rule.margin
     allowed = share * theirs + 0.0  # no -0
     # Of the difference beyond the margin of the baseline's own metric, which is as uncertain; shown as one of the difference.

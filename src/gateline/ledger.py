@@ -149,7 +149,7 @@ class Ledger:
         }
         return 1 + len(before)
 
-    def rolled_back_from(self, version: int) -> Entry | None:
+    def undone_by_a_person(self, version: int) -> Entry | None:
         """Find the entry by which a person took the championship from a version, unless it got it again since.
 
         That is a rollback, a promotion by force, or an alias that was moved by hand and accepted.

@@ -127,10 +127,10 @@ def resample(
     return found[0], dict(zip(challenger.parts, found[1:], strict=True))
 
 
-def block_of(errors: ExampleErrors, dependence: int) -> tuple[int, int]:
+def block_of(errors: ExampleErrors) -> tuple[int, int]:
     """Say how many positions there are, and how many of them make a block."""
     positions = len(np.unique(errors.position))
-    return positions, block_length(positions, dependence)
+    return positions, block_length(positions, errors.dependence)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,21 +24,17 @@ class PairedErrors:
     Args:
         model: by metric.
         baselines: by name, and metric.
-        dependence: positions over which neighbouring examples share targets; 1 for none.
     """
 
     model: Mapping[str, ExampleErrors]
     baselines: Mapping[str, Mapping[str, ExampleErrors]]
-    dependence: int = 1
 
     @classmethod
-    def of(
-        cls, model: Iterable[ExampleErrors], baselines: Mapping[str, Iterable[ExampleErrors]], dependence: int
-    ) -> PairedErrors:
+    def of(cls, model: Iterable[ExampleErrors], baselines: Mapping[str, Iterable[ExampleErrors]]) -> PairedErrors:
         """Add up the errors of each position, of the metrics that a baseline has, too."""
         theirs = {name: {each.metric: by_position(each) for each in errors} for name, errors in baselines.items()}
         shared = {metric for errors in theirs.values() for metric in errors}
-        return cls({each.metric: by_position(each) for each in model if each.metric in shared}, theirs, dependence)
+        return cls({each.metric: by_position(each) for each in model if each.metric in shared}, theirs)
 
     @classmethod
     def from_table(cls, table: pd.DataFrame) -> PairedErrors:
@@ -52,9 +48,9 @@ class PairedErrors:
                 rows["position"].to_numpy(),
                 str(rows["rows"].iloc[0]),
                 root=bool(rows["root"].iloc[0]),
+                dependence=int(rows["dependence"].iloc[0]),
             )
-        dependence = int(table["dependence"].iloc[0]) if len(table) else 1
-        return cls(found.pop("", {}), found, dependence)
+        return cls(found.pop("", {}), found)
 
     def as_table(self) -> pd.DataFrame:
         """Give one row for each method, metric and position; `baseline` is empty for the model."""
@@ -68,7 +64,7 @@ class PairedErrors:
                     "count": each.count,
                     "rows": each.rows,
                     "root": each.root,
-                    "dependence": self.dependence,
+                    "dependence": each.dependence,
                 }
             )
             for baseline, errors in {"": self.model, **self.baselines}.items()
@@ -89,7 +85,7 @@ class PairedErrors:
             return f"{baseline} was scored on other rows"
         if not are_finite(mine, theirs):
             return f"an error of the model or of {baseline} is no finite number"
-        positions, block = block_of(mine, self.dependence)
+        positions, block = block_of(mine)
         if positions < MIN_BLOCKS * block:
             return f"{positions} positions in the test part, {MIN_BLOCKS * block} are needed ({MIN_BLOCKS} blocks of {block})"
         return resample(mine, theirs, block, resamples, np.random.default_rng(SEED))[0]
@@ -113,7 +109,7 @@ def by_position(errors: ExampleErrors) -> ExampleErrors:
     """Add up the examples at each position, in the order of positions; slices are left out."""
     positions, index = np.unique(errors.position, return_inverse=True)
     total, count = (np.bincount(index, weights=each, minlength=len(positions)) for each in (errors.total, errors.count))
-    return ExampleErrors(errors.metric, total, count, positions, errors.rows, root=errors.root)
+    return replace(errors, total=total, count=count, position=positions, parts={})
 
 
 def difference_in_words(found: Mapping[str, Any]) -> str:

@@ -54,7 +54,6 @@ def decide(
     champion: ExampleErrors | None,
     gates: Gates,
     *,
-    dependence: int,
     generator: np.random.Generator,
     against: Sequence[Check] = (),
     attempts: int = 1,
@@ -70,8 +69,6 @@ def decide(
         challenger: its errors on the test examples.
         champion: the champion's errors on the same examples; None if there is no champion.
         gates: the rule, its margin, and the margin of the slices.
-        dependence: positions over which neighbouring examples share targets, e.g. the steps that a window forecasts; 1 for
-            independent examples. A block is at least twice as long.
         generator: draws the blocks.
         against: what is known of both models beside their errors, see `unfair`.
         attempts: the how manieth challenger of this champion on these rows it is: the more are tried, the likelier one of
@@ -95,7 +92,7 @@ def decide(
             Check("tie", False, "it makes the same errors as the champion on every example; a tie promotes nobody")
         )
         return Decision(False, tuple(checks), comparison, challenger.rows)
-    positions, block = block_of(challenger, challenger.dependence or dependence)
+    positions, block = block_of(challenger)
     if positions < MIN_BLOCKS * block:
         reason = (
             f"{positions} points of time in the test part, {MIN_BLOCKS * block} are needed to tell the challenger from "

@@ -336,22 +336,22 @@ def ledger_of(*rows: tuple[str, int | None, int | None]) -> Ledger:
 def test_going_back_twice_goes_back_two_champions() -> None:
     ledger = ledger_of((PROMOTED, 1, None), (PROMOTED, 2, 1), (PROMOTED, 3, 2), (ROLLED_BACK, 2, 3))
     assert ledger.line == (1, 2)
-    assert ledger.rolled_back_from(3) is not None
-    assert ledger.rolled_back_from(2) is None
+    assert ledger.undone_by_a_person(3) is not None
+    assert ledger.undone_by_a_person(2) is None
     again = ledger_of((PROMOTED, 1, None), (PROMOTED, 2, 1), (ROLLED_BACK, 1, 2), (PROMOTED, 2, 1))
-    assert again.rolled_back_from(2) is None
+    assert again.undone_by_a_person(2) is None
     assert ledger_of((PROMOTED, 1, None), (ROLLED_BACK, None, 1)).champion is None
 
 
 def test_what_a_person_undid_by_hand_or_by_force_stays_undone() -> None:
     accepted = ledger_of((PROMOTED, 1, None), (PROMOTED, 2, 1), (ACCEPTED, 1, 2))
     assert accepted.champion == 1
-    assert accepted.rolled_back_from(2) is not None
+    assert accepted.undone_by_a_person(2) is not None
     won = ledger_of((PROMOTED, 1, None), (PROMOTED, 2, 1))
-    assert won.rolled_back_from(1) is None, "who lost to a better one may come again"
+    assert won.undone_by_a_person(1) is None, "who lost to a better one may come again"
     forced = Ledger((*won.entries, replace(won.entries[1], id="3", version=1, expected=2, forced=True, number=3)))
     assert forced.champion == 1
-    assert forced.rolled_back_from(2) is not None
+    assert forced.undone_by_a_person(2) is not None
 
 
 def test_a_rollback_needs_a_champion_before_and_its_files(to: Connection, tmp_path: Path) -> None:

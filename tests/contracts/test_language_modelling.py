@@ -347,9 +347,7 @@ def test_models_with_other_vocabularies_are_compared_on_the_same_passages(
         assert theirs.count.tolist() == ours.count.tolist()
         assert theirs.position.tolist() == ours.position.tolist()
         assert set(theirs.slices) == set(ours.slices) == set(slices)
-        decision = decide(
-            Verdict((Check("x", True, ""),)), ours, theirs, gates, dependence=1, generator=np.random.default_rng(0)
-        )
+        decision = decide(Verdict((Check("x", True, ""),)), ours, theirs, gates, generator=np.random.default_rng(0))
         assert {check.name: check.passed for check in decision.checks}["same_rows"]
         assert decision.comparison["difference"] == pytest.approx(ours.score() - theirs.score())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,9 +13,11 @@ from gateline.intervals import between, block_length, bootstrap_intervals, ratio
 NORMAL = 1.959964  # of 95 %
 
 
-def of(values: np.ndarray, position: np.ndarray | None = None, count: np.ndarray | None = None) -> ExampleErrors:
+def of(
+    values: np.ndarray, position: np.ndarray | None = None, count: np.ndarray | None = None, dependence: int = 1
+) -> ExampleErrors:
     count = np.ones(len(values)) if count is None else count
-    return example_errors("mae", values, count, rows="", position=position)
+    return replace(example_errors("mae", values, count, rows="", position=position), dependence=dependence)
 
 
 def test_of_independent_examples_it_is_that_of_the_mean(rng: np.random.Generator) -> None:
@@ -34,7 +38,7 @@ def test_of_dependent_examples_it_is_as_wide_as_they_are_dependent(rng: np.rando
         values[place] = phi * values[place - 1] + shocks[place]
     half = NORMAL * values.std() / np.sqrt(number) * np.sqrt((1 + phi) / (1 - phi))
 
-    low, high = ratio_intervals([of(values)], dependence=30, resamples=4000)["mae"]
+    low, high = ratio_intervals([of(values, dependence=30)], resamples=4000)["mae"]
     naive = bootstrap_intervals(lambda rows: {"mae": values[rows].mean()}, rng.permutation(number), resamples=500)[
         "mae"
     ]
@@ -83,7 +87,7 @@ def test_any_metric_is_resampled_as_its_sums_would_be(rng: np.random.Generator) 
     by_examples = bootstrap_intervals(
         lambda rows: {"mean": values[rows].mean(), "none": float("nan")}, position, dependence=3, resamples=2000
     )
-    by_sums = ratio_intervals([of(values, position)], dependence=3, resamples=2000)
+    by_sums = ratio_intervals([of(values, position, dependence=3)], resamples=2000)
 
     assert by_examples["mean"] == pytest.approx(by_sums["mae"], abs=0.03)
     assert "none" not in by_examples
@@ -109,7 +113,7 @@ def test_sums_of_resamples_are_those_of_their_blocks(rng: np.random.Generator) -
 
 def test_too_few_examples_or_no_number_have_no_interval() -> None:
     assert ratio_intervals([of(np.ones(3))]) == {}
-    assert ratio_intervals([of(np.ones(30))], dependence=20) == {}
+    assert ratio_intervals([of(np.ones(30), dependence=20)]) == {}
     assert bootstrap_intervals(lambda _: {"mean": 1.0}, np.arange(3)) == {}
     assert ratio_intervals([of(np.r_[np.ones(99), np.nan])]) == {}
     assert between(np.array([])) is None

@@ -30,15 +30,14 @@ def errors(offset: float = 0.0, *, num: int = NUM, seed: int = 0, noise: float =
         "count": np.full(2 * num, float(DEPENDENCE)),
         "position": np.repeat(np.arange(num) * 3600, 2),
         "rows": "a" * 64,
+        "dependence": DEPENDENCE,
     }
     return ExampleErrors(**{**settings, **changes})
 
 
-def judged(
-    model: ExampleErrors, baseline: ExampleErrors, dependence: int = DEPENDENCE, **rule: Any
-) -> tuple[Verdict, Check]:
+def judged(model: ExampleErrors, baseline: ExampleErrors, **rule: Any) -> tuple[Verdict, Check]:
     """Judge a model against one baseline; the metrics are those of finite errors, as of a task that measured them."""
-    paired = PairedErrors.of([model], {"naive": [baseline]}, dependence)
+    paired = PairedErrors.of([model], {"naive": [baseline]})
     metrics = {each.metric: float(np.nansum(each.total) / each.count.sum()) for each in (model,)}
     theirs = {model.metric: float(np.nansum(baseline.total) / baseline.count.sum())}
     gates = Gates.model_validate({"metric": "mae", "min_examples": 1, "baselines": {"naive": rule}})
@@ -82,11 +81,9 @@ def test_the_bound_is_that_of_the_closed_form_for_independent_examples() -> None
     """Mean of n independent differences: the bound is their mean plus z times their standard error."""
     generator = np.random.default_rng(5)
     theirs, difference = generator.gamma(3.0, 1.0, size=4000), generator.normal(-0.02, 0.5, size=4000)
-    own: dict[str, Any] = {"count": np.ones(4000), "position": np.arange(4000)}
+    own: dict[str, Any] = {"count": np.ones(4000), "position": np.arange(4000), "dependence": 1}
     for confidence, z in ((0.9, 1.2816), (0.99, 2.3263)):
-        _, check = judged(
-            errors(total=theirs + difference, **own), errors(total=theirs, **own), dependence=1, confidence=confidence
-        )
+        _, check = judged(errors(total=theirs + difference, **own), errors(total=theirs, **own), confidence=confidence)
         bound = float(check.reason.partition("is at most ")[2].split()[0])
         assert bound == pytest.approx(difference.mean() + z * difference.std() / np.sqrt(4000), abs=0.003)
         assert f"at {100 * confidence:g}% confidence" in check.reason
@@ -140,7 +137,7 @@ def test_a_metric_that_is_no_sum_over_examples_is_compared_as_measured_and_says_
     gates = Gates.model_validate({"metric": "mae", "min_examples": 1, "baselines": settings})
     root: dict[str, Any] = {"metric": "rmse", "root": True}
     paired = PairedErrors.of(
-        [errors(-0.5, seed=1), errors(-0.5, seed=1, **root)], {"naive": [errors(), errors(**root)]}, DEPENDENCE
+        [errors(-0.5, seed=1), errors(-0.5, seed=1, **root)], {"naive": [errors(), errors(**root)]}
     )
     mine, theirs = (
         {name: each.score() for name, each in of.items()} for of in (paired.model, paired.baselines["naive"])
@@ -156,7 +153,7 @@ def test_a_metric_that_is_no_sum_over_examples_is_compared_as_measured_and_says_
 
 def test_all_of_several_baselines_must_be_beaten_each_at_its_own_confidence() -> None:
     paired = PairedErrors.of(
-        [errors(-0.5, seed=1, noise=1.5)], {"naive": [errors()], "near": [errors(-0.49, seed=2, noise=1.5)]}, DEPENDENCE
+        [errors(-0.5, seed=1, noise=1.5)], {"naive": [errors()], "near": [errors(-0.49, seed=2, noise=1.5)]}
     )
     metrics = {"mae": paired.model["mae"].score()}
     of = {name: {"mae": each["mae"].score()} for name, each in paired.baselines.items()}
@@ -174,13 +171,12 @@ def test_errors_are_the_same_after_they_were_written_and_read(tmp_path: Path) ->
     paired = PairedErrors.of(
         [errors(-0.1, seed=1), errors(metric="rmse", root=True), errors(metric="bias")],
         {"naive": [errors(), errors(seed=2, metric="rmse", root=True)], "other": [errors(rows="b" * 64)]},
-        DEPENDENCE,
     )
     write_table(paired.as_table(), tmp_path / "errors.parquet")
 
     again = PairedErrors.from_table(read_table(tmp_path / "errors.parquet"))
 
-    assert again.dependence == DEPENDENCE
+    assert {each.dependence for each in again.model.values()} == {DEPENDENCE}
     assert again.model.keys() == {"mae", "rmse"}, "what no baseline has is not kept"
     assert again.differences(["mae", "rmse"], 500) == paired.differences(["mae", "rmse"], 500)
     assert again.pair("other", "mae", 500) == "other was scored on other rows"
@@ -203,7 +199,7 @@ def test_sums_by_position_give_the_bound_of_the_examples_themselves() -> None:
 def test_an_interval_holds_the_difference_and_mirrors_when_the_models_change_places() -> None:
     one, other = errors(-0.1, seed=1), errors(seed=2)
     there, back = (
-        PairedErrors.of([mine], {"b": [theirs]}, DEPENDENCE).differences(["mae"], 2000)["b"]["mae"]
+        PairedErrors.of([mine], {"b": [theirs]}).differences(["mae"], 2000)["b"]["mae"]
         for mine, theirs in ((one, other), (other, one))
     )
     low, high = there["interval"]
@@ -238,7 +234,7 @@ def test_a_metric_of_which_nothing_says_whether_more_is_better_is_refused() -> N
 
 def test_errors_that_do_not_add_up_to_what_was_measured_show_nothing() -> None:
     model, baseline = errors(-0.5), errors(seed=1)
-    paired = PairedErrors.of([model], {"naive": [baseline]}, DEPENDENCE)
+    paired = PairedErrors.of([model], {"naive": [baseline]})
     gates = Gates.model_validate({"metric": "mae", "min_examples": 1, "baselines": {"naive": SURE}})
     said = {"mae": model.score()}, {"naive": {"mae": baseline.score()}}
 

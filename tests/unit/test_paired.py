@@ -122,14 +122,14 @@ def gates(**champion: Any) -> Gates:
 
 
 def decision(both: tuple[ExampleErrors, ExampleErrors], rule: Gates, attempts: int = 1) -> Decision:
-    return decide(PASSED, *both, rule, dependence=1, generator=np.random.default_rng(3), attempts=attempts)
+    return decide(PASSED, *both, rule, generator=np.random.default_rng(3), attempts=attempts)
 
 
 @pytest.mark.parametrize(("confidence", "attempts"), [(0.95, 1), (0.95, 2), (0.99, 1), (0.8, 3)])
 def test_the_bound_has_the_confidence_that_gates_and_attempts_ask_for(confidence: float, attempts: int) -> None:
     both = pair(0.02)
     made = decision(both, gates(confidence=confidence), attempts)
-    whole, _ = resample(*both, block_of(both[0], 1)[1], 2000, np.random.default_rng(3))
+    whole, _ = resample(*both, block_of(both[0])[1], 2000, np.random.default_rng(3))
     level = 1 - (1 - confidence) / (attempts * (attempts + 1))
     assert made.comparison["upper_bound"] == pytest.approx(whole.bound(level))
     (said,) = [check.reason for check in made.checks if check.name == "champion"]

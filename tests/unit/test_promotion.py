@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,7 @@ def errors(offset: float = 0.0, *, num: int = 400, seed: int = 0, noise: float =
         "count": np.full(2 * num, float(HORIZON)),
         "position": np.repeat(np.arange(num) * 3600, 2),
         "rows": "a" * 64,
+        "dependence": HORIZON,
     }
     here = np.arange(2 * num) % 2 == 0
     both = {**settings, **changes}
@@ -111,9 +113,7 @@ FAILED = judge(METRICS, BASELINES, 5, gates())
 def decision(
     challenger: ExampleErrors, current: ExampleErrors | None, verdict: Verdict = PASSED, **changes: Any
 ) -> Decision:
-    return decide(
-        verdict, challenger, current, gates(**changes), dependence=HORIZON, generator=np.random.default_rng(3)
-    )
+    return decide(verdict, challenger, current, gates(**changes), generator=np.random.default_rng(3))
 
 
 NON_INFERIOR = {"rule": "non_inferior", "margin": 0.05}
@@ -183,9 +183,7 @@ def test_each_way_to_win_without_being_better_is_refused_with_its_reason() -> No
         "has seen the test part: 12 of 40": (better, champion, unfair(same_model=False, seen="12 of 40 windows")),
     }
     for words, (challenger, present, against) in planted.items():
-        made = decide(
-            PASSED, challenger, present, gates(), dependence=4, generator=np.random.default_rng(3), against=against
-        )
+        made = decide(PASSED, challenger, present, gates(), generator=np.random.default_rng(3), against=against)
         assert not made.promote, words
         assert any(words in reason for reason in made.reasons), (words, made.reasons)
 
@@ -225,7 +223,6 @@ def test_a_slice_that_gets_worse_is_a_no(
         challenger,
         champion,
         gates(slice_margin=margin, small_slices=small),
-        dependence=1,
         generator=np.random.default_rng(0),
     )
     assert made.promote is promote, made.reasons
@@ -234,9 +231,7 @@ def test_a_slice_that_gets_worse_is_a_no(
 
 def test_what_is_too_small_to_tell_is_named_where_it_passes() -> None:
     challenger, champion = sliced({"b": 0.0}, {"a": 9000, "b": 30})
-    made = decide(
-        PASSED, challenger, champion, gates(slice_margin=0.2), dependence=1, generator=np.random.default_rng(0)
-    )
+    made = decide(PASSED, challenger, champion, gates(slice_margin=0.2), generator=np.random.default_rng(0))
     (said,) = [check.reason for check in made.checks if check.name == "slice b"]
     assert made.promote
     assert "too small to tell" in said
@@ -348,10 +343,11 @@ def test_metrics_of_slices_are_laid_beside_those_of_the_whole_where_gates_name_t
 
 def test_where_windows_of_all_series_begin_at_once_series_are_what_is_resampled() -> None:
     """414 series with one window each: no two share a target, however many steps a window forecasts."""
-    settings: dict[str, Any] = {"position": np.arange(400), "parts": {}, "dependence": 1}
-    champion = errors(num=200, **settings)
-    challenger = errors(num=200, seed=1, **settings)
-    half = ExampleErrors(**{**vars(challenger), "total": challenger.total / 2})
-
-    made = decide(PASSED, half, champion, gates(), dependence=48, generator=np.random.default_rng(3))
-    assert made.promote, made.reasons
+    settings: dict[str, Any] = {"position": np.arange(400), "parts": {}}
+    promoted = {}
+    for dependence in (1, 48):
+        champion = errors(num=200, dependence=dependence, **settings)
+        challenger = errors(num=200, dependence=dependence, seed=1, **settings)
+        half = replace(challenger, total=challenger.total / 2)
+        promoted[dependence] = decide(PASSED, half, champion, gates(), generator=np.random.default_rng(3)).promote
+    assert promoted == {1: True, 48: False}, "400 windows that shared targets would be too few"

@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from gateline.errors import UnreachableError, WorkloadError
+from gateline.adapters.addresses import open_address, tried
+from gateline.errors import WorkloadError
 from gateline.training import beside
 from gateline.training.checkpoints import CheckpointStore, FolderStore
 
 BESIDE = "beside"
 """The address that means: beside the model folder."""
-MAX_TRIES = 3
 T = TypeVar("T")
 
 log = logging.getLogger("gateline.training")
@@ -53,24 +52,7 @@ def open_store(address: str, model: Path, key: str) -> CheckpointStore:
                 do="Name another one",
             ) from error
         return FolderStore(Path(address) / key)
-    if place.password:
-        raise WorkloadError(
-            "--checkpoints",
-            expected="an address without a password",
-            found="one with it",
-            do="Give credentials in the environment, as fsspec's file system reads them",
-        )
-    import fsspec
-
-    try:
-        file_system, path = fsspec.url_to_fs(f"{address.rstrip('/')}/{key}")
-    except (ImportError, ValueError) as error:
-        raise WorkloadError(
-            "--checkpoints",
-            expected="a folder, or an address that fsspec can open",
-            found=f"{address} ({type(error).__name__}: {' '.join(str(error).split())[:120]})",
-            do="Correct the address, or install the fsspec package for its protocol",
-        ) from error
+    file_system, path = open_address(f"{address.rstrip('/')}/{key}", "--checkpoints")
     return AddressStore(file_system, path, f"{address.rstrip('/')}/{key}")
 
 
@@ -160,21 +142,11 @@ class AddressStore:
         return self._tried(count)
 
     def _tried(self, action: Callable[[], T]) -> T:
-        for attempt in range(1, MAX_TRIES + 1):
-            try:
-                return action()
-            except Exception as error:  # every file system raises its own kinds
-                if isinstance(error, PermissionError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EACCES):
-                    raise
-                if attempt == MAX_TRIES:
-                    raise UnreachableError(
-                        f"--checkpoints {self._place}",
-                        expected="an answer",
-                        found=f"{type(error).__name__}: {' '.join(str(error).split())[:120]}, {MAX_TRIES} times",
-                        do="Run again when it answers",
-                    ) from error
-                time.sleep(attempt)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        return tried(action, f"--checkpoints {self._place}", _is_final)
+
+
+def _is_final(error: Exception) -> bool:
+    return isinstance(error, PermissionError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EACCES)
 
 
 def _takes_objects(file_system: Any) -> bool:

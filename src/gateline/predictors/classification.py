@@ -57,11 +57,6 @@ class TextClassifier:
         )
 
     @property
-    def dependence(self) -> int:
-        """Texts have nothing to do with each other."""
-        return 1
-
-    @property
     def input_columns(self) -> list[tuple[str, str, bool]]:
         """The text."""
         return [(self.encoding.column, "text", True)]

@@ -131,11 +131,6 @@ class Forecaster:
         """Name, MLflow's type and default of what a request may say beside its rows."""
         return [("origin", "string", "")]
 
-    @property
-    def dependence(self) -> int:
-        """Neighbouring windows share targets for as many steps as one forecasts."""
-        return self.horizon
-
     def predict(self, frame: pd.DataFrame, origin: pd.Timestamp | str | None = None) -> pd.DataFrame:
         """Answer a request as a frame, see `answer`."""
         return as_frame(self.answer(frame, origin))

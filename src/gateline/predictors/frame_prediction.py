@@ -41,8 +41,6 @@ class FrameForecaster:
         shape: channels, rows and columns of a frame.
     """
 
-    dependence = 1
-
     def __init__(self, network: FramePredictor, *, past: int, future: int, shape: tuple[int, int, int]) -> None:
         self._network = network.eval()
         self.past, self.future, self.shape = past, future, shape

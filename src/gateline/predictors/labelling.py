@@ -123,8 +123,6 @@ class SequenceLabeller:
         threshold: probability from which on a step is called a 1.
     """
 
-    dependence = 1
-
     def __init__(self, network: Labeller, fitted: Fitted, temperature: float = 1.0, threshold: float = 0.5) -> None:
         self._network = network.eval()
         self.fitted = fitted

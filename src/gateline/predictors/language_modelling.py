@@ -66,11 +66,6 @@ class Writer:
         return dict(self._asked.columns)
 
     @property
-    def dependence(self) -> int:
-        """Passages share no characters."""
-        return 1
-
-    @property
     def input_columns(self) -> list[tuple[str, str, bool]]:
         """Name, type and whether it must be there, of each column of a request."""
         return [(self.column, "text", True)]

@@ -37,8 +37,6 @@ class SeriesClassifier:
         temperature: what logits are divided by.
     """
 
-    dependence = 1
-
     def __init__(
         self,
         network: Classifier,

@@ -77,11 +77,6 @@ class RecordingTranscriber:
         self._asked = schema.model_copy(update={"columns": {audio: schema.columns[audio]}, "keys": (), "time": None})
 
     @property
-    def dependence(self) -> int:
-        """Utterances of different pools have nothing to do with each other."""
-        return 1
-
-    @property
     def input_columns(self) -> list[tuple[str, str, bool]]:
         """The recording, as a file."""
         return [(self.audio, "bytes", True)]

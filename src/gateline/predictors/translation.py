@@ -87,11 +87,6 @@ class SentenceTranslator:
         return dict(self._asked.columns)
 
     @property
-    def dependence(self) -> int:
-        """Sentences have nothing to do with each other."""
-        return 1
-
-    @property
     def input_columns(self) -> list[tuple[str, str, bool]]:
         """Name, type and whether it must be there, of each column of a request."""
         return [(self.source_column, "text", True)]

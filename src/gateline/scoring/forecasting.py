@@ -149,6 +149,7 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
         target=target,
         deviation=deviation,
         position=position,
+        dependence=dependence,
         rows=digest_of_rows(names, origin, target.astype(np.float64)),
     )
     levels = {name: dict(zip(problem.levels, np.moveaxis(each, 2, 0), strict=True)) for name, each in spread.items()}
@@ -188,7 +189,6 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
             )
             for name, guess in baselines.items()
         },
-        dependence=dependence,
         worst=worst_windows(predictions, list(key_values), units.shared),
         units={name: units.shared for name in metrics if units.shared and not UNITLESS_METRIC.fullmatch(name)},
         slice_units={f"{units.key}={value}": unit for value, unit in units.by_value.items()},

@@ -21,6 +21,7 @@ def window_errors(
     position: np.ndarray,
     metrics: Collection[str],
     rows: str = "",
+    dependence: int = 1,
 ) -> list[ExampleErrors]:
     """Write metrics as sums over windows.
 
@@ -31,6 +32,7 @@ def window_errors(
         position: (W,), see `positions_of`.
         metrics: names of those to write; one that is no ratio of sums is left out.
         rows: digest of what was scored.
+        dependence: see `ExampleErrors`.
     """
     observed = np.isfinite(target)
     error = np.where(observed, forecasts.point - np.where(observed, target, 0.0), 0.0)
@@ -53,7 +55,7 @@ def window_errors(
         sums[f"coverage_{percent(coverage)}"] = (inside.astype(np.float64), counts)
         sums[f"width_{percent(coverage)}"] = (np.where(observed, upper - lower, 0.0), counts)
     return [
-        ExampleErrors(name, total.sum(axis=1), count, position, rows=rows, root=name == "rmse")
+        ExampleErrors(name, total.sum(axis=1), count, position, rows=rows, root=name == "rmse", dependence=dependence)
         for name, (total, count) in sums.items()
         if name in metrics
     ]

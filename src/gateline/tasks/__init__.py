@@ -37,10 +37,6 @@ class Predictor(Protocol):
     """A trained model with its preprocessing inside: raw units in, raw units out."""
 
     @property
-    def dependence(self) -> int:
-        """Positions over which neighbouring test examples share targets: the steps that a window forecasts; 1 for none."""
-
-    @property
     def input_columns(self) -> list[tuple[str, str, bool]]:
         """Name, type and whether it must be there, of each column of a request."""
 

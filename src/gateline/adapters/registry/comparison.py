@@ -90,7 +90,6 @@ def compare_versions(path: Path, folder: Path, challenger: str, champion: str) -
         ours,
         others,
         gates,
-        dependence=one.dependence,
         generator=np.random.default_rng(seed),
         against=against,
         attempts=attempts,

@@ -159,7 +159,7 @@ def recorded(to: Connection, name: str, ledger: Ledger, champion: ModelVersion, 
 
 def rolled_back(name: str, version: int, ledger: Ledger) -> Check | None:
     """Say that a person took the championship from this very model: register does not give it back."""
-    entry = ledger.rolled_back_from(version)
+    entry = ledger.undone_by_a_person(version)
     if entry is None:
         return None
     reason = (

@@ -179,7 +179,6 @@ def _register_and_decide(
             challenger,
             theirs,
             gates,
-            dependence=predictor.dependence,
             generator=np.random.default_rng(int(inputs.model.facts.get("seed", 0))),
             against=against if back is None else [*against, back],
             attempts=attempts,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateline.errors import UnreachableError, WorkloadError
+from gateline.adapters.addresses import open_address, tried
+from gateline.errors import WorkloadError
 from gateline.manifest import MANIFEST, Artifact, open_artifact
 
-MAX_TRIES = 3
 T = TypeVar("T")
 
 
@@ -22,7 +21,7 @@ class Shipment:
         address: such as ``s3://bucket/checkpoints/NAME/model``.
 
     Raises:
-        WorkloadError: it is no address, or fsspec does not know its kind.
+        WorkloadError: it is no address, holds a password, or fsspec does not know its kind.
     """
 
     def __init__(self, address: str) -> None:
@@ -34,17 +33,7 @@ class Shipment:
                 found=repr(address),
                 do="Set `checkpoints` in params.yaml, or by --set checkpoints=...",
             )
-        import fsspec
-
-        try:
-            self._file_system, self._path = fsspec.url_to_fs(address)
-        except (ImportError, ValueError) as error:
-            raise WorkloadError(
-                "--checkpoints",
-                expected="an address that fsspec can open",
-                found=f"{address} ({type(error).__name__})",
-                do="Correct the address, or install the fsspec package for its protocol",
-            ) from error
+        self._file_system, self._path = open_address(address, "--checkpoints")
 
     @property
     def complete(self) -> bool:
@@ -96,18 +85,4 @@ class Shipment:
         return self._file_system
 
     def _tried(self, action: Callable[[], T]) -> T:
-        for attempt in range(1, MAX_TRIES + 1):
-            try:
-                return action()
-            except Exception as error:  # every file system raises its own kinds
-                if isinstance(error, PermissionError | FileNotFoundError):
-                    raise
-                if attempt == MAX_TRIES:
-                    raise UnreachableError(
-                        self.address,
-                        expected="an answer",
-                        found=f"{type(error).__name__}: {' '.join(str(error).split())[:120]}, {MAX_TRIES} times",
-                        do="Run again when it answers",
-                    ) from error
-                time.sleep(attempt)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        return tried(action, self.address, lambda error: isinstance(error, PermissionError | FileNotFoundError))

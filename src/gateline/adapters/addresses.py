@@ -1,0 +1,75 @@
+"""Folders at addresses that fsspec can open: an address is refused in one line, and a store is asked more than once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from gateline.errors import UnreachableError, WorkloadError
+
+MAX_TRIES = 3
+T = TypeVar("T")
+
+
+def open_address(address: str, where: str) -> tuple[Any, str]:
+    """Open an address such as ``s3://bucket/folder``.
+
+    Args:
+        address: with a protocol.
+        where: what names it, for the error.
+
+    Returns:
+        fsspec's file system, and the path in it.
+
+    Raises:
+        WorkloadError: it holds a password, or fsspec does not know it.
+    """
+    if urlsplit(address).password:
+        raise WorkloadError(
+            where,
+            expected="an address without a password",
+            found="one with it",
+            do="Give credentials in the environment, as fsspec's file system reads them",
+        )
+    import fsspec
+
+    try:
+        file_system, path = fsspec.url_to_fs(address)
+    except (ImportError, ValueError) as error:
+        raise WorkloadError(
+            where,
+            expected="an address that fsspec can open",
+            found=f"{address} ({type(error).__name__}: {' '.join(str(error).split())[:120]})",
+            do="Correct the address, or install the fsspec package for its protocol",
+        ) from error
+    return file_system, path
+
+
+def tried(action: Callable[[], T], where: str, is_final: Callable[[Exception], bool]) -> T:
+    """Do something that a store may refuse for a moment, `MAX_TRIES` times at most.
+
+    Args:
+        action: asks the store.
+        where: address, for the error.
+        is_final: says of an error that asking again would not help; it is raised as it is.
+
+    Raises:
+        UnreachableError: the store did not answer.
+    """
+    for attempt in range(1, MAX_TRIES + 1):
+        try:
+            return action()
+        except Exception as error:  # every file system raises its own kinds
+            if is_final(error):
+                raise
+            if attempt == MAX_TRIES:
+                raise UnreachableError(
+                    where,
+                    expected="an answer",
+                    found=f"{type(error).__name__}: {' '.join(str(error).split())[:120]}, {MAX_TRIES} times",
+                    do="Run again when it answers",
+                ) from error
+            time.sleep(attempt)
+    raise AssertionError("unreachable: the last attempt returns or raises")
