@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gateline.baselines.forecasting import BASELINES, Problem
+from gateline.baselines.forecasting import BASELINES
+from gateline.baselines.forecasting_problem import Problem
 from gateline.data.prepared_windows import STATE, open_store, read_windows
 from gateline.data.series_encoding import Encoding
 from gateline.errors import DataError, WorkloadError

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from gateline.baselines.forecasting import QUANTILE_BASELINES, VOLATILITY_BASELINES, Problem, VolatilityColumns
+from gateline.baselines.forecasting import QUANTILE_BASELINES, VOLATILITY_BASELINES
+from gateline.baselines.forecasting_problem import Problem, VolatilityColumns
 from gateline.baselines.naive2 import is_seasonal, naive2_of, seasonal_indices
 from gateline.data.calendar import Calendar
 from gateline.data.scaling import Transform

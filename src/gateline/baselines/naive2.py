@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from gateline.baselines.forecasting import Problem
+    from gateline.baselines.forecasting_problem import Problem
 
 ONE_SIDED_90 = 1.645
 """Quantile of the normal distribution that the organisers' test of seasonality takes."""

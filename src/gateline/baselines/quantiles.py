@@ -9,7 +9,7 @@ import numpy as np
 from gateline.baselines.volatility import ewma
 
 if TYPE_CHECKING:
-    from gateline.baselines.forecasting import Problem
+    from gateline.baselines.forecasting_problem import Problem
 
 
 def historical_quantiles(problem: Problem, part: str) -> np.ndarray:

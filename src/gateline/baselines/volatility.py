@@ -12,7 +12,7 @@ import numpy as np
 from gateline.data.store import VALUES
 
 if TYPE_CHECKING:
-    from gateline.baselines.forecasting import Problem
+    from gateline.baselines.forecasting_problem import Problem
 
 
 def ewma(problem: Problem, part: str) -> np.ndarray:

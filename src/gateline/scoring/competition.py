@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gateline.baselines.forecasting import Problem
+from gateline.baselines.forecasting_problem import Problem
 from gateline.data.series_encoding import Encoding
 from gateline.metrics import mase, owa, smape
 from gateline.scoring import INK, MODEL, SOFT

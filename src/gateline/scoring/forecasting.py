@@ -17,9 +17,8 @@ from gateline.baselines.forecasting import (
     BASELINES,
     QUANTILE_BASELINES,
     VOLATILITY_BASELINES,
-    Problem,
-    VolatilityColumns,
 )
+from gateline.baselines.forecasting_problem import Problem, VolatilityColumns
 from gateline.comparison import digest_of_rows
 from gateline.data.prepared_windows import STATE, open_store, read_windows
 from gateline.data.series_encoding import Encoding

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gateline.baselines.forecasting import BASELINES, Problem
+from gateline.baselines.forecasting import BASELINES
+from gateline.baselines.forecasting_problem import Problem
 from gateline.inventory import normal_safety_stock, policy_metrics, up_to_each_step
 from gateline.predictors.forecasting import Forecaster, WindowForecasts
 from gateline.scoring import INK, MODEL, SOFT
