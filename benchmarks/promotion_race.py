@@ -141,10 +141,11 @@ def take_part(versions: tuple[int, int], rounds: int, line: Barrier, answers: An
     with connected(MODEL, create=False) as to:
         for number in range(rounds):
             line.wait()
-            before = read_ledger(to, MODEL).champion
+            ledger = read_ledger(to, MODEL)
+            before = ledger.champion
             line.wait()  # all have read: all expect the same champion
             version = versions[0] if before != versions[0] else versions[1]
-            entry = new_entry(PROMOTED, version, before, f"round {number}")
+            entry = new_entry(PROMOTED, version, before, f"round {number}", seen=ledger)
             began = time.monotonic()
             ledger = append(to, MODEL, entry)
             step = ledger.step_of(entry.id)

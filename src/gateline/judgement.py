@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 from gateline.errors import WorkloadError, did_you_mean
@@ -51,11 +52,19 @@ def more_is_better(metric: str, where: str = "gates") -> bool:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: what, whether it holds, and the numbers in a sentence."""
+    """One thing that was looked at.
+
+    Args:
+        name: what.
+        passed: whether it holds.
+        reason: the numbers in a sentence.
+        figures: what was measured and compared, by name; no bound, which is known as well as the bootstrap of the time knew it.
+    """
 
     name: str
     passed: bool
     reason: str
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,26 @@ class Verdict:
         return [check.reason for check in self.checks if self.passed or not check.passed]
 
     def as_json(self) -> dict[str, Any]:
-        """What a manifest says of it."""
-        return {"passed": self.passed, "reasons": self.reasons}
+        """What a manifest and a passport say of it; `checks` are what it is compared by, whatever the sentences are."""
+        checks = [{"name": check.name, "passed": check.passed, "figures": dict(check.figures)} for check in self.checks]
+        return {"passed": self.passed, "reasons": self.reasons, "checks": checks}
+
+
+def first_other_outcome(verdict: Verdict, said: Sequence[Mapping[str, Any]]) -> str | None:
+    """Name the first check that came out otherwise than in `Verdict.as_json`; None if none did, whatever its sentence is."""
+    for check, before in zip_longest(verdict.checks, said):
+        if check is None:
+            return f"{before['name']} is asked no more"
+        figures = {} if before is None else before["figures"]
+        same = (
+            before is not None
+            and (check.name, check.passed) == (before["name"], before["passed"])
+            and check.figures.keys() == figures.keys()
+            and all(math.isclose(check.figures[name], figures[name], rel_tol=AGREE) for name in figures)
+        )
+        if not same:
+            return check.reason
+    return None
 
 
 def with_slices(
@@ -133,6 +160,7 @@ def judge(
             "min_examples",
             num_examples >= gates.min_examples,
             f"{num_examples} test examples, at least {gates.min_examples} are needed to judge",
+            {"examples": num_examples, "needed": gates.min_examples},
         )
     ]
     checks += [
@@ -219,6 +247,7 @@ def _against_baseline(
     """Compare as measured; with a confidence, and errors by example, the bound must show it, too."""
     share = f"{(mine - theirs) / abs(theirs):+.1%}" if theirs else f"{mine - theirs:+.3g}"
     said = f"{metric} {mine:.4g} against {theirs:.4g} of {name} ({share})"
+    figures = {"model": mine, "baseline": theirs}
     more = more_is_better(metric)
     better, worse = ("higher", "lower") if more else ("lower", "higher")
     gain, room = (mine - theirs if more else theirs - mine), rule.margin * abs(theirs)
@@ -230,12 +259,15 @@ def _against_baseline(
         demand, shown = f"must not be {asked}", f"must be shown not to be {asked}"
     if rule.confidence is None or chance is None:
         how = "" if not told else f", as measured ({chance.words})" if chance is not None else ", as measured"
-        return Check(f"baseline {name}", holds, f"{said}; {demand}{how}")
+        return Check(f"baseline {name}", holds, f"{said}; {demand}{how}", figures)
     if math.isnan(chance.bound):
-        return Check(f"baseline {name}", False, f"{said}; {shown}, and cannot be: {chance.words}")
+        return Check(f"baseline {name}", False, f"{said}; {shown}, and cannot be: {chance.words}", figures)
     less = f"less than {chance.allowed:+.3g} is asked" if chance.allowed else "less than 0 is asked"
     return Check(
-        f"baseline {name}", chance.bound < chance.allowed and holds, f"{said}; {shown}: {chance.words}, {less}"
+        f"baseline {name}",
+        chance.bound < chance.allowed and holds,
+        f"{said}; {shown}: {chance.words}, {less}",
+        figures,
     )
 
 
@@ -245,7 +277,7 @@ def _within(name: str, value: float, limit: Limit) -> Check:
     bounds = " and ".join(
         f"{word} {bound:g}" for word, bound in (("at least", low), ("at most", high)) if bound is not None
     )
-    return Check(f"limit {name}", passed, f"{name} {value:.4g}; must be {bounds}")
+    return Check(f"limit {name}", passed, f"{name} {value:.4g}; must be {bounds}", {"value": value})
 
 
 def _known(where: str, name: str, known: Any, what: str) -> None:

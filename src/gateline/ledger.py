@@ -1,7 +1,8 @@
 """The ledger: every decision about who is champion, in one order. Pure functions of its entries, no registry.
 
-An entry names the champion that it expects. Replayed in order, it takes effect only if that is who is champion when its turn
-comes; so of two that were written at once the first wins, and the other changes nothing (compare-and-set).
+An entry names the champion that it expects, and the last entry that its writer had seen. Replayed in order, it takes effect only if
+that is who is champion when its turn comes, and nobody became champion since that entry; so of two that were written at once the
+first wins, and the other changes nothing (compare-and-set).
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+from gateline.manifest import digest_of
 
 ADOPTED, PROMOTED, ROLLED_BACK, ACCEPTED = "adopted", "promoted", "rolled back", "accepted by hand"
 NOT_PROMOTED, AWAITING = "not promoted", "awaiting approval"
@@ -34,8 +38,12 @@ class Entry:
         rows: digest of the test rows that it was compared on.
         forced: a person promoted it against its decision.
         missing: numbers of entries that somebody deleted or damaged and that this one knows of.
+        seen: number of the last entry that its writer had seen when it decided, 0 for none; None of an earlier Gateline, which
+            did not say it.
+        seen_digest: digest of that one with all before it.
         number: its place, which the registry allots; 0 before that.
         settled: the alias was seen to say what the ledger says after this entry.
+        digest: of what the registry keeps of it, place and settlement apart.
     """
 
     id: str
@@ -49,12 +57,15 @@ class Entry:
     forced: bool = False
     missing: tuple[int, ...] = ()
     rows: str | None = None
+    seen: int | None = None
+    seen_digest: str | None = None
     number: int = 0
     settled: bool = False
+    digest: str = ""
 
     def as_text(self) -> str:
         """Write it as the registry keeps it; place and settlement are the registry's to say."""
-        content = {name: value for name, value in asdict(self).items() if name not in ("number", "settled")}
+        content = {name: value for name, value in asdict(self).items() if name not in ("number", "settled", "digest")}
         return json.dumps({"format": FORMAT, **content})
 
     @classmethod
@@ -66,9 +77,12 @@ class Entry:
         """
         try:
             content = dict(json.loads(text))
+            digest = digest_of(content)
             if content.pop("format") != FORMAT:
                 raise ValueError(f"an entry of format {FORMAT}")
-            return cls(**{**content, "missing": tuple(content["missing"])}, number=number, settled=settled)
+            return cls(
+                **{**content, "missing": tuple(content["missing"])}, number=number, settled=settled, digest=digest
+            )
         except (TypeError, KeyError) as error:
             raise ValueError(f"no entry of a ledger: {error}") from error
 
@@ -80,7 +94,8 @@ class Step:
     Args:
         entry: what was decided.
         effective: it made its version champion.
-        conflict: it wanted to, and the champion was another than it expected.
+        conflict: it wanted to, or to be approved, and the champion was another than it expected, or it was overtaken by an entry
+            that its writer had not seen.
         before: who was champion.
         after: who is.
     """
@@ -90,6 +105,19 @@ class Step:
     conflict: bool
     before: int | None
     after: int | None
+
+
+class Changed(NamedTuple):
+    """One of the entries `first` to `last` is not what the writer of entry `by` had seen."""
+
+    first: int
+    last: int
+    by: int
+
+    def __str__(self) -> str:
+        """Say it."""
+        which = f"entry {self.last}" if self.first == self.last else f"one of the entries {self.first} to {self.last}"
+        return f"{which} is not what entry {self.by} had seen: changed since"
 
 
 @dataclass(frozen=True)
@@ -109,6 +137,36 @@ class Ledger:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", tuple(_replay(self.entries)))
+
+    @property
+    def last(self) -> Entry | None:
+        """The last entry."""
+        return self.entries[-1] if self.entries else None
+
+    @property
+    def changed(self) -> Changed | None:
+        """Find the first entry by which one before it was changed since.
+
+        Each names a digest of all entries that its writer had seen. Two that were written at once may name the same.
+        """
+        digests, held, missing = self.digests(), 0, set[int]()
+        for entry in self.entries:
+            missing.update(entry.missing)
+            if entry.seen is None or entry.seen <= held:
+                continue
+            if set(range(1, entry.seen + 1)) - digests.keys() - missing:
+                continue  # it had seen one that is gone since, which is missed by its number
+            if digests.get(entry.seen) != entry.seen_digest:
+                return Changed(held + 1, entry.seen, entry.number)
+            held = entry.seen
+        return None
+
+    def digests(self) -> dict[int, str]:
+        """Digest, by number, each entry with all before it."""
+        found, before = {}, ""
+        for entry in self.entries:
+            found[entry.number] = before = digest_of([before, entry.digest])
+        return found
 
     @property
     def champion(self) -> int | None:
@@ -180,15 +238,41 @@ class Ledger:
 
 def _replay(entries: Sequence[Entry]) -> Iterable[Step]:
     champion: int | None = None
-    seen: set[str] = set()
+    ids: set[str] = set()
+    changed = 0  # number of the entry that made the champion what it is
+    earlier: list[Entry] = []
     for entry in entries:
-        wants = entry.kind in CHANGES and entry.id not in seen
-        holds = wants and entry.expected == champion
+        new = entry.id not in ids
+        overtaken = _overtaken(entry, earlier, changed)
+        conflict = new and (
+            (entry.kind in CHANGES and (overtaken or entry.expected != champion))
+            or (entry.kind == AWAITING and overtaken)
+        )
+        holds = new and entry.kind in CHANGES and not conflict
         effective = holds and (entry.version != champion or entry.kind == ACCEPTED)  # nobody wins against itself
         after = entry.version if effective else champion
-        yield Step(entry, effective, wants and not holds, champion, after)
-        champion = after
-        seen.add(entry.id)
+        yield Step(entry, effective, conflict, champion, after)
+        champion, changed = after, entry.number if effective else changed
+        ids.add(entry.id)
+        earlier.append(entry)
+
+
+def _overtaken(entry: Entry, before: Sequence[Entry], changed: int) -> bool:
+    """Say whether what its writer had not seen would have mattered.
+
+    That is a change of champion, even one that was undone, or another challenger on the same test rows, which leaves this one a
+    smaller share of the error that the gates allow.
+    """
+    if entry.seen is None:
+        return False
+    seen = entry.seen
+    others = {
+        (each.expected, each.rows)
+        for each in takewhile(lambda each: each.number > seen, reversed(before))
+        if each.version != entry.version
+    }
+    compared = entry.expected is not None and entry.rows is not None
+    return changed > seen or (compared and (entry.expected, entry.rows) in others)
 
 
 def as_record(step: Step) -> dict[str, Any]:

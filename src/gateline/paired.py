@@ -31,7 +31,7 @@ class Resamples:
         mine: float64 (R,) of the challenger.
         theirs: float64 (R,) of the champion.
         measured: of both, on the test part itself.
-        halved: float64 (R,), difference of both on resamples by blocks of half the length.
+        halved: float64 (2, R), of both on resamples by blocks of half the length.
         num_blocks: how many blocks make a resample.
     """
 
@@ -41,8 +41,8 @@ class Resamples:
     halved: np.ndarray
     num_blocks: int
 
-    def stretch(self, confidence: float) -> float:
-        """How much wider than the resamples the truth may lie: at least 1.
+    def stretch(self, confidence: float, margin: float = 0.0) -> float:
+        """How much wider than the resamples challenger - (1 + margin) champion may lie in truth: at least 1.
 
         Blocks of length b miss what depends on each other beyond them: the variance is too small by about c / b. Half the
         length misses twice as much, so 2 V(b) - V(b / 2) is free of it. And a variance that k blocks tell is uncertain itself,
@@ -53,7 +53,8 @@ class Resamples:
         """
         from scipy.special import stdtrit  # late: what only reads a decision need not wait for it
 
-        variance, of_half = (float(np.var(each)) for each in (self.mine - self.theirs, self.halved))
+        both = ((self.mine, self.theirs), self.halved)
+        variance, of_half = (float(np.var(mine - (1 + margin) * theirs)) for mine, theirs in both)
         beyond = max(1.0, 2 - of_half / variance) if variance > 0 else 1.0
         free, z = max(self.num_blocks / 2 - 1, 1.0), NormalDist().inv_cdf(confidence)
         t = float(stdtrit(free, confidence))
@@ -63,7 +64,7 @@ class Resamples:
         """Challenger - (1 + margin) champion as it may be in truth: float64 (R,), the resamples stretched."""
         measured = self.measured[0] - (1 + margin) * self.measured[1]
         drawn = self.mine - (1 + margin) * self.theirs
-        return measured + (drawn - measured) * self.stretch(confidence)
+        return measured + (drawn - measured) * self.stretch(confidence, margin)
 
     def bound(self, confidence: float, margin: float = 0.0) -> float:
         """One-sided upper bound of challenger - (1 + margin) champion; below 0 it is shown that the first is less.
@@ -123,7 +124,7 @@ def resample(
         )
         measured = [challenger.ratio(columns[place + model].sum(), columns[place + 2].sum()) for model in (0, 1)]
         pair = float(measured[0]), float(measured[1])
-        found.append(Resamples(mine, theirs, pair, halved[0] - halved[1], num_blocks))
+        found.append(Resamples(mine, theirs, pair, np.stack(halved), num_blocks))
     return found[0], dict(zip(challenger.parts, found[1:], strict=True))
 
 

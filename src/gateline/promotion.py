@@ -49,7 +49,7 @@ class Decision:
 
 
 def decide(
-    verdict: Verdict,
+    verdict: Verdict | None,
     challenger: ExampleErrors,
     champion: ExampleErrors | None,
     gates: Gates,
@@ -65,7 +65,8 @@ def decide(
     each slice, see `gateline.paired.judge_slices`.
 
     Args:
-        verdict: what `gateline.judgement.judge` says of the challenger.
+        verdict: what `gateline.judgement.judge` says of the challenger; None where only the comparison is asked for. One without
+            a check is a no.
         challenger: its errors on the test examples.
         champion: the champion's errors on the same examples; None if there is no champion.
         gates: the rule, its margin, and the margin of the slices.
@@ -78,12 +79,13 @@ def decide(
     Source:
         Künsch (1989), The Annals of Statistics 17(3), section 2: moving blocks.
     """
-    checks = [*verdict.checks, *against]
+    judged = () if verdict is None else verdict.checks
+    checks, passed = [*judged, *against], verdict is None or verdict.passed
     if champion is None:
         checks.append(Check("champion", True, "there is no champion yet: the baselines and limits decide"))
-        return Decision(all(check.passed for check in checks) and verdict.passed, tuple(checks), {}, challenger.rows)
+        return Decision(passed and all(check.passed for check in checks), tuple(checks), {}, challenger.rows)
     checks += _comparable(challenger, champion)
-    if not all(check.passed for check in checks[len(verdict.checks) :]):
+    if not all(check.passed for check in checks[len(judged) :]):
         return Decision(False, tuple(checks), {}, challenger.rows)
     mine, theirs = challenger.score(), champion.score()
     comparison = {"challenger": mine, "champion": theirs, "difference": mine - theirs}
@@ -110,7 +112,7 @@ def decide(
         many = f", and {untold} of {len(outcomes)} slices could not be told"
         difference = Check(difference.name, difference.passed, difference.reason + many)
     checks += [difference, *(_check_slice(challenger.metric, name, each, gates) for name, each in outcomes.items())]
-    return Decision(all(check.passed for check in checks), tuple(checks), comparison, challenger.rows)
+    return Decision(passed and all(check.passed for check in checks), tuple(checks), comparison, challenger.rows)
 
 
 def confidence_of(confidence: float, attempts: int) -> float:

@@ -49,7 +49,7 @@ def to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_database: Path) -
 
 def put(to: Connection, kind: str, version: int | None, expected: int | None, reason: str = "a test") -> Ledger:
     """Write an entry and move the alias, as commands do."""
-    entry = new_entry(kind, version, expected, reason)
+    entry = new_entry(kind, version, expected, reason, seen=read_ledger(to, NAME))
     return project(to, NAME, append(to, NAME, entry), entry)
 
 
@@ -65,7 +65,7 @@ def said(do: Callable[[Callable[[str], None]], Any]) -> list[str]:
 
 def test_of_two_entries_that_expect_one_champion_the_first_takes_effect(to: Connection) -> None:
     put(to, PROMOTED, 1, None)
-    first, second = (new_entry(PROMOTED, version, 1, "a race") for version in (2, 3))
+    first, second = [new_entry(PROMOTED, version, 1, "a race", seen=read_ledger(to, NAME)) for version in (2, 3)]
     append(to, NAME, first)
     ledger = append(to, NAME, second)
     assert [(step.effective, step.conflict, step.after) for step in ledger.steps] == [
@@ -77,7 +77,7 @@ def test_of_two_entries_that_expect_one_champion_the_first_takes_effect(to: Conn
 
 
 def test_an_entry_that_is_sent_twice_counts_once(to: Connection) -> None:
-    entry = new_entry(PROMOTED, 1, None, "a network that lost the answer")
+    entry = new_entry(PROMOTED, 1, None, "a network that lost the answer", seen=read_ledger(to, NAME))
     append(to, NAME, entry)
     ledger = append(to, NAME, entry)
     assert [(step.effective, step.conflict) for step in ledger.steps] == [(True, False), (False, False)]
@@ -87,10 +87,10 @@ def test_an_entry_that_is_sent_twice_counts_once(to: Connection) -> None:
 def test_what_a_killed_promotion_leaves_is_repaired(to: Connection, alias: int | None) -> None:
     """Killed behind its entry the alias is where it was; a slow one that was killed may have moved it back even."""
     put(to, PROMOTED, 1, None)
-    ledger = append(to, NAME, new_entry(PROMOTED, 2, 1, "killed behind this"))
+    ledger = append(to, NAME, new_entry(PROMOTED, 2, 1, "killed behind this", seen=read_ledger(to, NAME)))
     if alias == 2:
         project(to, NAME, ledger, None)
-        append(to, NAME, new_entry(PROMOTED, 3, 2, "and this one, too"))
+        append(to, NAME, new_entry(PROMOTED, 3, 2, "and this one, too", seen=read_ledger(to, NAME)))
     elif alias is None:
         to.client.delete_registered_model_alias(NAME, "champion")
         assert not ledger.explains(None)
@@ -159,7 +159,7 @@ def test_whoever_uses_the_champion_asks_the_ledger(to: Connection) -> None:
     assert champion_of(to, NAME) == 4, "from before there was a ledger"
     to.client.delete_registered_model_alias(NAME, "champion")
     put(to, PROMOTED, 1, None)
-    append(to, NAME, new_entry(PROMOTED, 2, 1, "killed behind this"))
+    append(to, NAME, new_entry(PROMOTED, 2, 1, "killed behind this", seen=read_ledger(to, NAME)))
     assert champion_of(to, NAME) == 2
     assert aliases(to) == {"champion": 1}, "it repairs nothing"
     to.client.set_registered_model_alias(NAME, "champion", "4")
@@ -324,6 +324,88 @@ def test_a_decision_that_lost_a_race_is_not_said_of_the_version(to: Connection) 
     assert "gateline.decision" not in to.client.get_model_version(NAME, "2").tags
 
 
+def test_a_decision_by_a_ledger_that_moved_on_to_the_same_champion_takes_no_effect(to: Connection) -> None:
+    """The champion is the one that was expected; a person rolled back to it since, and register had not seen why."""
+    put(to, PROMOTED, 1, None)
+    before, one, four = read_ledger(to, NAME), *(to.client.get_model_version(NAME, each) for each in ("1", "4"))
+    put(to, PROMOTED, 2, 1)
+    roll_back(to, NAME, None, print, why="forecasts below zero")
+    decided = {"promoted": True, "awaiting_approval": False, "checks": [], "champion_before": 1}
+    with pytest.raises(TryAgainError, match=r"expected version 1.*decisions made meanwhile, behind entry 1"):
+        enter(to, NAME, four, one, decided, before)
+    assert aliases(to) == {"champion": 1}
+    assert enter(to, NAME, four, one, decided, read_ledger(to, NAME)) is not None, "run again, it has seen them"
+    assert aliases(to) == {"champion": 4}
+
+
+def test_a_rollback_between_the_look_of_promote_and_its_entry_is_noticed(to: Connection) -> None:
+    put(to, PROMOTED, 1, None)
+
+    def there_and_back() -> None:
+        put(to, PROMOTED, 2, 1)
+        roll_back(to, NAME, 1, print)
+
+    other = Meanwhile(to.client, "create_model_version", there_and_back)
+    with pytest.raises(RegistryError, match="Nothing was changed"):
+        promote(to._replace(client=cast(mlflow.MlflowClient, other)), NAME, 3, print, why="a test")
+    assert aliases(to) == {"champion": 1}
+
+
+@pytest.mark.parametrize("kind", ["promoted", "awaiting_approval"])
+def test_two_registers_at_once_on_the_same_rows_are_not_counted_alike(to: Connection, kind: str) -> None:
+    put(to, PROMOTED, 1, None)
+    before, (one, two, three) = (
+        read_ledger(to, NAME),
+        [to.client.get_model_version(NAME, each) for each in ("1", "2", "3")],
+    )
+    lost = {"promoted": False, "awaiting_approval": False, "checks": [], "rows": "the same", "champion_before": 1}
+    won = {**lost, kind: True}
+    enter(to, NAME, two, one, lost, before)
+    with pytest.raises(TryAgainError, match="Run register again"):
+        enter(to, NAME, three, one, won, before)
+    if kind == "awaiting_approval":
+        with pytest.raises(RegistryError, match="never compared"):
+            promote(to, NAME, 3, print)
+    ledger = read_ledger(to, NAME)
+    assert ledger.attempts(3, 1, "the same") == 2
+    step = enter(to, NAME, three, one, won, ledger)
+    assert step is not None
+    assert not step.conflict
+
+
+def test_an_entry_that_somebody_edited_is_said(to: Connection) -> None:
+    for version in (1, 2, 3):
+        put(to, PROMOTED, version, version - 1 or None)
+    assert read_history(to, NAME).remarks() == []
+    tags = to.client.get_model_version(f"{NAME}.ledger", "2").tags
+    forged = json.dumps({**json.loads(tags["gateline.entry"]), "by": "somebody else"})
+    to.client.set_model_version_tag(f"{NAME}.ledger", "2", "gateline.entry", forged)
+    assert read_history(to, NAME).remarks() == ["entry 2 is not what entry 3 had seen: changed since"]
+
+
+def test_a_decision_about_many_slices_is_kept_whole_in_a_file(to: Connection) -> None:
+    put(to, PROMOTED, 1, None)
+    run = to.client.create_run(to.client.create_experiment("models"))
+    source = str(to.client.get_model_version(NAME, "2").source)
+    five = to.client.create_model_version(NAME, source, run.info.run_id)
+    checks = [
+        {"name": f"slice shop={n}", "passed": n % 2 == 0, "reason": "too small to tell " * 20} for n in range(400)
+    ]
+    decided = {"promoted": False, "awaiting_approval": False, "checks": checks, "reasons": [], "champion_before": 1}
+    enter(to, NAME, five, to.client.get_model_version(NAME, "1"), decided, open_ledger(to, NAME, print))
+    short = json.loads(to.client.get_model_version(NAME, "5").tags["gateline.decision"])
+    assert (short["num_checks"], short["num_failed"], short["first_failed"][0]) == (400, 200, "slice shop=1")
+    assert explain(to, NAME, 5).decided == decided
+    assert read_history(to, NAME).remarks() == []
+    (kept,) = Path(run.info.artifact_uri.removeprefix("file://")).rglob("decisions/*.json")
+    kept.write_text(kept.read_text().replace("too small", "too large"))
+    assert "another of digest" in explain(to, NAME, 5).remarks[0]
+    kept.unlink()
+    assert "no file of it" in explain(to, NAME, 5).remarks[0]
+    to.client.set_model_version_tag(f"{NAME}.ledger", "2", "gateline.decision", json.dumps(short | {"whole": {}}))
+    assert "entries 2 was changed" in read_history(to, NAME).remarks()[0]
+
+
 def ledger_of(*rows: tuple[str, int | None, int | None]) -> Ledger:
     return Ledger(
         tuple(
@@ -414,10 +496,57 @@ def test_who_wants_to_know_is_told_and_cannot_stop_a_decision(
     assert "secret" not in tag
 
 
+def test_outside_a_project_those_are_told_that_the_workload_inside_the_model_names(
+    to: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A webhook is; a command that a registry names is not run there, and that is said."""
+    notify = {"command": [str(tmp_path / "tell")], "webhook_env": "TEAM_HOOK"}
+    papers = tmp_path / "files" / "papers"
+    papers.mkdir()
+    (papers / "passport.json").write_text("{}")
+    (papers / "workload.json").write_text(
+        json.dumps({"gates": {"baselines": {"last_value": {"rule": "superior"}}, "notify": notify}})
+    )
+    tell = tmp_path / "tell"
+    tell.write_text(f"#!/bin/sh\ncat > {tmp_path}/told\n")
+    tell.chmod(0o755)
+    mlmodel = tmp_path / "files" / "MLmodel"
+    flavors = json.loads(mlmodel.read_text())
+    flavors["flavors"]["python_function"]["artifacts"]["papers"] = {"path": "papers"}
+    mlmodel.write_text(json.dumps(flavors))
+    put(to, PROMOTED, 1, None)
+    run = CliRunner()
+    outside = run.invoke(app, ["promote", NAME, "2", "--force-reason", "a test"])
+    assert outside.exit_code == 0, outside.output
+    assert "not told (command): it runs where the project is" in outside.output
+    assert "not told (webhook): the environment variable TEAM_HOOK is not set" in outside.output
+    assert not (tmp_path / "told").exists()
+
+    (tmp_path / "workloads").mkdir()
+    (tmp_path / "params.yaml").write_text("workloads: []\n")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    file = tmp_path / "workloads" / f"{NAME}.yaml"
+    file.write_text(
+        f"name: {NAME}\ntask: forecasting\ndescription: a test\n"
+        "gates:\n  baselines: {last_value: {}}\n  notify: {command: [./tell]}\n"
+    )
+    inside = run.invoke(app, ["rollback", NAME])
+    assert inside.exit_code == 0, inside.output
+    assert json.loads((tmp_path / "told").read_text())["champion"] == 1
+    assert "not told" not in inside.output
+
+    file.write_text("name: [")
+    broken = run.invoke(app, ["rollback", NAME, "--to", "2"])
+    assert broken.exit_code == 0, "the decision stands"
+    assert "nobody is told" in broken.output
+    assert aliases(to) == {"champion": 2}
+
+
 def test_history_and_explain_say_what_the_ledger_says(to: Connection) -> None:
     put(to, PROMOTED, 1, None, "it passes the gates")
     put(to, NOT_PROMOTED, 2, 1, "worse by 3 %")
-    append(to, NAME, new_entry(PROMOTED, 3, 2, "too late"))
+    append(to, NAME, new_entry(PROMOTED, 3, 2, "too late", seen=read_ledger(to, NAME)))
     run = CliRunner()
     text = run.invoke(app, ["history", NAME])
     assert text.exit_code == 0, text.output

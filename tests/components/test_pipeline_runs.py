@@ -22,7 +22,7 @@ from gateline.adapters.kubeflow.pipeline_runs import KIND, KIND_TAG, TAG, Questi
 from gateline.adapters.kubeflow.raw_sources import marks_of
 from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.provenance import KUBEFLOW_RUN, KUBEFLOW_RUN_TAG
-from gateline.adapters.registry.ledger import append, new_entry, project
+from gateline.adapters.registry.ledger import append, new_entry, project, read_ledger
 from gateline.adapters.tracking import say_where
 from gateline.ledger import PROMOTED
 from gateline.workload.source import File
@@ -49,7 +49,7 @@ def to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_database: Path) -
 
 
 def promote(to: Connection, version: int, expected: int | None) -> None:
-    entry = new_entry(PROMOTED, version, expected, "a test")
+    entry = new_entry(PROMOTED, version, expected, "a test", seen=read_ledger(to, NAME))
     project(to, NAME, append(to, NAME, entry), entry)
 
 

@@ -23,7 +23,7 @@ import pytest
 from benchmarks.load import Load
 from gateline.adapters.mlflow_server import connected
 from gateline.adapters.registry import changes
-from gateline.adapters.registry.ledger import append, champion_of, new_entry, project
+from gateline.adapters.registry.ledger import append, new_entry, project, read_ledger
 from gateline.adapters.serving.service import MOST_BYTES
 from gateline.ledger import PROMOTED
 from tests.browser import BROWSER, PHONE, assert_reads_well
@@ -71,7 +71,8 @@ class Served:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{self.folder}/mlflow.db")
             with connected("tiny", create=False) as to:
-                entry = new_entry(PROMOTED, int(version), champion_of(to, "tiny"), "asked for by a test", forced=True)
+                seen = read_ledger(to, "tiny")
+                entry = new_entry(PROMOTED, int(version), seen.champion, "asked for by a test", seen=seen, forced=True)
                 project(to, "tiny", append(to, "tiny", entry), entry)
 
     def stored(self, version: int) -> Path:

@@ -15,10 +15,13 @@ import pytest
 from typer.testing import CliRunner
 
 from gateline.adapters.container_engine import compare_image
+from gateline.adapters.mlflow_server import connected
 from gateline.adapters.provenance import dvc_md5_of
+from gateline.adapters.registry.ledger import append, new_entry, read_ledger
 from gateline.adapters.registry.verify import verify
 from gateline.cli import app
 from gateline.errors import RegistryError
+from gateline.ledger import NOT_PROMOTED, PROMOTED
 from gateline.manifest import digest_of, dump_json
 from tests.components.chain import Chain, chain, git, registered_once
 
@@ -70,6 +73,15 @@ def move_alias(chain: Chain) -> None:
     version = chain.client.get_model_version("tiny", "1")
     other = chain.client.create_model_version("tiny", str(version.source), version.run_id, tags=version.tags)
     chain.client.set_registered_model_alias("tiny", "champion", other.version)
+
+
+def edit_entry(chain: Chain) -> None:
+    """Change who decided; the entry behind it had seen another."""
+    with connected("tiny", create=False) as to:
+        append(to, "tiny", new_entry(NOT_PROMOTED, 2, 1, "worse", seen=read_ledger(to, "tiny")))
+    said = json.loads(chain.client.get_model_version("tiny.ledger", "1").tags["gateline.entry"])
+    text = json.dumps({**said, "by": "somebody else"})
+    chain.client.set_model_version_tag("tiny.ledger", "1", "gateline.entry", text)
 
 
 def delete_logged_model(chain: Chain) -> None:
@@ -191,6 +203,11 @@ MUTATIONS: dict[str, tuple[Callable[[Chain], object], str]] = {
     "the decision, gone from the version": (
         lambda chain: chain.client.delete_model_version_tag("tiny", "1", "gateline.decision"),
         "decision",
+    ),
+    "an entry of the ledger": (edit_entry, "ledger"),
+    "an entry of the ledger, gone": (
+        lambda chain: chain.client.delete_model_version("tiny.ledger", "1"),
+        "ledger",
     ),
     "the ledger, gone": (lambda chain: chain.client.delete_registered_model("tiny.ledger"), "decision"),
     "the alias, moved to another version": (move_alias, "decision"),
@@ -370,6 +387,54 @@ def test_a_model_of_no_image_or_of_other_code_than_lies_in_it_is_not_said_to_hol
     assert links["image"].state == "unchecked"
     assert links["code"].state == "unchecked"
     assert links["code"].words.endswith("trained by 000000000000")
+
+
+def test_a_later_evaluation_in_mlflow_is_told_from_one_that_nobody_logged(chain: Chain) -> None:
+    (shown,) = (chain.root / "mlruns").rglob("artifacts/evaluation/manifest.json")
+    shown.write_text(shown.read_text() + "\n")
+    assert chain.first_broken()[0] == "evaluation"
+
+    chain.client.set_tag(chain.run_id, "gateline.logged.evaluation", hashlib.sha256(shown.read_bytes()).hexdigest())
+    link = next(link for link in verify("tiny", chain.root).links if link.name == "evaluation")
+    assert link.state == "unchecked"
+    assert "a later evaluation" in link.words
+
+
+def test_a_verdict_is_compared_by_its_outcomes_and_not_by_its_sentences(chain: Chain) -> None:
+    def reword(passport: Any) -> None:
+        verdict = {key: value for key, value in passport["verdict"].items() if key != "digest"}
+        verdict["reasons"] = ["in the words of another Gateline"]
+        passport["verdict"] = verdict | {"digest": digest_of(verdict)}
+
+    def forget_checks(passport: Any) -> None:
+        del passport["verdict"]["checks"]
+        reword(passport)
+
+    def other_figure(passport: Any) -> None:
+        passport["verdict"]["checks"][1]["figures"]["baseline"] *= 2
+        reword(passport)
+
+    def state(change: Callable[[Any], None]) -> tuple[str, str]:
+        edit_passport(chain, change, seal=True)
+        link = next(link for link in verify("tiny", chain.root).links if link.name == "verdict")
+        return link.state, link.words
+
+    assert state(reword)[0] == "holds"
+    found, words = state(other_figure)
+    assert found == "broken"
+    assert "of last_value" in words
+    assert state(forget_checks)[0] == "holds", "an earlier Gateline kept sentences only"
+
+
+def test_a_version_whose_promotion_was_overtaken_is_not_broken(chain: Chain) -> None:
+    move_alias(chain)  # makes version 2
+    chain.client.delete_model_version_tag("tiny", "2", "gateline.decision")
+    with connected("tiny", create=False) as to:
+        before = read_ledger(to, "tiny")
+        append(to, "tiny", new_entry(PROMOTED, 3, 1, "faster", seen=before))
+        append(to, "tiny", new_entry(PROMOTED, 2, 1, "slower", seen=before, decision="0" * 64))
+    link = next(link for link in verify("tiny/2", chain.root).links if link.name == "decision")
+    assert (link.state, "entry 3 was overtaken" in link.words) == ("unchecked", True), link
 
 
 def test_what_is_not_there_is_refused_in_one_line(chain: Chain) -> None:

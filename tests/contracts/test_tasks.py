@@ -337,6 +337,9 @@ def test_golden_requests_are_made_for_every_task(made: Made) -> None:
     assert by_name["columns in another order"].expected == json.loads(plain)["dataframe_split"]
     first, many = (json.loads(by_name[name].request)["dataframe_split"]["data"] for name in ("one row", "many rows"))
     assert len(first) < len(many)
+    if hasattr(predictor, "lookback"):
+        assert by_name["shortest"].expected is not None
+        assert by_name["too short"].expected is None, "a step less than it reads"
 
 
 @every_task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torchmetrics.functional.text import char_error_rate, word_error_rate
 
 from gateline.data.audio import decode, encode
 from gateline.data.store import SequenceStore
+from gateline.data.tokenizers import tokenizer_from_json
 from gateline.data.utterances import SOUND, Spoken, utterances_of
 from gateline.errors import DataError, Preempted, WorkloadError
 from gateline.evaluation import evaluate
@@ -287,6 +289,21 @@ def test_a_model_is_measured_on_data_prepared_otherwise(made: Made, tmp_path: Pa
     singles = (read_table(other.path / TABLE)["kind"] == "recording").to_numpy()  # strings were joined at another rate
     assert np.array_equal(mine.total[singles], theirs.total[singles])
     assert np.array_equal(mine.count, theirs.count)
+
+
+def test_models_that_write_capitals_and_that_do_not_have_other_tasks(tmp_path: Path, made: Made) -> None:
+    """One that has lower case only cannot be wrong about capitals: its test rows are said to be others."""
+    table = tiny_speech_table()
+    shouted = prepare(
+        tmp_path / "shouted", table.assign(said=table["said"].str.upper()), schema__columns__said={"type": "text"}
+    )
+    lower = copy.copy(made[0])
+    lower.tokenizer = tokenizer_from_json({**made[0].tokenizer.to_json(), "lowercase": True})
+    with_capitals, without = (each.test_errors(shouted, "word_error_rate") for each in (made[0], lower))
+    assert with_capitals.score() == 1
+    assert without.score() < 0.5
+    assert with_capitals.rows != without.rows
+    assert lower.test_errors(made[1], "word_error_rate").rows == made[0].test_errors(made[1], "word_error_rate").rows
 
 
 # ── What is served ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -28,9 +28,8 @@ def drawn(
     """Resamples of a champion that is known exactly, and of a challenger that is known up to `spread`."""
     noise = spread * NORMAL
     champion = np.full(len(NORMAL), theirs)
-    return Resamples(
-        champion + difference + noise, champion, (theirs + difference, theirs), np.sqrt(halved) * noise, num_blocks
-    )
+    shorter = np.stack([champion + difference + np.sqrt(halved) * noise, champion])
+    return Resamples(champion + difference + noise, champion, (theirs + difference, theirs), shorter, num_blocks)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +48,16 @@ def test_a_bound_is_widened_by_what_blocks_miss_and_by_their_number(
     halved: float, num_blocks: int, factor: float
 ) -> None:
     assert drawn(-1.0, 0.5, halved=halved, num_blocks=num_blocks).stretch(0.95) == pytest.approx(factor, rel=1e-4)
+
+
+def test_a_bound_is_widened_by_what_blocks_miss_of_the_difference_that_it_is_of() -> None:
+    """Both models are the same but for a hundredth; what depends on each other beyond a block is the champion's error."""
+    theirs, half = 10 + NORMAL, 10 + np.sqrt(0.5) * NORMAL
+    known = 0.01 * NORMAL
+    found = Resamples(theirs + known, theirs, (10.0, 10.0), np.stack([half + known, half]), 100_000)
+    assert found.stretch(0.95) == pytest.approx(1, abs=1e-3)
+    assert found.stretch(0.95, 0.1) == pytest.approx(np.sqrt(1.5), rel=0.1)
+    assert found.bound(0.95, 0.1) == pytest.approx(-1 + found.stretch(0.95, 0.1) * 0.09 * 1.6449, rel=1e-2)
 
 
 @pytest.mark.parametrize(("confidence", "z"), [(0.9, 1.2816), (0.975, 1.96), (0.9999, 3.719), (1 - 1e-6, 4.7534)])
@@ -85,7 +94,7 @@ def test_a_slice_that_one_alone_could_tell_many_cannot() -> None:
 def test_a_slice_is_compared_with_the_margin_of_each_resample() -> None:
     """Worse by 5 % whatever the champion's error is, which is known badly: the difference alone would not show it."""
     theirs = 10 * np.exp(NORMAL)
-    slice_ = Resamples(1.05 * theirs, theirs, (10.5, 10.0), 0.05 * theirs, 100_000)
+    slice_ = Resamples(1.05 * theirs, theirs, (10.5, 10.0), np.stack([1.05 * theirs, theirs]), 100_000)
     (found,) = judged(slice_)
     assert found.bound is not None
     assert found.bound > found.allowed

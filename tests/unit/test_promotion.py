@@ -116,6 +116,12 @@ def decision(
     return decide(verdict, challenger, current, gates(**changes), generator=np.random.default_rng(3))
 
 
+def test_a_verdict_without_a_check_is_a_no_and_a_comparison_needs_none() -> None:
+    better, draws = (errors(-0.5, seed=1), errors(seed=2)), np.random.default_rng(3)
+    assert not decide(Verdict(()), *better, gates(), generator=draws).promote
+    assert decide(None, *better, gates(), generator=draws).promote
+
+
 NON_INFERIOR = {"rule": "non_inferior", "margin": 0.05}
 
 

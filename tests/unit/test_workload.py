@@ -117,6 +117,12 @@ def test_a_missing_file_suggests_a_neighbour(tmp_path: Path) -> None:
         ({"schema__columns__price": {"type": "float", "maximum": 1}}, "schema", Schema, "Did you mean 'max'"),
         ({"schema__columns__price": {"type": "float", "max_violations": 3}}, "schema", Schema, "violation: missing"),
         ({"gates__baselines": {}}, "gates", Gates, "gates.baselines"),
+        (
+            {"gates__baselines__last_value": {"confidence": 0.999}},
+            "gates",
+            Gates,
+            "`champion.resamples` of at least 10000, or a lower `baselines.last_value.confidence`",
+        ),
         ({"gates__champion": {"confidence": 1.0}}, "gates", Gates, "gates.champion.confidence"),
         ({"source__files": []}, "source", Source, "source.files"),
         ({"source__files": [{"name": "a", "path": "a", "sha256": "123"}]}, "source", Source, "sha256"),

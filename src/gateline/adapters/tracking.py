@@ -35,7 +35,7 @@ PENDING = "none yet"
 """Identity of a run that validate opened: which settings will be trained is not known then; the first training adopts it."""
 SETTINGS = ("task", "model", "training", "seed", "device", "precision", "processes")
 """Facts of a model that shape its weights, beside the data; the keys of `gateline.training.settings_of_weights`."""
-IMAGE_TAG, MACHINE_TAG = "gateline.image.", "gateline.machine"
+IMAGE_TAG, MACHINE_TAG, LOGGED_TAG = "gateline.image.", "gateline.machine", "gateline.logged."
 MAX_DIGEST = 36
 MAX_PARAMETERS = 100
 MAX_METRICS = 1000
@@ -264,7 +264,7 @@ def _run_of_training(to: Connection, workload_name: str, prepared: Artifact, set
 @contextmanager
 def _once(to: Connection, run: Run, artifact: Artifact) -> Iterator[bool]:
     """Say whether an artifact is still to be logged, and note afterwards that it is."""
-    key = f"gateline.logged.{artifact.kind}"
+    key = f"{LOGGED_TAG}{artifact.kind}"
     needed = to.client.get_run(run.info.run_id).data.tags.get(key) != artifact.digest
     yield needed
     if needed:

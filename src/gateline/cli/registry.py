@@ -40,9 +40,11 @@ def promote(
     means, promoting the version it points to accepts that.
     """
     from gateline.adapters.mlflow_server import connected
+    from gateline.adapters.project import find_root
     from gateline.adapters.registry.changes import promote as make_champion
     from gateline.adapters.registry.notification import tell_all
-    from gateline.adapters.registry.reference import number_of, read_reference, who_is_told
+    from gateline.adapters.registry.reference import number_of, read_reference
+    from gateline.adapters.registry.who_is_told import who_is_told
 
     name, said = read_reference(workload)
     word = version if version is not None else said
@@ -51,7 +53,7 @@ def promote(
         step = make_champion(to, name, number, say, expect=expect, why=force_reason)
         if step is not None:
             print(f"{name} version {step.after} is champion now, by {step.entry.by}: {step.entry.reason}")
-        for line in tell_all(to, name, who_is_told(name), step):
+        for line in tell_all(to, name, who_is_told(to, name, step, say), step, folder=find_root(Path.cwd())):
             say(line)
 
 
@@ -74,9 +76,11 @@ def rollback(
 ) -> None:
     """Go back to a champion before, whose files are looked at first. Register does not promote what was rolled back again."""
     from gateline.adapters.mlflow_server import connected
+    from gateline.adapters.project import find_root
     from gateline.adapters.registry.changes import roll_back
     from gateline.adapters.registry.notification import tell_all
-    from gateline.adapters.registry.reference import number_of, read_reference, who_is_told
+    from gateline.adapters.registry.reference import number_of, read_reference
+    from gateline.adapters.registry.who_is_told import who_is_told
 
     name, _ = read_reference(workload)
     with connected(name, create=False) as server:
@@ -85,7 +89,7 @@ def rollback(
         step = roll_back(server, name, target, say, nobody=nobody, why=reason)
         now = "nobody" if step.after is None else f"version {step.after}"
         print(f"{name}: {now} is champion now, version {step.before} no more: {step.entry.reason}")
-        for line in tell_all(server, name, who_is_told(name), step):
+        for line in tell_all(server, name, who_is_told(server, name, step, say), step, folder=find_root(Path.cwd())):
             say(line)
 
 

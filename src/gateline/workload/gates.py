@@ -26,7 +26,7 @@ class Baseline(Section):
     better, of errors less. One of a slice is written ``KEY=VALUE/METRIC``, e.g. ``city=BASEL/mae_at_7``."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
     """With it the rule must be *shown* to hold: the one-sided bound of the difference on the same test examples, by the same
-    bootstrap as the champion's, lies beyond the margin. Of the gates' metric, and of those among `metrics` that are sums over
+    bootstrap as the champion's, whose `resamples` it takes, lies beyond the margin. Of the gates' metric, and of those among `metrics` that are sums over
     examples; auroc, bleu, and metrics of slices are compared as measured. None: all of them are."""
 
 
@@ -55,10 +55,13 @@ class Champion(Section):
 
     @model_validator(mode="after")
     def _resolves_the_bound(self) -> Champion:
-        least = math.ceil(round(10 / (1 - self.confidence), 6))
-        if self.resamples < least:
+        if self.resamples < (least := _resamples_for(self.confidence)):
             raise ValueError(f"`resamples` of at least {least}: a bound at this confidence is read off the 10 farthest")
         return self
+
+
+def _resamples_for(confidence: float) -> int:
+    return math.ceil(round(10 / (1 - confidence), 6))
 
 
 class Serving(Section):
@@ -104,6 +107,17 @@ class Gates(Section):
     """required: a challenger that wins waits as challenger until a person says `gateline promote`."""
     notify: Notify = Notify()
     serving: Serving = Serving()
+
+    @model_validator(mode="after")
+    def _resolves_the_bounds(self) -> Gates:
+        for name, rule in self.baselines.items():
+            least = 0 if rule.confidence is None else _resamples_for(rule.confidence)
+            if self.champion.resamples < least:
+                raise ValueError(
+                    f"`champion.resamples` of at least {least}, or a lower `baselines.{name}.confidence`: its bound is read off "
+                    "the 10 farthest"
+                )
+        return self
 
     def compared_metrics(self) -> list[str]:
         """Name every metric by which a baseline is compared, each once: `metric` first."""

@@ -14,6 +14,7 @@ from gateline.adapters.registry.ledger import (
     entries_missing,
     exists,
     in_words,
+    meanwhile,
     moved_by_hand,
     new_entry,
     number_with_alias,
@@ -77,7 +78,7 @@ def promote(
         done = (
             f"accepted: the alias was {in_words(alias)}, set by hand, where the ledger said {in_words(ledger.champion)}"
         )
-        entry = new_entry(ACCEPTED, version, ledger.champion, why or done, missing=ledger.missing)
+        entry = new_entry(ACCEPTED, version, ledger.champion, why or done, seen=ledger, missing=ledger.missing)
     elif version == ledger.champion and not ledger.missing:
         say(f"{name} version {version} is champion already")
         return None
@@ -89,7 +90,14 @@ def promote(
         decision = None if speaks_for is None else speaks_for.decision
         forced = speaks_for is None or speaks_for.kind != AWAITING or speaks_for.expected != ledger.champion
         entry = new_entry(
-            PROMOTED, version, ledger.champion, reason, decision=decision, forced=forced, missing=ledger.missing
+            PROMOTED,
+            version,
+            ledger.champion,
+            reason,
+            seen=ledger,
+            decision=decision,
+            forced=forced,
+            missing=ledger.missing,
         )
     _check_files(name, found)
     return _enter(to, name, entry)
@@ -122,7 +130,8 @@ def roll_back(
         _check_allowed(name, version)
         _check_files(name, version)
     present = in_words(ledger.champion)
-    return _enter(to, name, new_entry(ROLLED_BACK, target, ledger.champion, why or f"rolled back from {present}"))
+    why = why or f"rolled back from {present}"
+    return _enter(to, name, new_entry(ROLLED_BACK, target, ledger.champion, why, seen=ledger))
 
 
 def _enter(to: Connection, name: str, entry: Entry) -> Step:
@@ -134,11 +143,10 @@ def _enter(to: Connection, name: str, entry: Entry) -> Step:
     ledger = append(to, name, entry)
     step = ledger.step_of(entry.id)
     if step is None or step.conflict:
-        before = None if step is None else step.before
         raise RegistryError(
             f"champion of {name}",
             expected=f"{in_words(entry.expected)}, which was to be replaced",
-            found=f"{in_words(before)}, set meanwhile",
+            found=meanwhile(step, entry.expected),
             do=f"Nothing was changed; look at `gateline history {name}` and decide again",
         )
     project(to, name, ledger, entry)
@@ -148,7 +156,9 @@ def _enter(to: Connection, name: str, entry: Entry) -> Step:
 
 
 def _challenger(to: Connection, name: str, ledger: Ledger) -> int:
-    waiting = next((step.entry for step in reversed(ledger.steps) if step.entry.kind == AWAITING), None)
+    waiting = next(
+        (step.entry for step in reversed(ledger.steps) if step.entry.kind == AWAITING and not step.conflict), None
+    )
     found = None if waiting is None or waiting.version == ledger.champion else waiting.version
     found = found if found is not None else number_with_alias(to, name, CHALLENGER)
     if found is None:

@@ -13,7 +13,6 @@ from gateline.adapters.registry.ledger import read_ledger, require_version
 from gateline.adapters.registry.model_files import model_files, same_weights
 from gateline.adapters.registry.reference import number_of
 from gateline.errors import ArtifactError
-from gateline.judgement import Verdict
 from gateline.leakage import seen_by, why_untold
 from gateline.manifest import open_artifact
 from gateline.promotion import Decision, decide, unfair
@@ -86,7 +85,7 @@ def compare_versions(path: Path, folder: Path, challenger: str, champion: str) -
         ours, others = (each.test_errors(prepared, gates.metric, slices) for each in (one, other))
         attempts = read_ledger(to, workload.name).attempts(a, b, ours.rows)
     decision = decide(
-        Verdict(()),
+        None,
         ours,
         others,
         gates,

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gateline.adapters.mlflow_server import Connection
+from gateline.adapters.registry.kept_decision import digest_of_decision, keep, read_kept
 from gateline.adapters.registry.ledger import (
     CHALLENGER,
     DECISION_TAG,
     SUFFIX,
     append,
-    digest_of_decision,
     in_words,
+    meanwhile,
     new_entry,
     number_with_alias,
     project,
@@ -36,12 +36,16 @@ def as_record(decision: Decision, gates: Gates, champion: ModelVersion | None) -
         "promoted": decision.promote and not waits,
         "awaiting_approval": waits,
         "reasons": decision.reasons,
-        "checks": [vars(check) for check in decision.checks],
+        "checks": [_said(check) for check in decision.checks],
         "comparison": dict(decision.comparison),
         "rows": decision.rows,
         "champion_before": None if champion is None else int(champion.version),
         "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _said(check: Check) -> dict[str, Any]:
+    return {"name": check.name, "passed": check.passed, "reason": check.reason}
 
 
 def enter(
@@ -60,12 +64,12 @@ def enter(
         The entry and what became of it; None if it stood there.
 
     Raises:
-        TryAgainError: another champion was set since the comparison.
+        TryAgainError: another champion was set, or another challenger compared on these rows, since the ledger was read.
     """
     number = int(version.version)
     expected = None if champion is None else int(champion.version)
     kind = PROMOTED if decided["promoted"] else AWAITING if decided["awaiting_approval"] else NOT_PROMOTED
-    digest = digest_of_decision(decided)
+    digest, kept = digest_of_decision(decided), keep(to, str(version.run_id), decided)
     last, step = ledger.last_about(number), None
     stands = last is not None and (last.entry.kind, last.entry.expected, last.entry.decision) == (
         kind,
@@ -77,20 +81,20 @@ def enter(
         why = [check["reason"] for check in checks if not check["passed"]]
         why = why or [check["reason"] for check in checks if check["name"] == "champion"]
         reason = "; ".join(why)
-        entry = new_entry(kind, number, expected, reason, decision=digest, rows=decided.get("rows"))
-        ledger = append(to, name, entry, tags={DECISION_TAG: json.dumps(decided)})
+        entry = new_entry(kind, number, expected, reason, seen=ledger, decision=digest, rows=decided.get("rows"))
+        ledger = append(to, name, entry, tags={DECISION_TAG: kept})
         step = ledger.step_of(entry.id)
-        if step is None or step.before != expected:
+        if step is None or step.before != expected or step.conflict:
             raise TryAgainError(
                 f"champion of {name}",
                 expected=f"{in_words(expected)}, which the challenger was compared with",
-                found=f"{in_words(None if step is None else step.before)}, set meanwhile",
-                do="Run register again; it compares with the new champion",
+                found=meanwhile(step, expected),
+                do="Run register again; it compares with the champion then",
             )
         if kind == PROMOTED:
             project(to, name, ledger, entry)
     # Behind the entry, which it repeats: what took no effect is not said of the version.
-    to.client.set_model_version_tag(name, version.version, DECISION_TAG, json.dumps(decided))
+    to.client.set_model_version_tag(name, version.version, DECISION_TAG, kept)
     if kind != PROMOTED:
         to.client.set_registered_model_alias(name, CHALLENGER, version.version)
     elif number_with_alias(to, name, CHALLENGER) == number:
@@ -109,7 +113,13 @@ def decision_behind(to: Connection, name: str, ledger: Ledger, entry: Entry) -> 
     """
     if entry.decision is None:
         return None
-    found = "nothing"
+    where = f"{name}{SUFFIX} entry {entry.number}"
+    problem = RegistryError(
+        where,
+        expected=f"the decision of digest {entry.decision[:12]} in its tag {DECISION_TAG}",
+        found="nothing",
+        do="Somebody removed it, and what was decided cannot be told; restore the tag from a backup of MLflow's database",
+    )
     for each in reversed(ledger.entries):
         if each.decision != entry.decision or each.number > entry.number:
             continue
@@ -117,18 +127,10 @@ def decision_behind(to: Connection, name: str, ledger: Ledger, entry: Entry) -> 
         if text is None:
             continue  # an approval keeps no copy
         try:
-            decided: dict[str, Any] = json.loads(text)
-            if digest_of_decision(decided) == entry.decision:
-                return decided
-            found = f"another of digest {digest_of_decision(decided)[:12]}"
-        except (ValueError, AttributeError):
-            found = "a text that is none"
-    raise RegistryError(
-        f"{name}{SUFFIX} entry {entry.number}",
-        expected=f"the decision of digest {entry.decision[:12]} in its tag {DECISION_TAG}",
-        found=found,
-        do="Somebody changed it, and what was decided cannot be told; restore the tag from a backup of MLflow's database",
-    )
+            return read_kept(text, where, entry.decision)
+        except RegistryError as error:
+            problem = error
+    raise problem
 
 
 def recorded(to: Connection, name: str, ledger: Ledger, champion: ModelVersion, verdict: Verdict) -> dict[str, Any]:
@@ -143,14 +145,15 @@ def recorded(to: Connection, name: str, ledger: Ledger, champion: ModelVersion, 
     decided = None if step is None or step.entry.forced else decision_behind(to, name, ledger, step.entry)
     if decided is not None:
         if DECISION_TAG not in champion.tags:  # register was stopped behind the entry
-            to.client.set_model_version_tag(name, champion.version, DECISION_TAG, json.dumps(decided))
+            kept = keep(to, str(champion.run_id), decided)
+            to.client.set_model_version_tag(name, champion.version, DECISION_TAG, kept)
         return {**decided, "promoted": True}
     by_hand = Check("champion", True, "it was made champion by other means than register")
     return {
         "promoted": True,
         "awaiting_approval": False,
         "reasons": [*verdict.reasons, by_hand.reason],
-        "checks": [vars(check) for check in (*verdict.checks, by_hand)],
+        "checks": [_said(check) for check in (*verdict.checks, by_hand)],
         "comparison": {},
         "champion_before": None,
         "decided_at": None,

@@ -120,9 +120,12 @@ def _by_number_and_length(
         time = next(name for name in place if kinds[name] == "time")
         earlier = table.loc[table[time] < one[time].min(), list(one.columns)]
         past = earlier.merge(one[keys].drop_duplicates(), on=keys) if keys else earlier
+        # One window is all that it must be given, and a row less is refused.
         return {
             ONE: one,
             "many rows": example,
+            "shortest": one,
+            "too short": one[one[time] > one[time].min()],
             "longest": pd.concat([past.tail(LONGER * len(one)), one], ignore_index=True),
         }
     sizes = table.groupby(keys, sort=False, dropna=False).size() if keys else pd.Series(dtype=int)

@@ -8,20 +8,19 @@ entries say: it is moved after the entry is written, until both agree.
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import random
 import socket
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gateline.adapters.mlflow_server import Connection, shown
+from gateline.adapters.registry.kept_decision import digest_in
 from gateline.errors import RegistryError, TryAgainError, examples
-from gateline.ledger import ADOPTED, Entry, Ledger
-from gateline.manifest import digest_of
+from gateline.ledger import ADOPTED, Entry, Ledger, Step
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -65,7 +64,7 @@ def read_ledger(to: Connection, name: str) -> Ledger:
             continue  # it is missed by its number
         entries.append(entry)
         kept = version.tags.get(DECISION_TAG)
-        if kept is not None and _digest_of_text(kept) != entry.decision:
+        if kept is not None and digest_in(kept) != entry.decision:
             altered.append(number)
     entries.sort(key=lambda entry: entry.number)
     last = max((int(version.version) for version in found), default=0)
@@ -74,22 +73,21 @@ def read_ledger(to: Connection, name: str) -> Ledger:
     return Ledger(tuple(entries), tuple(number for number in range(1, last + 1) if number not in known), tuple(altered))
 
 
-def digest_of_decision(decided: Mapping[str, Any]) -> str:
-    """Digest what was decided, whenever that was."""
-    return digest_of({key: value for key, value in decided.items() if key != "decided_at"})
-
-
-def _digest_of_text(text: str) -> str | None:
-    try:
-        return digest_of_decision(json.loads(text))
-    except (ValueError, AttributeError):
-        return None
-
-
-def new_entry(kind: str, version: int | None, expected: int | None, reason: str, **more: Any) -> Entry:
-    """Make an entry of this moment and this person."""
-    moment = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return Entry(uuid.uuid4().hex, kind, version, expected, author(), moment, reason[:2000], **more)
+def new_entry(kind: str, version: int | None, expected: int | None, reason: str, *, seen: Ledger, **more: Any) -> Entry:
+    """Make an entry of this moment and this person, who decided by the ledger as they had seen it."""
+    moment, last = datetime.now(UTC).isoformat(timespec="milliseconds"), seen.last
+    return Entry(
+        uuid.uuid4().hex,
+        kind,
+        version,
+        expected,
+        author(),
+        moment,
+        reason[:2000],
+        seen=0 if last is None else last.number,
+        seen_digest=None if last is None else seen.digests()[last.number],
+        **more,
+    )
 
 
 def author() -> str:
@@ -290,7 +288,7 @@ def put_right(to: Connection, name: str, ledger: Ledger, alias: int | None, say:
     if ledger.missing:
         raise entries_missing(name, ledger)
     if not ledger.entries and alias is not None:
-        entry = new_entry(ADOPTED, alias, None, f"there was an alias {CHAMPION}, and no ledger yet")
+        entry = new_entry(ADOPTED, alias, None, f"there was an alias {CHAMPION}, and no ledger yet", seen=ledger)
         say(f"{name} version {alias} is champion by its alias; its ledger begins with that")
         ledger = project(to, name, append(to, name, entry), entry)
     elif alias != ledger.champion:
@@ -377,6 +375,14 @@ def gone(name: str, ledger: Ledger) -> RegistryError:
         found="none: the version was deleted in the registry",
         do=f"`gateline rollback {name}` goes back to the champion before it, `gateline promote {name} VERSION` to another",
     )
+
+
+def meanwhile(step: Step | None, expected: int | None) -> str:
+    """Say what an entry that took no effect found in place of the champion that it expected."""
+    before = None if step is None else step.before
+    if step is None or before != expected:
+        return f"{in_words(before)}, set meanwhile"
+    return f"that one, and decisions made meanwhile, behind entry {step.entry.seen}, that it had not seen"
 
 
 def in_words(version: int | None) -> str:

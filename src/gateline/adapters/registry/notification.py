@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from gateline.adapters.mlflow_server import Connection, shown
@@ -17,7 +18,7 @@ TRIES = 2
 SECONDS = 10
 
 
-def tell_all(to: Connection, name: str, notify: Notify, step: Step | None) -> list[str]:
+def tell_all(to: Connection, name: str, notify: Notify, step: Step | None, *, folder: Path | None = None) -> list[str]:
     """Tell of a decision about a model, and write down at its entry who was told.
 
     Args:
@@ -25,6 +26,7 @@ def tell_all(to: Connection, name: str, notify: Notify, step: Step | None) -> li
         name: of the registered model.
         notify: who wants to know.
         step: the entry of the decision; None where nothing was decided.
+        folder: where a command runs; None: here.
 
     Returns:
         What to say: a line for each that could not be told.
@@ -35,7 +37,7 @@ def tell_all(to: Connection, name: str, notify: Notify, step: Step | None) -> li
         return []
     body = json.dumps({"model": name, "champion": step.after, **as_record(step)})
     ways = {"command": notify.command, "webhook": notify.webhook_env}
-    problems = {way: _tell(way, who, body) for way, who in ways.items() if who}
+    problems = {way: _tell(way, who, body, folder) for way, who in ways.items() if who}
     if not problems:
         return []
     said = "; ".join(f"{way}: {problem or 'told'}" for way, problem in problems.items())
@@ -48,20 +50,27 @@ def tell_all(to: Connection, name: str, notify: Notify, step: Step | None) -> li
     return lines
 
 
-def _tell(way: str, who: Any, body: str) -> str | None:
+def _tell(way: str, who: Any, body: str, folder: Path | None) -> str | None:
     """Try twice; return what went wrong, without the address."""
     problem: str | None = None
     for _ in range(TRIES):
-        problem = _run(who, body) if way == "command" else post(who, body)
+        problem = _run(who, body, folder) if way == "command" else post(who, body)
         if problem is None:
             return None
     return problem
 
 
-def _run(command: tuple[str, ...], body: str) -> str | None:
+def _run(command: tuple[str, ...], body: str, folder: Path | None) -> str | None:
     try:
         ended = subprocess.run(  # noqa: S603  (the workload names it, and no shell reads it)
-            list(command), input=body, capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False
+            list(command),
+            input=body,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
+            check=False,
+            cwd=folder,
         )
     except (OSError, subprocess.SubprocessError) as error:
         return f"{command[0]}: {type(error).__name__}"

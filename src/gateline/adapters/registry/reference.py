@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateline.adapters.mlflow_server import Connection
-from gateline.adapters.project import Project
 from gateline.adapters.registry.ledger import number_with_alias
-from gateline.errors import RegistryError, WorkloadError
-from gateline.workload import Workload
-from gateline.workload.gates import Gates, Notify
+from gateline.errors import RegistryError
 
 ADDRESS = re.compile(r"models:/(?P<name>[a-z][a-z0-9_]*)(?:/(?P<version>[0-9]{1,9})|@(?P<alias>[\w-]+))?")
 NUMBER = re.compile(r"[0-9]{1,9}")
@@ -66,12 +63,3 @@ def number_of(to: Connection, name: str, version: str) -> int:
             do=f"See `gateline history {name}`",
         )
     return number
-
-
-def who_is_told(name: str) -> Notify:
-    """Read from the workload's file who wants to know of decisions; nobody where there is no such file."""
-    try:
-        path = Project.find(Path.cwd()).resolve(name)
-    except WorkloadError:
-        return Notify()
-    return Workload.read(path, step="register").section("gates", Gates).notify

@@ -34,6 +34,7 @@ from gateline.adapters.registry.versions import (
 )
 from gateline.judgement import Verdict
 from gateline.leakage import seen_by, why_untold
+from gateline.ledger import Ledger
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.promotion import Decision, decide, unfair
 from gateline.table import TABLE, read_table
@@ -71,7 +72,8 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
     Raises:
         ArtifactError: the verdict of validate or of evaluate is no, or would be under the gates as they are now.
         RegistryError: what was registered does not answer as this model does, or the registry is not as its ledger says.
-        TryAgainError: another champion was set since the comparison; run again to be compared with it.
+        TryAgainError: another champion was set, or another challenger compared on the same rows, since the comparison; run
+            again to be compared with it, and counted.
         UnreachableError: MLflow does not answer.
     """
     gates = workload.section("gates", Gates)
@@ -92,7 +94,9 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
             version, decided = champion, recorded(to, workload.name, ledger, champion, verdict)
             lines.append(f"{workload.name} version {champion.version} is this very model, and champion already")
         else:
-            version, decision = _register_and_decide(to, run, workload, papers, predictor, gates, verdict, champion)
+            version, decision, ledger = _register_and_decide(
+                to, run, workload, papers, predictor, gates, verdict, champion
+            )
             decided = as_record(decision, gates, champion)
             step = enter(to, workload.name, version, champion, decided, ledger)
             lines += _lines(workload.name, version, champion, decision, decided)
@@ -150,7 +154,12 @@ def _register_and_decide(
     gates: Gates,
     verdict: Verdict,
     champion: ModelVersion | None,
-) -> tuple[ModelVersion, Decision]:
+) -> tuple[ModelVersion, Decision, Ledger]:
+    """Register a version, and decide about it by the ledger that is returned.
+
+    It is read last, for somebody may have promoted or rolled back, or been compared, while this one was being tried; what comes
+    behind it is found when the decision is entered.
+    """
     inputs = papers.inputs
     with serving_check(gates.serving, requirements_of(workload.task), tell) as check:
         table = read_table(inputs.prepared.path / TABLE)
@@ -161,8 +170,6 @@ def _register_and_decide(
         challenger = predictor.test_errors(inputs.prepared, gates.metric, slices)
         theirs, against, attempts = None, [], 1
         if champion is not None:
-            present = read_ledger(to, workload.name)  # with what others were told while this one was being tried
-            attempts = present.attempts(int(version.version), int(champion.version), challenger.rows)
             with model_files(workload.name, champion) as files:
                 theirs = load_predictor(workload.task, files.path).test_errors(inputs.prepared, gates.metric, slices)
                 against = unfair(
@@ -170,10 +177,11 @@ def _register_and_decide(
                     seen=seen_by(files, inputs.prepared),
                     untold=why_untold(files, inputs.prepared),
                 )
-        # A rollback is remembered by the weights, whose version is another where gates or library changed since; and the ledger
-        # is read again, for somebody may have rolled back while this one was being tried.
-        same, newest = versions_of_weights(to, workload.name, papers), read_ledger(to, workload.name)
-        back = next(filter(None, (rolled_back(workload.name, number, newest) for number in same)), None)
+        # A rollback is remembered by the weights, whose version is another where gates or library changed since.
+        same, ledger = versions_of_weights(to, workload.name, papers), read_ledger(to, workload.name)
+        back = next(filter(None, (rolled_back(workload.name, number, ledger) for number in same)), None)
+        if champion is not None:
+            attempts = ledger.attempts(int(version.version), int(champion.version), challenger.rows)
         decision = decide(
             verdict,
             challenger,
@@ -184,7 +192,7 @@ def _register_and_decide(
             attempts=attempts,
         )
         check.conclude()
-    return version, decision
+    return version, decision, ledger
 
 
 def _lines(

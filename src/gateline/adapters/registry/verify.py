@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateline.adapters.mlflow_server import Connection, connected, shown
 from gateline.adapters.registry.inputs import judged, read_errors
+from gateline.adapters.registry.kept_decision import digest_in
 from gateline.adapters.registry.ledger import DECISION_TAG, in_words, read_both, read_ledger
 from gateline.adapters.registry.links import Link, Verification, broken, compared, holds, short, unchecked
 from gateline.adapters.registry.package import (
@@ -31,7 +32,9 @@ from gateline.adapters.registry.registered import (
 )
 from gateline.adapters.registry.serving_check import CHECK_TAG, PASSED
 from gateline.adapters.registry.versions import IMAGES_TAG, LIBRARY_TAG, METRICS, PASSPORT_TAG, WEIGHTS_TAG, WORKLOAD
+from gateline.adapters.tracking import LOGGED_TAG
 from gateline.errors import ArtifactError, GatelineError, RegistryError, TryAgainError, examples
+from gateline.judgement import first_other_outcome
 from gateline.manifest import MANIFEST, Json, digest_of, file_digest, open_artifact
 from gateline.paired_errors import ERRORS
 from gateline.passport import SETTINGS, version_of
@@ -119,6 +122,7 @@ class _Chain:
             ("signature", self._signature),
             ("package", lambda: self._package(run)),
             ("serving check", self._serving_check),
+            ("ledger", self._ledger),
             ("decision", self._decision),
             ("champion", self._champion),
             ("tags", self._tags),
@@ -211,10 +215,11 @@ class _Chain:
             try:
                 uri = f"runs:/{run.info.run_id}/{name}"
                 folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch))
-                if file_digest(folder / MANIFEST) != digest:
-                    return unchecked(
-                        name, f"its numbers hold ({short(digest)}); MLflow shows a later evaluation of this model"
-                    )
+                if (logged := file_digest(folder / MANIFEST)) != digest:
+                    # Register logged this evaluation to the run, so one that was logged last and is another came later.
+                    if logged != run.data.tags.get(f"{LOGGED_TAG}{name}"):
+                        return broken(name, f"MLflow shows {short(logged)}, which Gateline did not log")
+                    return unchecked(name, f"its numbers hold ({short(digest)}); MLflow shows a later evaluation")
                 open_artifact(folder, name)
             except ArtifactError as error:
                 return broken(name, f"in MLflow: {error.found}")
@@ -229,16 +234,16 @@ class _Chain:
             return broken("verdict", "the passport's verdict is not the one that its digest names")
         gates = Workload(self.found.name, "", "", "workload.json", self.workload).section("gates", Gates)
         metrics = json.loads((self.found.papers / METRICS).read_text(encoding="utf-8"))
-        again = judged(metrics, gates, read_errors(self.found.papers)).as_json()
-        if again != said:
-            differing = [reason for reason in again["reasons"] if reason not in said["reasons"]]
-            return broken(
-                "verdict", f"judged again, these numbers say: {'; '.join(differing) or again['passed']}"[:300]
-            )
+        again = judged(metrics, gates, read_errors(self.found.papers))
+        if again.passed != said["passed"]:
+            return broken("verdict", f"judged again, these numbers say: {'; '.join(again.reasons)}"[:300])
+        # What an earlier Gateline wrote has sentences only, whose words are no outcome.
+        if "checks" in said and (differing := first_other_outcome(again, said["checks"])) is not None:
+            return broken("verdict", f"judged again, these numbers say otherwise: {differing}"[:300])
         for kind in ("report", "evaluation"):
             if not json.loads(self.manifests[kind])["facts"]["verdict"]["passed"]:
                 return broken("verdict", f"the {kind} said no")
-        return holds("verdict", f"judged again: yes, by {len(again['reasons'])} checks")
+        return holds("verdict", f"judged again: yes, by {len(again.checks)} checks")
 
     def _requirements(self) -> Link:
         listed = (self.found.top / "requirements.txt").read_text(encoding="utf-8").split()
@@ -282,19 +287,36 @@ class _Chain:
             return unchecked("serving check", "the registry does not say that the registered files were tried")
         return holds("serving check", words[:160]) if words.startswith(PASSED) else broken("serving check", words[:300])
 
+    def _ledger(self) -> Link:
+        """See that no entry is gone or was changed since a later one was written."""
+        name, ledger = "ledger", read_ledger(self.to, self.found.name)
+        if ledger.missing:
+            return broken(name, f"it has no entry {examples(ledger.missing)}, deleted or damaged")
+        if ledger.changed is not None:
+            return broken(name, str(ledger.changed))
+        if all(entry.seen is None for entry in ledger.entries):
+            return unchecked(name, f"{len(ledger.entries)} entries, and none says what it had seen of the others")
+        last = max(entry.seen or 0 for entry in ledger.entries)
+        up_to = f", those up to {last} as later ones had seen them" if last else ""
+        return holds(name, f"entries 1 to {ledger.entries[-1].number}{up_to}")
+
     def _decision(self) -> Link:
-        """Compare the decision on the version with the last one that the ledger has about it."""
+        """Compare the decision on the version with the last one that the ledger has about it; one without effect is none."""
         name, text = "decision", self.found.version.tags.get(DECISION_TAG)
         ledger = read_ledger(self.to, self.found.name)
-        about = [entry for entry in ledger.entries if entry.version == self.found.number]
+        steps = [step for step in ledger.steps if step.entry.version == self.found.number]
+        about = [step.entry for step in steps if not step.conflict]
+        if steps and not about:
+            return unchecked(
+                name, f"that of entry {steps[-1].entry.number} was overtaken; register decides again when it is run"
+            )
         decisions = [entry.decision for entry in about if entry.decision]
         if text is None and not decisions:
             return unchecked(name, "register decided nothing about this version, or its ledger began later")
         if text is None:
             return broken(name, f"the ledger has one ({short(decisions[-1])}), the version none")
         if decisions:
-            decided = {key: value for key, value in json.loads(text).items() if key != "decided_at"}
-            return compared(name, "the version's tag", digest_of(decided), decisions[-1])
+            return compared(name, "the version's tag", digest_in(text), decisions[-1])
         if about:
             return unchecked(name, f"the ledger knows the version as {about[-1].kind}, and no decision of register")
         return broken(name, "the version has one, and the ledger no entry about it")
@@ -303,8 +325,6 @@ class _Chain:
         """See that the alias says what the ledger says: whoever serves reads the alias."""
         name = "champion"
         ledger, alias = read_both(self.to, self.found.name)
-        if ledger.missing:
-            return broken(name, f"the ledger has no entry {examples(ledger.missing)}, deleted or damaged")
         if alias != ledger.champion:
             return broken(name, f"{in_words(alias)} by its alias, {in_words(ledger.champion)} by the ledger")
         return holds(name, f"{in_words(alias)}, by its alias and by the ledger")

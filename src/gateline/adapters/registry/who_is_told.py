@@ -1,0 +1,47 @@
+"""Who wants to know of a decision that a person makes, in a project or outside one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from gateline.adapters.mlflow_server import Connection
+from gateline.adapters.project import Project
+from gateline.adapters.registry.ledger import require_version
+from gateline.adapters.registry.registered import registered
+from gateline.errors import GatelineError, WorkloadError
+from gateline.ledger import Step
+from gateline.workload import Workload
+from gateline.workload.gates import Gates, Notify
+
+
+def who_is_told(to: Connection, name: str, step: Step | None, say: Callable[[str], None]) -> Notify:
+    """Read who wants to know of a decision: from the workload's file in this project, else from the workload inside the version.
+
+    Outside a project no command is run: what stands in a registry is not to run on the machine of whoever promotes.
+
+    Args:
+        to: MLflow.
+        name: of the registered model.
+        step: the entry of the decision; None where nothing was decided.
+        say: takes what could not be read, or is not done.
+    """
+    version = None if step is None else step.before if step.after is None else step.after
+    if version is None:
+        return Notify()
+    try:
+        try:
+            path = Project.find(Path.cwd()).resolve(name)
+        except WorkloadError:
+            with registered(require_version(to, name, version)) as found:
+                gates = Workload(name, "", "", "workload.json", found.workload()).section("gates", Gates)
+        else:
+            return Workload.read(path, step="register").section("gates", Gates).notify
+    except (GatelineError, OSError, ValueError) as error:
+        say(
+            f"nobody is told: who wants to know cannot be read ({' '.join(str(error).split())[:200]}); the decision stands"
+        )
+        return Notify()
+    if gates.notify.command:
+        say("not told (command): it runs where the project is, and there is none here; the decision stands")
+    return gates.notify.model_copy(update={"command": ()})

@@ -1,0 +1,86 @@
+"""The replay of a ledger: what an entry says of the entry that its writer had seen last."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateline.ledger import AWAITING, NOT_PROMOTED, PROMOTED, ROLLED_BACK, Entry, Ledger
+
+
+def kept(
+    entries: list[Entry], kind: str, version: int | None, expected: int | None, seen: int, rows: str = ""
+) -> Entry:
+    """Add an entry as the registry keeps and gives it back, by a writer who had seen those up to a number."""
+    digest = Ledger(tuple(entries)).digests()[seen] if seen else None
+    entry = Entry(
+        f"{len(entries)}", kind, version, expected, "me", "2026-01-01T00:00:00+00:00", "", rows=rows or None, seen=seen, seen_digest=digest
+    )  # fmt: skip
+    entries.append(Entry.from_text(entry.as_text(), len(entries) + 1, settled=False))
+    return entries[-1]
+
+
+def replayed(*rows: tuple[Any, ...]) -> Ledger:
+    entries: list[Entry] = []
+    for row in rows:
+        kept(entries, *row)
+    return Ledger(tuple(entries))
+
+
+def test_a_champion_that_was_another_in_between_is_not_the_one_that_was_seen() -> None:
+    ledger = replayed((PROMOTED, 1, None, 0), (PROMOTED, 2, 1, 1), (ROLLED_BACK, 1, 2, 2), (PROMOTED, 3, 1, 1))
+    assert ledger.champion == 1
+    assert ledger.steps[-1].conflict
+    assert replayed((PROMOTED, 1, None, 0), (NOT_PROMOTED, 2, 1, 1), (PROMOTED, 3, 1, 1)).champion == 3
+
+
+def test_entries_of_an_earlier_gateline_keep_the_rule_of_then() -> None:
+    old = '{"format": 1, "id": "%d", "kind": "%s", "version": %d, "expected": %s, "by": "me", "at": "", "reason": "", '
+    old += '"decision": null, "forced": false, "missing": [], "rows": null}'
+    texts = [old % row for row in [(1, PROMOTED, 1, "null"), (2, PROMOTED, 2, "1"), (3, ROLLED_BACK, 1, "2")]]
+    texts.append(old % (4, PROMOTED, 3, "1"))
+    ledger = Ledger(tuple(Entry.from_text(text, number, settled=True) for number, text in enumerate(texts, 1)))
+    assert ledger.champion == 3
+    assert ledger.changed is None
+
+
+@pytest.mark.parametrize("kind", [PROMOTED, AWAITING])
+def test_whoever_was_not_counted_with_another_challenger_of_the_same_rows_takes_no_effect(kind: str) -> None:
+    first = (PROMOTED, 1, None, 0, "a")
+    for between, overtaken in {
+        (NOT_PROMOTED, 2, 1, 1, "a"): True,
+        (NOT_PROMOTED, 2, 1, 1, "b"): False,
+        (NOT_PROMOTED, 3, 1, 1, "a"): False,
+    }.items():
+        ledger = replayed(first, between, (kind, 3, 1, 1, "a"))
+        assert ledger.steps[-1].conflict is overtaken, between
+        if not overtaken:
+            continue
+        again = replayed(first, between, (kind, 3, 1, 1, "a"), (kind, 3, 1, 3, "a"))
+        assert not again.steps[-1].conflict, "it had seen the other"
+        assert again.attempts(3, 1, "a") == 2
+    assert replayed(first, (AWAITING, 2, 1, 1, "a"), (NOT_PROMOTED, 3, 1, 1, "a")).steps[-1].conflict is False
+
+
+def test_an_entry_that_was_changed_is_found_by_those_that_had_seen_it() -> None:
+    entries: list[Entry] = []
+    for row in [
+        (PROMOTED, 1, None, 0),
+        (PROMOTED, 2, 1, 1),
+        (PROMOTED, 3, 1, 1),
+        (PROMOTED, 4, 2, 3),
+        (NOT_PROMOTED, 5, 4, 4),
+    ]:
+        kept(entries, *row)  # fmt: skip
+    assert Ledger(tuple(entries)).changed is None, "two that were written at once had seen the same"
+    for place in range(4):
+        content = {**json.loads(entries[place].as_text()), "reason": "another"}
+        forged = Entry.from_text(json.dumps(content), place + 1, settled=True)
+        found = Ledger((*entries[:place], forged, *entries[place + 1 :])).changed
+        assert found == {0: (1, 1, 2), 1: (2, 3, 4), 2: (2, 3, 4), 3: (4, 4, 5)}[place]
+    without = Ledger((*entries[:2], *entries[3:]), missing=(3,))
+    assert without.changed is None, "an entry that is gone is missed by its number"
+    settled = Entry.from_text(entries[0].as_text(), 1, settled=True)
+    assert Ledger((settled, *entries[1:])).changed is None
