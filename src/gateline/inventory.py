@@ -144,14 +144,23 @@ def policy_metrics(
         newsvendor_cost (mean), service_level (share of times that the stock sufficed), fill_rate (share of the demand that
         was served); NaN if no demand is known.
     """
-    known = np.isfinite(demand)
-    if not known.any():
-        return dict.fromkeys(("newsvendor_cost", "service_level", "fill_rate"), float("nan"))
-    stock, demand = stock[known], demand[known]
-    cost = newsvendor_cost(stock, demand, holding_cost=holding_cost, shortage_cost=shortage_cost)
-    asked = demand.sum()
+    sums = policy_sums(stock, demand, holding_cost=holding_cost, shortage_cost=shortage_cost)
     return {
-        "newsvendor_cost": float(cost.mean()),
-        "service_level": float((demand <= stock).mean()),
-        "fill_rate": float(np.minimum(stock, demand).sum() / asked) if asked > 0 else float("nan"),
+        name: float(total.sum() / count.sum()) if count.sum() > 0 else float("nan")
+        for name, (total, count) in sums.items()
     }
+
+
+def policy_sums(
+    stock: np.ndarray, demand: np.ndarray, *, holding_cost: float, shortage_cost: float
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """What each decision adds to the metrics of `policy_metrics`, and what it is divided by: (W,) each, 0 where no demand is known."""
+    known = np.isfinite(demand)
+    came = np.where(known, demand, 0.0)
+    cost = newsvendor_cost(stock, came, holding_cost=holding_cost, shortage_cost=shortage_cost)
+    sums = {
+        "newsvendor_cost": (cost, known),
+        "service_level": (came <= stock, known),
+        "fill_rate": (np.minimum(stock, came), came),
+    }
+    return {name: (np.where(known, total, 0.0), np.asarray(count, np.float64)) for name, (total, count) in sums.items()}

@@ -109,16 +109,21 @@ def step_metric(name: str, forecast: np.ndarray, target: np.ndarray) -> float:
         forecast: (W, U) in raw units.
         target: (W, U) in raw units, NaN where not observed.
     """
-    asked = STEP_METRIC.fullmatch(name)
-    if asked is None:
-        raise ValueError(f"{name} is no metric of steps ahead")
-    last = int(asked["step"])
-    steps = slice(last - 1 if asked["which"] == "at" else 0, last)
+    metric, steps = steps_of(name)
     error = (forecast - target)[:, steps]
     error = error[np.isfinite(target[:, steps])]
     if len(error) == 0:
         return float("nan")
-    return float(np.abs(error).mean() if asked["metric"] == "mae" else np.sqrt(np.square(error).mean()))
+    return float(np.abs(error).mean() if metric == "mae" else np.sqrt(np.square(error).mean()))
+
+
+def steps_of(name: str) -> tuple[str, slice]:
+    """Take a name such as ``rmse_to_3`` apart: the metric of all steps, and which of the U steps it is measured on."""
+    asked = STEP_METRIC.fullmatch(name)
+    if asked is None:
+        raise ValueError(f"{name} is no metric of steps ahead")
+    last = int(asked["step"])
+    return asked["metric"], slice(last - 1 if asked["which"] == "at" else 0, last)
 
 
 def by_step(forecast: np.ndarray, target: np.ndarray) -> list[float]:
@@ -134,11 +139,15 @@ def smape(forecast: np.ndarray, target: np.ndarray) -> float:
     Source: Makridakis, Spiliotis and Assimakopoulos (2020), The M4 Competition, International Journal of Forecasting 36(1),
         equation 1.
     """
-    observed = np.isfinite(target)
-    error = np.abs(forecast[observed] - target[observed])
-    size = np.abs(forecast[observed]) + np.abs(target[observed])
-    shares = np.divide(200 * error, size, out=np.where(error > 0, np.nan, 0.0), where=size > 0)
+    shares = smape_by_step(forecast, target)[np.isfinite(target)]
     return float(shares.mean()) if len(shares) else float("nan")
+
+
+def smape_by_step(forecast: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """What each step adds to the mean of `smape`: (W, U), NaN where nothing was observed or the forecast is no number."""
+    error, size = np.abs(forecast - target), np.abs(forecast) + np.abs(target)
+    shares: np.ndarray = np.divide(200 * error, size, out=np.where(error == 0, 0.0, np.nan), where=size > 0)
+    return shares
 
 
 def mase(forecast: np.ndarray, target: np.ndarray, scale: np.ndarray) -> float:
@@ -152,11 +161,16 @@ def mase(forecast: np.ndarray, target: np.ndarray, scale: np.ndarray) -> float:
     Source: Hyndman and Koehler (2006), Another Look at Measures of Forecast Accuracy, International Journal of Forecasting
         22(4); as the M4 competition takes it, equation 2 there.
     """
+    there = np.isfinite(target).any(axis=1)
+    return float(mase_by_window(forecast, target, scale)[there].mean()) if there.any() else float("nan")
+
+
+def mase_by_window(forecast: np.ndarray, target: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """What each window adds to the mean of `mase`: (W,), NaN where nothing was observed."""
     observed = np.isfinite(target)
     counts = observed.sum(axis=1)
     error = np.where(observed, np.abs(forecast - np.nan_to_num(target)), 0.0).sum(axis=1)
-    there = counts > 0
-    return float((error[there] / counts[there] / scale[there]).mean()) if there.any() else float("nan")
+    return np.where(counts > 0, error / np.maximum(counts, 1) / scale, np.nan)
 
 
 def owa(metrics: Mapping[str, float], naive2: Mapping[str, float]) -> float:

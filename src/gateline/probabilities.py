@@ -120,29 +120,6 @@ def weights_of_resamples(group: np.ndarray, resamples: int, generator: np.random
     return drawn[:, group].astype(np.float64)
 
 
-def intervals(
-    judgements: Judgements, group: np.ndarray, generator: np.random.Generator, resamples: int = RESAMPLES
-) -> dict[str, tuple[float, float]]:
-    """Bootstrap an interval of 95 % of each metric, whole groups at a time.
-
-    Args:
-        judgements: n of them.
-        group: int64 (n,), 0..G-1, what is resampled together, in the order in which the judgements were given.
-        generator: draws the resamples.
-        resamples: how many.
-    """
-    # One resample at a time: the weights of all at once would be gigabytes.
-    measured = [judgements.metrics(weights_of_resamples(group, 1, generator)[0]) for _ in range(resamples)]
-    low, high = (1 - COVERAGE) / 2, (1 + COVERAGE) / 2
-    found = {}
-    for name in BINARY_METRICS:
-        values = np.array([row[name] for row in measured])
-        values = values[np.isfinite(values)]
-        if len(values):
-            found[name] = (float(np.quantile(values, low)), float(np.quantile(values, high)))
-    return found
-
-
 def best_threshold(probability: np.ndarray, outcome: np.ndarray) -> float:
     """Find the probability from which on calling a 1 gives the best F-score; 0.5 where no outcome is 1.
 

@@ -7,6 +7,7 @@ Source: translation edit rate, Snover et al. (2006); BLEU, Papineni et al. (2002
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -54,10 +55,10 @@ def translation_metrics(
 
 
 def scores_by_rows(translations: Sequence[str], references: Sequence[str]) -> Callable[[np.ndarray], dict[str, float]]:
-    """Count what bleu and chrf follow from once, sentence by sentence, so that resamples of the sentences cost little.
+    """Count what bleu, chrf and length_ratio follow from once, sentence by sentence, so that resamples of the sentences cost little.
 
     Returns:
-        takes places of sentences, each as often as it counts, and gives bleu and chrf of those.
+        takes places of sentences, each as often as it counts, and gives bleu, chrf and length_ratio of those.
     """
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
@@ -70,6 +71,8 @@ def scores_by_rows(translations: Sequence[str], references: Sequence[str]) -> Ca
 
     def measure(rows: np.ndarray) -> dict[str, float]:
         summed = {name: of_sentence[rows].sum(axis=0).tolist() for name, of_sentence in counts.items()}
-        return {name: float(metric._compute_score_from_stats(summed[name]).score) for name, metric in metrics.items()}
+        found: Any = {name: metric._compute_score_from_stats(summed[name]) for name, metric in metrics.items()}
+        ratio = found["bleu"].sys_len / found["bleu"].ref_len if found["bleu"].ref_len else float("nan")
+        return {name: float(score.score) for name, score in found.items()} | {"length_ratio": float(ratio)}
 
     return measure

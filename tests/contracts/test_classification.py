@@ -54,7 +54,7 @@ def test_metrics_equal_scikit_learns(rng: np.random.Generator) -> None:
     measured = measure(probabilities, target, positive=1)
     assert measured["accuracy"] == pytest.approx(sklearn.metrics.accuracy_score(target, chosen))
     assert measured["log_loss"] == pytest.approx(sklearn.metrics.log_loss(target, probabilities))
-    assert measured["brier"] == pytest.approx(2 * sklearn.metrics.brier_score_loss(target, probabilities[:, 1]))
+    assert measured["brier"] == pytest.approx(sklearn.metrics.brier_score_loss(target, probabilities[:, 1]))
     assert measured["f1_macro"] == pytest.approx(sklearn.metrics.f1_score(target, chosen, average="macro"))
     assert measured["auroc"] == pytest.approx(sklearn.metrics.roc_auc_score(target, probabilities[:, 1]))
     assert measured["auprc"] == pytest.approx(sklearn.metrics.average_precision_score(target, probabilities[:, 1]))
@@ -124,7 +124,7 @@ def test_errors_of_examples() -> None:
     target = np.array([0, 0])
     assert class_errors("error_rate", probabilities, target).tolist() == [0, 1]
     np.testing.assert_allclose(class_errors("log_loss", probabilities, target), -np.log([0.8, 0.4]))
-    np.testing.assert_allclose(class_errors("brier", probabilities, target), [0.08, 0.72])
+    np.testing.assert_allclose(class_errors("brier", probabilities, target), [0.04, 0.36])
 
 
 def test_a_class_that_training_has_not_is_named(tmp_path: Path) -> None:

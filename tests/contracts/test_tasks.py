@@ -219,6 +219,17 @@ def test_metrics_are_those_of_an_independent_implementation(made: Made) -> None:
 
 
 @every_task
+def test_every_metric_has_an_interval_around_it(made: Made) -> None:
+    """Blocks of consecutive examples, so that its middle is near the metric and not the metric."""
+    scores = made.evaluation.read_json("metrics.json")
+
+    for name, value in scores["test"].items():
+        assert name in scores["intervals"], name
+        low, high = scores["intervals"][name]
+        assert low - 0.1 * abs(value) <= value <= high + 0.1 * abs(value), name
+
+
+@every_task
 def test_of_every_metric_it_is_known_whether_more_is_better(made: Made) -> None:
     for name in made.evaluation.read_json("metrics.json")["test"]:
         if NEITHER.fullmatch(name) is None:

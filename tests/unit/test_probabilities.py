@@ -14,12 +14,12 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from gateline.intervals import bootstrap_intervals
 from gateline.probabilities import (
     Judgements,
     best_threshold,
     binary_metrics,
     fit_temperature,
-    intervals,
     weights_of_resamples,
 )
 
@@ -103,8 +103,11 @@ def test_intervals_hold_what_is_measured_and_widen_with_dependence(rng: np.rando
     copies = 10
     judgements = Judgements(np.repeat(probability, copies), np.repeat(outcome, copies))
 
-    together = intervals(judgements, np.repeat(np.arange(100), copies), np.random.default_rng(0), 200)
-    apart = intervals(judgements, np.arange(100 * copies), np.random.default_rng(0), 200)
+    def measure(rows: np.ndarray) -> dict[str, float]:
+        return binary_metrics(np.repeat(probability, copies)[rows], np.repeat(outcome, copies)[rows])
+
+    together = bootstrap_intervals(measure, np.repeat(np.arange(100), copies), resamples=200)
+    apart = bootstrap_intervals(measure, rng.permutation(100 * copies), resamples=200)
 
     value = judgements.metrics()["auroc"]
     assert together["auroc"][0] < value < together["auroc"][1]

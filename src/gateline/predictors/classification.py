@@ -230,7 +230,8 @@ def class_errors(metric: str, probabilities: np.ndarray, target: np.ndarray) -> 
     """Measure each example.
 
     Args:
-        metric: error_rate (0 or 1), log_loss (nats) or brier (squared distance from the certain truth, 0 to 2).
+        metric: error_rate (0 or 1), log_loss (nats) or brier (squared distance from the certain truth, 0 to
+            2 over all classes; of two classes that of one, 0 to 1, as elsewhere).
         probabilities: (S, C).
         target: int (S,), the true classes.
 
@@ -246,5 +247,6 @@ def class_errors(metric: str, probabilities: np.ndarray, target: np.ndarray) -> 
         return -np.log(np.maximum(probabilities[np.arange(len(target)), target], SMALLEST))
     if metric == "brier":
         truth = np.eye(probabilities.shape[1])[target]
-        return np.square(probabilities - truth).sum(axis=1)
+        distance = np.square(probabilities - truth)
+        return distance[:, 1] if probabilities.shape[1] == 2 else distance.sum(axis=1)
     raise ValueError(f"error_rate, log_loss or brier, got {metric!r}")

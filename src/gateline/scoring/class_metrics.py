@@ -9,10 +9,15 @@ import numpy as np
 
 from gateline.comparison import ExampleErrors, example_errors
 from gateline.evaluation import Scores
+from gateline.intervals import RESAMPLES, Interval, bootstrap_intervals
 from gateline.predictors.classification import class_errors
 from gateline.probabilities import Judgements
 from gateline.scoring import INK
 from gateline.tasks.classification import GATE_METRICS
+
+FEWEST_RESAMPLES = 200
+MEASURED_EXAMPLES = 5_000_000
+"""In all resamples together, so that many examples do not cost minutes."""
 
 
 def measure(probabilities: np.ndarray, target: np.ndarray, positive: int) -> dict[str, float]:
@@ -28,6 +33,18 @@ def measure(probabilities: np.ndarray, target: np.ndarray, positive: int) -> dic
         judged = Judgements(probabilities[:, positive], (target == positive).astype(float)).metrics()
         metrics |= {name: judged[name] for name in ("auroc", "auprc")}
     return metrics
+
+
+def class_intervals(probabilities: np.ndarray, target: np.ndarray, positive: int) -> dict[str, Interval]:
+    """Bootstrap an interval of 95 % of what `measure` gives and is no mean over examples."""
+    means = {*GATE_METRICS}
+
+    def measured(rows: np.ndarray) -> dict[str, float]:
+        found = measure(probabilities[rows], target[rows], positive)
+        return {name: value for name, value in found.items() if name not in means}
+
+    resamples = min(RESAMPLES, max(FEWEST_RESAMPLES, MEASURED_EXAMPLES // max(1, len(target))))
+    return bootstrap_intervals(measured, np.arange(len(target)), resamples=resamples)
 
 
 def example_class_errors(

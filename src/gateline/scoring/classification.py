@@ -20,6 +20,7 @@ from gateline.manifest import Artifact
 from gateline.predictors.classification import class_errors
 from gateline.scoring import INK, MODEL, SOFT, series_classification
 from gateline.scoring.class_metrics import (
+    class_intervals,
     confusion,
     draw_confusion,
     example_class_errors,
@@ -87,6 +88,7 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
         num_examples=len(target),
         predictions=_as_table(problem.texts["test"], target, probabilities, baselines, classes, rows["test"]),
         units={"log_loss": "nats"},
+        intervals=class_intervals(probabilities, target, positive),
         errors=errors_of(probabilities),
         baseline_errors={name: errors_of(guess) for name, guess in baselines.items()},
         worst=_worst(problem.texts["test"], target, probabilities, classes),

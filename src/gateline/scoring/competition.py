@@ -10,9 +10,12 @@ import pandas as pd
 
 from gateline.baselines.forecasting_problem import Problem
 from gateline.data.series_encoding import Encoding
-from gateline.metrics import mase, owa, smape
+from gateline.intervals import Interval, bootstrap_intervals
+from gateline.metrics import mase, mase_by_window, owa, smape, smape_by_step
 from gateline.scoring import INK, MODEL, SOFT
+from gateline.scoring.window_errors import WindowSums
 
+OWA = "owa"
 SHOWN_FANS = 9
 SHOWN_PAST = 3
 """Times the horizon of past that is drawn before a forecast."""
@@ -59,6 +62,37 @@ def add_competition_metrics(
     if "owa" in names:
         for of_one in measured.values():
             of_one["owa"] = owa(of_one, baselines["naive2"])
+
+
+def competition_sums(
+    names: Sequence[str], forecast: np.ndarray, target: np.ndarray, scale: np.ndarray
+) -> dict[str, WindowSums]:
+    """What each window adds to those metrics that are means: sMAPE over steps, MASE over windows."""
+    observed = np.isfinite(target)
+    there = observed.any(axis=1)
+    sums = {
+        "smape": (
+            np.where(observed, smape_by_step(forecast, target), 0.0).sum(axis=1),
+            observed.sum(axis=1).astype(np.float64),
+        ),
+        "mase": (np.where(there, mase_by_window(forecast, target, scale), 0.0), there.astype(np.float64)),
+    }
+    return {name: each for name, each in sums.items() if name in names}
+
+
+def owa_interval(
+    model: Mapping[str, WindowSums], naive2: Mapping[str, WindowSums], position: np.ndarray, dependence: int
+) -> dict[str, Interval]:
+    """Bootstrap an interval of 95 % of OWA, which is no ratio of sums but made of four; model and Naive 2 are drawn alike."""
+
+    def measure(rows: np.ndarray) -> dict[str, float]:
+        mine, theirs = (
+            {name: float(total[rows].sum() / count[rows].sum()) for name, (total, count) in sums.items()}
+            for sums in (model, naive2)
+        )
+        return {OWA: owa(mine, theirs)}
+
+    return bootstrap_intervals(measure, position, dependence=dependence)
 
 
 def one_window_each(predictions: pd.DataFrame, encoding: Encoding) -> bool:

@@ -42,16 +42,19 @@ from gateline.scoring import INK, MODEL
 from gateline.scoring.calibration import draw_quantile_calibration, share_below
 from gateline.scoring.cell_gates import draw_cell_gates, look_inside
 from gateline.scoring.competition import (
+    OWA,
     add_competition_metrics,
+    competition_sums,
     draw_error_by_series,
     draw_fans,
     one_window_each,
+    owa_interval,
     seasonal_scale,
 )
-from gateline.scoring.inventory import Policy, compare_policies, draw_stock, policy_of
+from gateline.scoring.inventory import Policy, draw_stock, policy_of, stocks
 from gateline.scoring.pictures import draw_all, draw_training
 from gateline.scoring.series_maps import FEW, MANY, draw_error_map, draw_field
-from gateline.scoring.window_errors import window_errors, worst_windows
+from gateline.scoring.window_errors import WindowSums, median_interval, window_errors, worst_windows
 from gateline.table import TABLE, read_table
 from gateline.tasks.forecasting import TASK as FORECASTING
 from gateline.tasks.forecasting import Forecasting, ForecastingEvaluation
@@ -114,17 +117,23 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
         for name, guess in spread.items():
             of_baselines[name]["pinball"] = pinball(guess, target, problem.levels)
     metrics, unit = measured(), units.shared
+    sums: dict[str, dict[str, WindowSums]] = {name: {} for name in ("model", *baselines)}
     if settings.metrics:
         scale = seasonal_scale(problem, "test")
+        for name, forecast in {"model": forecasts.point, **baselines}.items():
+            sums[name] |= competition_sums(settings.metrics, forecast, target, scale)
         add_competition_metrics(
             settings.metrics, metrics, of_baselines, {"": forecasts.point, **baselines}, target, scale
         )
     stock = {}
     if policy is not None:
-        policies = compare_policies(policy, settings.inventory, problem, forecasts, target, baselines)
+        decided = stocks(policy, settings.inventory, problem, forecasts, baselines)
+        policies = {name: policy.measure(of_one, target) for name, of_one in decided.items()}
         stock = {"inventory": {"policy": asdict(policy), "policies": policies, "unit": unit}}
-        for name in policies.keys() & of_baselines.keys():
-            of_baselines[name] |= policies[name]
+        for name, of_one in decided.items():
+            sums[name] |= policy.sums(of_one, target)
+            if name in of_baselines:
+                of_baselines[name] |= policies[name]
     calibration = {}
     if forecasts.quantiles:
         by_name = {"model": forecasts.quantiles}
@@ -180,11 +189,16 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
         },
         num_examples=len(target),
         predictions=predictions,
-        errors=errors_of(forecasts, metrics=metrics),
+        intervals={
+            **(median_interval(forecasts.point - target, position, dependence) if "median_ae" in metrics else {}),
+            **(owa_interval(sums["model"], sums["naive2"], position, dependence) if OWA in settings.metrics else {}),
+        },
+        errors=errors_of(forecasts, metrics=metrics, others=sums["model"]),
         baseline_errors={
             name: errors_of(
                 WindowForecasts(guess, levels.get(name, {}), {}),
                 metrics=of_baselines[name].keys() & metrics.keys() - {"bias"},
+                others=sums[name],
             )
             for name, guess in baselines.items()
         },

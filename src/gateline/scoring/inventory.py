@@ -11,9 +11,10 @@ import pandas as pd
 
 from gateline.baselines.forecasting import BASELINES
 from gateline.baselines.forecasting_problem import Problem
-from gateline.inventory import normal_safety_stock, policy_metrics, up_to_each_step
+from gateline.inventory import normal_safety_stock, policy_metrics, policy_sums, up_to_each_step
 from gateline.predictors.forecasting import Forecaster, WindowForecasts
 from gateline.scoring import INK, MODEL, SOFT
+from gateline.scoring.window_errors import WindowSums
 from gateline.tasks.forecasting import Inventory
 
 BAD = "#b3261e"
@@ -41,9 +42,10 @@ class Policy:
         demand = up_to_each_step(target)[:, self.steps - 1]
         return policy_metrics(stock, demand, holding_cost=self.holding_cost, shortage_cost=self.shortage_cost)
 
-    def of_model(self, forecasts: WindowForecasts, target: np.ndarray) -> dict[str, float]:
-        """Measure what the model decides."""
-        return self.measure(forecasts.stock["reorder_point"][:, self.steps - 1], target)
+    def sums(self, stock: np.ndarray, target: np.ndarray) -> dict[str, WindowSums]:
+        """What each window adds to what `measure` gives."""
+        demand = up_to_each_step(target)[:, self.steps - 1]
+        return policy_sums(stock, demand, holding_cost=self.holding_cost, shortage_cost=self.shortage_cost)
 
 
 def policy_of(forecaster: Forecaster, settings: Inventory) -> Policy | None:
@@ -85,18 +87,17 @@ def _root_mean_square(error: np.ndarray) -> float:
     return float(np.sqrt(np.nanmean(np.square(error))))
 
 
-def compare_policies(
+def stocks(
     policy: Policy,
     settings: Inventory,
     problem: Problem,
     forecasts: WindowForecasts,
-    target: np.ndarray,
     guesses: Mapping[str, np.ndarray],
-) -> dict[str, dict[str, float]]:
-    """Measure the model's decisions, and those of the textbook on some baselines, by name: the model's under "model"."""
+) -> dict[str, np.ndarray]:
+    """Decide on the stock (W,) of each window: by the model, under "model", and by the textbook on some baselines, by name."""
     beside = [name for name in settings.beside if name in guesses]
-    return {"model": policy.of_model(forecasts, target)} | {
-        name: policy.measure(textbook_stock(policy, problem, guesses[name], BASELINES[name]), target) for name in beside
+    return {"model": forecasts.stock["reorder_point"][:, policy.steps - 1]} | {
+        name: textbook_stock(policy, problem, guesses[name], BASELINES[name]) for name in beside
     }
 
 

@@ -21,9 +21,10 @@ from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.sequence_inputs import LABEL, Layout
 from gateline.data.splits import PARTS
 from gateline.evaluation import Figure, Scores
+from gateline.intervals import Interval, bootstrap_intervals
 from gateline.manifest import Artifact
 from gateline.predictors.labelling import Fitted, masks_of, step_errors
-from gateline.probabilities import Judgements, best_threshold, binary_metrics, intervals
+from gateline.probabilities import Judgements, best_threshold, binary_metrics
 from gateline.scoring import MODEL
 from gateline.scoring.key_frames import draw_key_frames
 from gateline.scoring.pictures import draw_all, draw_training
@@ -36,6 +37,8 @@ from gateline.workload.schema import Schema
 MOST_BINS = 60
 """Steps up to which each has a point of its own in the picture by step."""
 WORST = 10
+RESAMPLES = 200
+"""Of whole sequences, each with thousands of steps to sort."""
 
 
 def score(task: Labelling, settings: LabellingEvaluation, prepared: Artifact, model: Artifact) -> Scores:
@@ -82,10 +85,6 @@ def score(task: Labelling, settings: LabellingEvaluation, prepared: Artifact, mo
     metrics = measure(mine, labeller.threshold, all_rows)
     slices = _slice_names(settings.slices, layout, table)
     masks = {name: mask[group] for name, mask in masks_of(layout, table, slices).items()}
-    found: dict[str, tuple[float, float]] = {}
-    if fitted.classes is None:
-        numbers = np.unique(group[known], return_inverse=True)[1]
-        found = intervals(Judgements(mine[known], labels[known]), numbers, np.random.default_rng(0), 200)
     predictions = _as_table(layout, fitted, labels, mine, others)
     errors_of = partial(
         _errors_by_sequence,
@@ -110,7 +109,7 @@ def score(task: Labelling, settings: LabellingEvaluation, prepared: Artifact, mo
         num_examples=len(test),
         predictions=predictions,
         units={"log_loss": "nats"},
-        intervals=found,
+        intervals=_intervals(mine[known], labels[known], labeller.threshold, group[known]),
         errors=errors_of(mine, threshold=labeller.threshold),
         baseline_errors={name: errors_of(prob, threshold=thresholds[name]) for name, prob in others.items()},
         worst=_worst(predictions, fitted, labeller.threshold),
@@ -214,6 +213,14 @@ def _measure(prob: np.ndarray, labels: np.ndarray, threshold: float, last: np.nd
         measured | {"auroc_last": binary_metrics(prob[last], labels[last])["auroc"]}
         if _ranked(labels[last])
         else measured
+    )
+
+
+def _intervals(prob: np.ndarray, labels: np.ndarray, threshold: float, group: np.ndarray) -> dict[str, Interval]:
+    """Bootstrap an interval of 95 % of every metric of steps with labels, whole sequences at a time."""
+    last = np.append(np.diff(group) != 0, True)[: len(group)]
+    return bootstrap_intervals(
+        lambda rows: _measure(prob[rows], labels[rows], threshold, last[rows]), group, resamples=RESAMPLES
     )
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from gateline.baselines.language_modelling import BASELINES, Problem
-from gateline.comparison import ExampleErrors
+from gateline.comparison import ExampleErrors, example_errors
 from gateline.data.splits import PARTS
 from gateline.data.tokenizers import FittedTokenizer
 from gateline.evaluation import Figure, Scores
+from gateline.intervals import Interval, ratio_intervals
 from gateline.manifest import Artifact
 from gateline.models.decoding import SamplingSettings
 from gateline.predictors.language_modelling import (
@@ -126,6 +127,7 @@ def score(
             }
         ),
         units={"nats_per_character": "nats", "bits_per_character": "bits"},
+        intervals=token_intervals(nats, hits, passages(len(letters))[first_characters(tokenizer, tokens)[1:] - 1]),
         baseline_slices={name: by_kind(guess.nats) for name, guess in guesses.items()} if sliced else {},
         errors=errors_of(nats),
         baseline_errors={name: errors_of(guess.nats) for name, guess in guesses.items()},
@@ -148,6 +150,27 @@ def measure(by_letter: np.ndarray, by_token: np.ndarray, hits: np.ndarray | None
         if hits is not None:
             measured["accuracy"] = float(hits.mean())
     return measured
+
+
+def token_intervals(nats: np.ndarray, hits: np.ndarray, passage: np.ndarray) -> dict[str, Interval]:
+    """Bootstrap an interval of 95 % of perplexity and accuracy, passage by passage.
+
+    Args:
+        nats: float64 (N,), surprise of the tokens.
+        hits: bool (N,), whether each was the likeliest.
+        passage: int (N,), the passage that each begins in.
+    """
+    ones = np.ones(len(nats))
+    found = ratio_intervals(
+        [
+            example_errors("perplexity", nats, ones, rows="", position=passage),
+            example_errors("accuracy", hits, ones, rows="", position=passage),
+        ]
+    )
+    if "perplexity" in found:
+        low, high = found["perplexity"]
+        found["perplexity"] = float(np.exp(low)), float(np.exp(high))
+    return found
 
 
 def surprising(tokenizer: FittedTokenizer, tokens: np.ndarray, nats: np.ndarray) -> list[dict[str, Any]]:

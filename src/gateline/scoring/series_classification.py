@@ -20,8 +20,7 @@ from gateline.evaluation import Figure, Scores
 from gateline.manifest import Artifact
 from gateline.predictors.classification import class_errors
 from gateline.predictors.series_classification import SeriesClassifier
-from gateline.probabilities import Judgements, intervals
-from gateline.scoring.class_metrics import confusion, draw_confusion, example_class_errors, measure
+from gateline.scoring.class_metrics import class_intervals, confusion, draw_confusion, example_class_errors, measure
 from gateline.scoring.pictures import draw_all, draw_training
 from gateline.scoring.probability_pictures import draw_calibration, draw_ranking
 from gateline.scoring.series_pictures import Course, chosen, draw_courses, measured_in
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from gateline.tasks.classification import Classification, ClassificationEvaluation
 
 WORST = 12
-RANKED = ("log_loss", "auroc", "auprc")
-"""What of two classes gets an interval."""
 
 
 def score(task: Classification, settings: ClassificationEvaluation, prepared: Artifact, model: Artifact) -> Scores:
@@ -52,11 +49,6 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
     columns = {name: table[name].to_numpy() for name in table.columns}
     rows = steps.first_rows[series["test"]]
     masks = slice_masks(columns, slice_names(columns, settings.slices, rows), rows)
-    found = {}
-    if len(classes) == 2:
-        judged = Judgements(probabilities[:, positive], (target == positive).astype(float))
-        around = intervals(judged, np.arange(len(target)), np.random.default_rng(0))
-        found = {name: around[name] for name in RANKED if name in around}
     labels = [classes[label] for label in target]
     digest = digest_of_rows(*(values[series["test"]] for values in steps.keys.values()), labels)
     errors_of = partial(example_class_errors, task.gate_metrics, target=target, rows=digest)
@@ -79,7 +71,7 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
         num_examples=len(target),
         predictions=predictions,
         units={"log_loss": "nats"},
-        intervals=found,
+        intervals=class_intervals(probabilities, target, positive),
         errors=errors_of(probabilities),
         baseline_errors={name: errors_of(guess) for name, guess in baselines.items()},
         worst=_worst(places, {name: columns[name][rows] for name in settings.slices}, target, probabilities, classes),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from gateline.scoring.pictures import draw_all, draw_training
 from gateline.table import TABLE, read_table
 from gateline.tasks.transcription import GATE_METRICS, KIND, Transcription, TranscriptionEvaluation
 
+WORDS, GREEDY = "word_error_rate", "greedy_word_error_rate"
 WORST = 20  # utterances in the report
 SHOWN_WORDS = 20  # in the picture of what was taken for what
 NOTHING = "–"
@@ -58,11 +60,12 @@ def score(task: Transcription, settings: TranscriptionEvaluation, prepared: Arti
     masks = slice_masks(columns, slice_names(columns, settings.slices, everything), everything)
     strings = bool(prepared.read_json(STATE)["strings"])
     kinds = columns[KIND] if strings else None
+    errors_of = partial(errors_by_pool, meant, pools=columns["pool"], kinds=kinds)
     pairs = [
         pair for left, right in zip(meant, heard.texts, strict=True) for pair in align(left.split(), right.split())
     ]
     return Scores(
-        metrics=measure(meant, heard.texts, kinds) | {"greedy_word_error_rate": rate("word_error_rate", meant, greedy)},
+        metrics=measure(meant, heard.texts, kinds) | {GREEDY: rate(WORDS, meant, greedy)},
         baselines={name: measure(meant, guess, kinds) for name, guess in guesses.items()},
         slices={
             name: {metric: rate(metric, _where(meant, mask), _where(heard.texts, mask)) for metric in GATE_METRICS}
@@ -84,8 +87,8 @@ def score(task: Transcription, settings: TranscriptionEvaluation, prepared: Arti
         },
         num_examples=len(table),
         predictions=_as_table(table, transcriber, meant, heard.texts, heard.log_probs, greedy, guesses),
-        errors=errors_by_pool(meant, heard.texts, columns["pool"]),
-        baseline_errors={name: errors_by_pool(meant, guess, columns["pool"]) for name, guess in guesses.items()},
+        errors=[*errors_of(heard.texts), replace(errors_of(greedy)[0], metric=GREEDY)],
+        baseline_errors={name: errors_of(guess) for name, guess in guesses.items()},
         worst=_worst(meant, heard.texts, table, settings.slices),
     )
 
@@ -102,7 +105,7 @@ def measure(meant: Sequence[str], found: Sequence[str], kinds: np.ndarray | None
     for kind in () if kinds is None else (STRING, RECORDING):
         mask = np.asarray(kinds) == kind
         if mask.any():
-            metrics[f"{kind}_word_error_rate"] = rate("word_error_rate", _where(meant, mask), _where(found, mask))
+            metrics[f"{kind}_{WORDS}"] = rate(WORDS, _where(meant, mask), _where(found, mask))
     return metrics
 
 
@@ -144,13 +147,17 @@ def _where(texts: Sequence[str], mask: np.ndarray) -> list[str]:
     return [text for text, there in zip(texts, mask.tolist(), strict=True) if there]
 
 
-def errors_by_pool(meant: Sequence[str], found: Sequence[str], pools: np.ndarray) -> list[ExampleErrors]:
-    """Measure each transcript by each metric; a pool's utterances share recordings, so they are resampled together."""
+def errors_by_pool(
+    meant: Sequence[str], found: Sequence[str], pools: np.ndarray, kinds: np.ndarray | None = None
+) -> list[ExampleErrors]:
+    """Measure each transcript by the metrics of `measure`; a pool's utterances share recordings, so they are resampled together."""
+    sums = {metric: transcript_errors(metric, meant, found) for metric in GATE_METRICS}
+    for kind in () if kinds is None else (STRING, RECORDING):
+        mask = np.asarray(kinds) == kind
+        if mask.any():
+            sums[f"{kind}_{WORDS}"] = tuple(np.where(mask, each, 0) for each in sums[WORDS])  # type: ignore[assignment]
     rows = digest_of_rows(meant)
-    return [
-        example_errors(metric, *transcript_errors(metric, meant, found), position=pools, rows=rows)
-        for metric in GATE_METRICS
-    ]
+    return [example_errors(metric, *each, position=pools, rows=rows) for metric, each in sums.items()]
 
 
 def _confusion(pairs: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
 from gateline.comparison import ExampleErrors
-from gateline.metrics import percent, pinball_by_step
+from gateline.intervals import RESAMPLES, Interval, bootstrap_intervals
+from gateline.metrics import STEP_METRIC, percent, pinball_by_step, steps_of
 from gateline.predictors.forecasting import WindowForecasts
 
 WORST = 8
+FEWEST_RESAMPLES = 200
+SORTED_ERRORS = 50_000_000
+"""In all resamples together, for the interval of a median."""
+
+WindowSums = tuple[np.ndarray, np.ndarray]
+"""What each window adds to a metric (W,), and what it is divided by (W,)."""
 
 
 def window_errors(
@@ -22,6 +30,7 @@ def window_errors(
     metrics: Collection[str],
     rows: str = "",
     dependence: int = 1,
+    others: Mapping[str, WindowSums] = MappingProxyType({}),
 ) -> list[ExampleErrors]:
     """Write metrics as sums over windows.
 
@@ -33,12 +42,13 @@ def window_errors(
         metrics: names of those to write; one that is no ratio of sums is left out.
         rows: digest of what was scored.
         dependence: see `ExampleErrors`.
+        others: sums of further metrics, e.g. of decisions on stock.
     """
     observed = np.isfinite(target)
     error = np.where(observed, forecasts.point - np.where(observed, target, 0.0), 0.0)
     scaled, size = error / deviation[:, None], np.where(observed, np.abs(target), 0.0).sum(axis=1)
     counts = observed.sum(axis=1).astype(np.float64)
-    sums: dict[str, tuple[np.ndarray, np.ndarray]] = {
+    sums: dict[str, WindowSums] = {
         "mae": (np.abs(error), counts),
         "rmse": (error**2, counts),
         "bias": (error, counts),
@@ -54,11 +64,37 @@ def window_errors(
         inside = observed & (lower <= np.where(observed, target, np.inf)) & (target <= upper)
         sums[f"coverage_{percent(coverage)}"] = (inside.astype(np.float64), counts)
         sums[f"width_{percent(coverage)}"] = (np.where(observed, upper - lower, 0.0), counts)
+    by_window = {name: (total.sum(axis=1), count) for name, (total, count) in sums.items()}
+    for name in filter(STEP_METRIC.fullmatch, metrics):
+        metric, steps = steps_of(name)
+        by_window[name] = sums[metric][0][:, steps].sum(axis=1), observed[:, steps].sum(axis=1).astype(np.float64)
+    by_window |= others
     return [
-        ExampleErrors(name, total.sum(axis=1), count, position, rows=rows, root=name == "rmse", dependence=dependence)
-        for name, (total, count) in sums.items()
+        ExampleErrors(name, total, count, position, rows, root=name.startswith("rmse"), dependence=dependence)
+        for name, (total, count) in by_window.items()
         if name in metrics
     ]
+
+
+def median_interval(error: np.ndarray, position: np.ndarray, dependence: int) -> dict[str, Interval]:
+    """Bootstrap an interval of 95 % of `median_ae`, which no sums give; nothing where there is so much that it would take minutes.
+
+    Args:
+        error: (W, U) forecast - target, NaN where nothing was observed.
+        position: (W,), see `positions_of`.
+        dependence: see `ExampleErrors`.
+    """
+    resamples = min(RESAMPLES, SORTED_ERRORS // max(1, error.size))
+    if resamples < FEWEST_RESAMPLES:
+        return {}
+    absolute = np.abs(error)
+
+    def measure(rows: np.ndarray) -> dict[str, float]:
+        drawn = absolute[rows]
+        drawn = drawn[np.isfinite(drawn)]
+        return {"median_ae": float(np.median(drawn)) if len(drawn) else float("nan")}
+
+    return bootstrap_intervals(measure, position, dependence=dependence, resamples=resamples)
 
 
 def worst_windows(table: pd.DataFrame, keys: Collection[str], unit: str) -> pd.DataFrame:
