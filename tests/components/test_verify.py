@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from gateline.adapters.container_engine import compare_image
 from gateline.adapters.mlflow_server import connected
 from gateline.adapters.provenance import dvc_md5_of
+from gateline.adapters.registry import kept_decision
 from gateline.adapters.registry.ledger import append, new_entry, read_ledger
 from gateline.adapters.registry.verify import verify
 from gateline.cli import app
@@ -424,6 +425,20 @@ def test_a_verdict_is_compared_by_its_outcomes_and_not_by_its_sentences(chain: C
     assert found == "broken"
     assert "of last_value" in words
     assert state(forget_checks)[0] == "holds", "an earlier Gateline kept sentences only"
+
+
+def test_a_decision_that_is_a_file_is_read(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_decision, "MOST_CHARACTERS", 10)
+    decided = json.loads(chain.client.get_model_version("tiny", "1").tags["gateline.decision"])
+    with connected("tiny", create=False) as to:
+        text = kept_decision.keep(to, chain.run_id, decided)
+    for name in ("tiny", "tiny.ledger"):
+        chain.client.set_model_version_tag(name, "1", "gateline.decision", text)
+    assert verify("tiny", chain.root).first_broken is None
+
+    (file,) = (chain.root / "mlruns").rglob("decisions/*.json")
+    edit(file, lambda content: content.update(promoted=False))
+    assert chain.first_broken()[0] == "decision"
 
 
 def test_a_version_whose_promotion_was_overtaken_is_not_broken(chain: Chain) -> None:

@@ -174,7 +174,7 @@ def explain(
     against = "no champion" if found.champion is None else f"version {found.champion}, champion then"
     print(f"{name} version {found.version}, compared with {against}\n")
     for step in found.entries:
-        conflict = ", without effect: another champion was set meanwhile" if step.conflict else ""
+        conflict = ", without effect: it was overtaken by an entry before it" if step.conflict else ""
         print_beside(
             f"entry {step.entry.number}", f"{step.entry.kind}{conflict}, {step.entry.at[:19]} by {step.entry.by}"
         )

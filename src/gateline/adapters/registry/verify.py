@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateline.adapters.mlflow_server import Connection, connected, shown
 from gateline.adapters.registry.inputs import judged, read_errors
-from gateline.adapters.registry.kept_decision import digest_in
+from gateline.adapters.registry.kept_decision import digest_in, read_kept
 from gateline.adapters.registry.ledger import DECISION_TAG, in_words, read_both, read_ledger
 from gateline.adapters.registry.links import Link, Verification, broken, compared, holds, short, unchecked
 from gateline.adapters.registry.package import (
@@ -316,7 +316,10 @@ class _Chain:
         if text is None:
             return broken(name, f"the ledger has one ({short(decisions[-1])}), the version none")
         if decisions:
-            return compared(name, "the version's tag", digest_in(text), decisions[-1])
+            link = compared(name, "the version's tag", digest_in(text), decisions[-1])
+            if link.state == "holds":
+                read_kept(text, "its file", decisions[-1])
+            return link
         if about:
             return unchecked(name, f"the ledger knows the version as {about[-1].kind}, and no decision of register")
         return broken(name, "the version has one, and the ledger no entry about it")
