@@ -149,12 +149,13 @@ class Ledger:
 
         Each names a digest of all entries that its writer had seen. Two that were written at once may name the same.
         """
-        digests, held, missing = self.digests(), 0, set[int]()
+        digests, held = self.digests(), 0
+        gone = set(range(1, max(digests, default=0))) - digests.keys()
         for entry in self.entries:
-            missing.update(entry.missing)
+            gone -= set(entry.missing)
             if entry.seen is None or entry.seen <= held:
                 continue
-            if set(range(1, entry.seen + 1)) - digests.keys() - missing:
+            if any(number <= entry.seen for number in gone):
                 continue  # it had seen one that is gone since, which is missed by its number
             if digests.get(entry.seen) != entry.seen_digest:
                 return Changed(held + 1, entry.seen, entry.number)

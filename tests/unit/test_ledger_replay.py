@@ -82,5 +82,11 @@ def test_an_entry_that_was_changed_is_found_by_those_that_had_seen_it() -> None:
         assert found == {0: (1, 1, 2), 1: (2, 3, 4), 2: (2, 3, 4), 3: (4, 4, 5)}[place]
     without = Ledger((*entries[:2], *entries[3:]), missing=(3,))
     assert without.changed is None, "an entry that is gone is missed by its number"
+    rest = [*entries[:2], *entries[3:]]
+    known = Entry("6", PROMOTED, 6, 4, "me", "", "", missing=(3,), seen=5, seen_digest=Ledger(tuple(rest)).digests()[5])
+    rest.append(Entry.from_text(known.as_text(), 6, settled=False))
+    assert Ledger(tuple(rest)).changed is None, "whoever knew of it had seen the rest"
+    forged = Entry.from_text(json.dumps({**json.loads(rest[3].as_text()), "by": "another"}), 5, settled=False)
+    assert Ledger((*rest[:3], forged, rest[4])).changed == (2, 5, 6)
     settled = Entry.from_text(entries[0].as_text(), 1, settled=True)
     assert Ledger((settled, *entries[1:])).changed is None
