@@ -48,7 +48,9 @@ CONFIG, SECRET = "gateline", "gateline-s3"
 TRACKING, ENDPOINTS = "MLFLOW_TRACKING_URI", ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 WEBHOOK_SECRET, WEBHOOK = "gateline-webhook", "GATELINE_WEBHOOK"
-"""Secret, if there is one, with the address (key `address`) that is told how each run ended."""
+"""Secret, if there is one, with the address (key `address`) that is told how each run ended, and variable that holds it."""
+TELLS = {"gateline-tells": "true"}
+"""Label of the pods that tell it; a NetworkPolicy of `infra/kubernetes` lets only them reach who listens."""
 KUBEFLOW_RUN = "GATELINE_KUBEFLOW_RUN"
 CPU_BESIDE, MEMORY_BESIDE = "500m", "1Gi"
 USER = 10001  # as in infra/images/Dockerfile
@@ -113,7 +115,7 @@ def training_pipeline(images: Mapping[str, str], digest: str = "") -> BaseCompon
             return made.set_caching_options(enable_caching=False)
 
         concluded = beside(conclude(image)(workload=ingest_workload), "conclude")
-        kubernetes.use_secret_as_env(concluded, WEBHOOK_SECRET, {"address": WEBHOOK}, optional=True)
+        _may_tell(concluded)
         with dsl.ExitHandler(concluded, name="asked-and-done"):
             asked = beside(
                 ask(image)(
@@ -245,8 +247,17 @@ def _six_steps(images: Mapping[str, str], digest: str) -> BaseComponent:
         )
         # Who is champion is known to the registry alone, so a cached answer would be an old one.
         release.set_caching_options(enable_caching=False)
+        # Whom it promoted, where `gates.notify.webhook_env` of the workload names the variable.
+        _may_tell(release)
 
     return six_steps
+
+
+def _may_tell(task: Any) -> None:
+    """Give a task the webhook's address, if there is one, and the way to it."""
+    kubernetes.use_secret_as_env(task, WEBHOOK_SECRET, {"address": WEBHOOK}, optional=True)
+    for key, value in TELLS.items():
+        kubernetes.add_pod_label(task, key, value)
 
 
 def _as_every_pod(task: Any, step: str, image: str, digest: str) -> None:

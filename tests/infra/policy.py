@@ -10,6 +10,7 @@ Manifest = Mapping[str, Any]
 
 SECRETS = {
     "postgres": {"password"},
+    "gateline-webhook": {"address"},
     **{name: {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} for name in ("mlflow-s3", "gateline-s3")},
 }
 """Secrets that docs/operations.md has made by hand, with their keys; none stands in git."""

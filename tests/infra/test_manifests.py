@@ -160,6 +160,30 @@ def test_the_runtime_fits_the_steps() -> None:
     assert users == {USER, 999}
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_pods_that_tell_a_webhook_reach_it_and_no_other_pod_does(overlay: str) -> None:
+    from pipelines.training import TELLS, WEBHOOK_SECRET
+    from tests.infra.policy import SECRETS, labels
+
+    way = named(rendered(overlay), "NetworkPolicy", "webhook")["spec"]
+    assert way["podSelector"] == {"matchLabels": TELLS}
+    assert way["policyTypes"] == ["Egress"]
+    [rule] = way["egress"]
+    assert rule["to"] == [{"namespaceSelector": {"matchLabels": {"gateline-listens": "true"}}}]
+    assert not [m for m in rendered(overlay) for pod in pods_of(m) if TELLS.items() <= labels(pod).items()]
+    assert SECRETS[WEBHOOK_SECRET] == {"address"}
+
+
+def test_every_secret_is_made_by_what_operations_says(root: Path) -> None:
+    from tests.infra.policy import SECRETS
+
+    text = (root / "docs" / "operations.md").read_text(encoding="utf-8")
+    made = re.findall(r"create secret generic (\S+) (--from.*)", text)
+    assert {name for name, _ in made} == SECRETS.keys()
+    for name, flags in made:
+        assert set(re.findall(r"--from-(?:file|literal)=(\w+)", flags)) == SECRETS[name]
+
+
 def test_serving_ends_no_request() -> None:
     """What drains needs the time that docs/serving.md names, after the time in which a service may still send something."""
     serving = named(rendered("prod"), "Deployment", "serving")["spec"]

@@ -92,6 +92,24 @@ def test_the_steps_run_where_something_changed_and_the_last_word_is_said_whateve
     assert spec["root"]["inputDefinitions"]["parameters"]["only_if_changed"]["defaultValue"] is False
 
 
+def test_who_tells_a_webhook_has_its_address_where_there_is_one_and_the_label_that_lets_it_out(
+    compile_to: RunWithout, tmp_path: Path
+) -> None:
+    assert compile_to(tmp_path / "p.yaml", IMAGE).returncode == 0
+    _, platform = yaml.safe_load_all((tmp_path / "p.yaml").read_text(encoding="utf-8"))
+    pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    secret = {"keyToEnv": [{"envVar": "GATELINE_WEBHOOK", "secretKey": "address"}], "optional": True}
+    has = {
+        name: (
+            any(secret.items() <= each.items() for each in pod["secretAsEnv"]),
+            pod.get("podMetadata", {}).get("labels"),
+        )
+        for name, pod in pods.items()
+    }
+    tells = {name: value for name, value in has.items() if value != (False, None)}
+    assert tells == dict.fromkeys(("exec-conclude", "exec-register"), (True, {"gateline-tells": "true"}))
+
+
 def test_all_lists_of_steps_are_one() -> None:
     assert STEPS_OF_COMPILE == STEPS == tuple(STEPS_OF_TRAINING)
 
