@@ -63,6 +63,10 @@ test-cluster: $(READY) ## build the images and test on the Kubernetes that KUBEC
 	@python -m infra.images build
 	@pytest -m cluster tests/cluster $(PYTEST_ARGS)
 
+.PHONY: test-cluster-here
+test-cluster-here: $(READY) ## the same on a Kubernetes that this machine starts for it, as root (infra/images/README.md)
+	@tests/cluster/on_this_machine.sh
+
 .PHONY: lint
 lint: $(READY) ## style, types, who imports whom, deps of dvc.yaml
 	@ruff check .

@@ -13,7 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,22 @@ import yaml
 from gateline.adapters.kubeflow.arguments import pipeline_arguments
 from gateline.workload import Workload
 from gateline.workload.budgets import with_budget
+from pipelines.training import WEBHOOK
 from tests.cluster.kubectl import Cluster, Manifest, image_names
 from tests.cluster.step_pods import Task, step_pod, tasks_of
 from tests.conftest import ROOT
 
 NAMESPACE = "gateline-test"
 STEPS = ["ingest", "validate", "preprocess", "train", "evaluate", "register"]
+SERVERS = ("mlflow", "postgres", "object-store")
 NAME = "flight_delays_cluster"
 OVERLAY = ROOT / "infra" / "kubernetes" / "overlays" / "test"
 NEWER_THAN_THE_CLUSTER = {"CronJob", "PodDisruptionBudget"}
 """Kinds that a cluster before 1.25 knows by another version; their pods are tried all the same, or checked by schema."""
-CPU, CHECKPOINTS = "800m", "s3://gateline/checkpoints"
+CPU, CPU_OF_TRAIN, CHECKPOINTS = "1500m", "800m", "s3://gateline/checkpoints"
+"""Of two processors the servers need little; one step at a time takes the rest, and two trainings share it."""
+TRAIN_JOB = ("trainer.kubeflow.org/v1alpha1", "TrainJob")
+TINY = {kind: {"cpu": "5m", "memory": "32Mi"} for kind in ("requests", "limits")}
 SETTINGS = {"seed": 7, "device": "cpu", "precision": "float32", "processes": 1}
 
 
@@ -56,10 +61,10 @@ class Stack:
     folder: Path
     compiled: Path
 
-    def tasks(self, checkpoints: str = CHECKPOINTS, cpu: str = CPU, **training: object) -> dict[str, Task]:
+    def tasks(self, checkpoints: str = CHECKPOINTS, **training: object) -> dict[str, Task]:
         """The tasks of a run, in the pipeline's order."""
         file = self.folder / f"{NAME}.yaml"
-        file.write_text(yaml.safe_dump(workload(cpu, **training)), encoding="utf-8")
+        file.write_text(yaml.safe_dump(workload(**training)), encoding="utf-8")
         arguments = pipeline_arguments(file, {**SETTINGS, "checkpoints": checkpoints})
         return {task.name: task for task in tasks_of(self.compiled, arguments)}
 
@@ -75,16 +80,17 @@ class Stack:
         self.in_store(f"import time\n{wait}")
 
 
-def workload(cpu: str, **training: object) -> dict[str, Any]:
-    """`flight_delays` with the settings of its smoke budget, eight epochs, and pods that fit a small cluster."""
+def workload(**training: object) -> dict[str, Any]:
+    """`flight_delays` with the settings of its smoke budget, epochs enough to be lost between two, and pods that fit a small cluster."""
     small = with_budget(Workload.read(ROOT / "workloads" / "flight_delays.yaml"), "smoke")
-    sections = {**small.sections, "training": {**small.sections["training"], "epochs": 8, "patience": 8, **training}}
+    sections = {**small.sections, "training": {**small.sections["training"], "epochs": 3, **training}}
+    sections["gates"] = {**small.sections["gates"], "notify": {"webhook_env": WEBHOOK}}
     return {
         "name": NAME,
         "task": small.task,
         "description": small.description,
         **sections,
-        "resources": {step: {"cpu": cpu, "memory": "2Gi"} for step in STEPS},
+        "resources": {step: {"cpu": CPU_OF_TRAIN if step == "train" else CPU, "memory": "2Gi"} for step in STEPS},
     }
 
 
@@ -100,11 +106,13 @@ def images() -> dict[str, str]:
     found = {f"gateline-{name}": image for name, image in image_names(servers.stdout).items()}
     found |= {f"step-{step}": image for step, image in steps.items()}
     found["gateline-serving"] = steps["register"].partition("@")[0]
-    load = os.environ.get("GATELINE_LOAD_IMAGES")
-    if load:
-        names = sorted({image.partition("@")[0] for image in found.values()})
-        subprocess.run([*shlex.split(load), *names], check=True)
     return found
+
+
+def bring(images: Iterable[str]) -> subprocess.Popen[bytes]:
+    """Start to bring images to the nodes."""
+    names = sorted({image.partition("@")[0] for image in images})
+    return subprocess.Popen([*shlex.split(os.environ.get("GATELINE_LOAD_IMAGES", "true")), *names])
 
 
 @pytest.fixture(scope="session")
@@ -115,10 +123,13 @@ def stack(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
     known = cluster.kinds()
     here = [each for each in manifests if (each["apiVersion"], each["kind"]) in known]
     assert {each["kind"] for each in manifests if each not in here} <= NEWER_THAN_THE_CLUSTER
+    of_steps = {image for name, image in images.items() if name.startswith("step-")}
+    assert bring(images[f"gateline-{server}"] for server in SERVERS).wait() == 0
     cluster.run("delete", "namespace", NAMESPACE, "--ignore-not-found", seconds=300)
     cluster.apply(*(each for each in here if each["kind"] == "Namespace"))
     make_secrets(cluster)
     cluster.apply(*here)
+    coming = bring(of_steps)  # while the servers start
     compiled = folder / "training.yaml"
     flags = [
         word
@@ -130,6 +141,7 @@ def stack(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
     for what in ("statefulset/postgres", "statefulset/object-store", "deployment/mlflow"):
         cluster.run("rollout", "status", what, "--timeout=400s", seconds=420)
     cluster.complete("buckets")
+    assert coming.wait() == 0
     yield Stack(cluster, manifests, images["gateline-mlflow"], folder, compiled)
     if not os.environ.get("GATELINE_KEEP_CLUSTER"):
         cluster.run("delete", "namespace", NAMESPACE, "--wait=false")
@@ -137,12 +149,20 @@ def stack(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="session")
 def prepared(stack: Stack) -> dict[str, Task]:
-    """The first three steps, in the pipeline's order; and a pod that can look into the store."""
+    """The first three steps, in the pipeline's order; and a pod that can look into the store.
+
+    It also has a container of each step's image, since a node whose disk is nearly full removes those that no pod uses.
+    """
     tasks = stack.tasks()
     assert [name for name in tasks if name in STEPS] == STEPS
     carrier = step_pod(tasks["ingest"], "carrier", stack.carrier)
     [_, keep] = carrier["spec"]["containers"]
-    carrier["spec"] |= {"containers": [{**keep, "command": ["sleep", "3600"]}], "terminationGracePeriodSeconds": 0}
+    looks = {**keep, "command": ["sleep", "3600"]}
+    holds = [
+        {**looks, "name": name, "image": tasks[name].container["image"].partition("@")[0], "resources": TINY}
+        for name in STEPS
+    ]
+    carrier["spec"] |= {"containers": [looks, *holds], "terminationGracePeriodSeconds": 0}
     stack.cluster.apply(carrier)
     for name in STEPS[:3]:
         run_pod(stack, step_pod(tasks[name], name, stack.carrier))
@@ -168,6 +188,27 @@ def trained(stack: Stack, prepared: dict[str, Task]) -> dict[str, str]:
     said = {"train-2": run_pod(stack, step_pod(tasks["train"], "train-2", stack.carrier))}
     said["undisturbed"] = cluster.succeeded("undisturbed")
     return said
+
+
+@pytest.fixture(scope="session")
+def refusals(stack: Stack, prepared: dict[str, Task]) -> dict[str, tuple[int, str]]:
+    """Three trainings that must not begin, at once: exit code and last words of each, by name."""
+    homeless = step_pod(prepared["train"], "homeless", stack.carrier)
+    main = homeless["spec"]["containers"][0]
+    main["env"] = [each for each in main["env"] if each["name"] != "MLFLOW_TRACKING_URI"]
+    spread = stack.tasks(nodes=2)["train"]
+    denied, alone = (step_pod(spread, name, stack.carrier) for name in ("denied", "alone"))
+    denied["spec"] |= {"serviceAccountName": "training-nodes", "automountServiceAccountToken": True}
+    pods = [homeless, denied]
+    if TRAIN_JOB not in stack.cluster.kinds():
+        pods.append(alone)
+    for pod in pods:
+        pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "300m"
+    stack.cluster.apply(*pods)
+    names = [pod["metadata"]["name"] for pod in pods]
+    ends = {name: stack.cluster.ended(name) for name in names}
+    stack.cluster.run("delete", "pod", *names, "--wait=false")
+    return ends
 
 
 def run_pod(stack: Stack, pod: Manifest, seconds: float = 600) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-FOLDER = "/artifacts"
+FOLDER, RUN = "/artifacts", "run-of-the-test"
 CARRIER = """
 import signal, sys, time
 from pathlib import Path
@@ -129,6 +129,7 @@ def _filled(text: str, task: Task) -> str:
 
     if text == "{{$}}":
         return json.dumps(executor_input(task))
+    text = text.replace("{{$.pipeline_job_uuid}}", RUN)
     text = re.sub(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}", parameter, text)
     text = re.sub(r"\{\{\$\.(?:inputs|outputs)\.artifacts\['([^']+)'\]\.path\}\}", rf"{FOLDER}/\1", text)
     assert "{{$" not in text, text
@@ -204,6 +205,10 @@ def step_pod(task: Task, name: str, carrier: str, places: Mapping[str, str] | No
                     *task.container.get("env", []),
                     *_env_of("configMap", task.pod),
                     *_env_of("secret", task.pod),
+                    *(
+                        {"name": each["name"], "valueFrom": {"fieldRef": {"fieldPath": each["fieldPath"]}}}
+                        for each in task.pod.get("fieldPathAsEnv", [])
+                    ),
                 ],
                 "resources": _resources(task),
                 "securityContext": user,
@@ -213,12 +218,9 @@ def step_pod(task: Task, name: str, carrier: str, places: Mapping[str, str] | No
         ],
         "volumes": volumes,
     }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": {"workflows.argoproj.io/workflow": "test"}},
-        "spec": spec,
-    }
+    own = task.pod.get("podMetadata", {}).get("labels", {})
+    labels = {"workflows.argoproj.io/workflow": "test", "pipeline/runid": RUN, **own}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels}, "spec": spec}
 
 
 def _env_of(kind: str, pod: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

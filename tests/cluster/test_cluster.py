@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -9,23 +10,46 @@ import pytest
 import requests
 from mlflow import MlflowClient
 
+from pipelines.training import WEBHOOK_SECRET
 from tests.cluster.conftest import NAME, STEPS, Stack, run_pod
 from tests.cluster.kubectl import Manifest, of_kind
-from tests.cluster.step_pods import Task, step_pod
+from tests.cluster.step_pods import RUN, Task, step_pod
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
-def without(pod: Manifest, variable: str) -> Manifest:
-    main = pod["spec"]["containers"][0]
-    main["env"] = [each for each in main["env"] if each["name"] != variable]
-    return pod
+LISTEN = """
+import http.server
+class Heard(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        print(self.rfile.read(int(self.headers["Content-Length"])).decode(), flush=True)
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *words): ...
+server = http.server.HTTPServer(("", 8080), Heard)
+for _ in range(2):
+    server.handle_request()
+"""
 
 
 @pytest.fixture(scope="module")
 def registered(stack: Stack, trained: dict[str, str], prepared: dict[str, Task]) -> dict[str, str]:
-    """The last two steps."""
-    return {name: run_pod(stack, step_pod(prepared[name], name, stack.carrier)) for name in STEPS[4:]}
+    """The last two steps and the last word, in a namespace with a webhook."""
+    cluster = stack.cluster
+    cluster.apply(plain_pod("listener", stack.carrier, "python", "-c", LISTEN))
+    address = cluster.until(lambda: (cluster.get("pod", "listener") or {})["status"].get("podIP"), 300, "listener")
+    cluster.run("create", "secret", "generic", WEBHOOK_SECRET, f"--from-literal=address=http://{address}:8080/")
+    said = {name: run_pod(stack, step_pod(prepared[name], name, stack.carrier)) for name in STEPS[4:]}
+    last = prepared["conclude"]
+    status = json.dumps({"state": "SUCCEEDED"})  # Kubeflow fills it in
+    last = dataclasses.replace(last, parameters={**last.parameters, "status": status})
+    return {**said, "conclude": run_pod(stack, step_pod(last, "conclude", stack.carrier))}
+
+
+def plain_pod(name: str, image: str, *command: str) -> Manifest:
+    main = {"name": "main", "image": image, "command": list(command)}
+    spec = {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [main]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
 def manifest_of(stack: Stack, place: str) -> dict[str, Any]:
@@ -54,13 +78,10 @@ def test_a_pod_that_lost_its_place_goes_on(stack: Stack, trained: dict[str, str]
     assert "False" in left, "a training that is logged leaves no checkpoint"
 
 
-def test_a_pod_without_a_tracking_server_refuses(stack: Stack, prepared: dict[str, Task]) -> None:
-    pod = without(step_pod(prepared["train"], "homeless", stack.carrier), "MLFLOW_TRACKING_URI")
-    stack.cluster.apply(pod)
-    code, said = stack.cluster.ended("homeless")
+def test_a_pod_without_a_tracking_server_refuses(refusals: dict[str, tuple[int, str]]) -> None:
+    code, said = refusals["homeless"]
     assert code == 2
     assert "MLFLOW_TRACKING_URI: expected the address of a tracking server, since this is a pod" in said
-    stack.cluster.run("delete", "pod", "homeless", "--wait=false")
 
 
 def test_the_champion_is_registered(stack: Stack, registered: dict[str, str]) -> None:
@@ -73,6 +94,13 @@ def test_the_champion_is_registered(stack: Stack, registered: dict[str, str]) ->
         assert run.data.tags["gateline.model"]
         assert {f"gateline.image.{step}" for step in ("train", "evaluate")} <= run.data.tags.keys()
         assert "evaluation/report.html" in [each.path for each in client.list_artifacts(version.run_id, "evaluation")]
+
+
+def test_a_webhook_is_told_of_the_promotion_and_of_the_end(stack: Stack, registered: dict[str, str]) -> None:
+    promoted, ended = (json.loads(line) for line in stack.cluster.succeeded("listener").splitlines())
+    assert (promoted["model"], str(promoted["champion"])) == (NAME, "1")
+    assert (ended["workload"], ended["outcome"], ended["run"]) == (NAME, "SUCCEEDED", RUN)
+    assert ended["mlflow_runs"]
 
 
 ASK = """
@@ -104,17 +132,7 @@ def test_the_champion_is_served_and_rolled_without_loss(stack: Stack, registered
         asked = {"artifact_file_path": "serving_input_example.json"}
         body = requests.get(place, params=asked, timeout=30).text
     cluster.run("rollout", "status", "deployment/serving", "--timeout=400s", seconds=420)
-    asker = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "asker"},
-        "spec": {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "containers": [{"name": "main", "image": stack.carrier, "command": ["python", "-c", ASK, body]}],
-        },
-    }
-    cluster.apply(asker)
+    cluster.apply(plain_pod("asker", stack.carrier, "python", "-c", ASK, body))
     cluster.until(lambda: (cluster.get("pod", "asker") or {})["status"]["phase"] == "Running", 300, "asker")
     cluster.run("rollout", "restart", "deployment/serving")
     cluster.run("rollout", "status", "deployment/serving", "--timeout=400s", seconds=420)

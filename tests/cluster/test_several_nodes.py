@@ -22,11 +22,13 @@ from gateline.workload import Workload
 from tests.cluster.conftest import Stack
 from tests.cluster.kubectl import Manifest, of_kind
 from tests.cluster.stand_in_trainer import node_set, nodes_of
-from tests.cluster.step_pods import Task, step_pod
 from tests.conftest import ROOT
 
-ROUNDING = 2e-3
-"""Largest difference of a weight after two epochs; weights are about 0.1, and 0.0 would mean that one process did it all."""
+ROUNDING = 1e-4
+"""Largest difference of a weight after three epochs. Measured: 5e-7, with weights of about 0.1. Sums in another order differ in the last
+digit and every step makes more of it (2e-2 after eight epochs at a higher rate), so few epochs tell rounding from a mistake: an epoch more or
+less makes 0.1, another order of the rows 1. None at all would mean that one process did it all.
+"""
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -62,39 +64,27 @@ def may(stack: Stack, account: str, verb: str, group: str, resource: str, subres
     return bool(json.loads(said)["status"]["allowed"])
 
 
-def test_an_account_without_the_right_is_denied(stack: Stack, prepared: dict[str, Task]) -> None:
+def test_an_account_without_the_right_is_denied(stack: Stack, refusals: dict[str, tuple[int, str]]) -> None:
     for account in ("pipeline-runner", "serving", "mlflow", "backup", "training-nodes", "default"):
         assert may(stack, account, "create", "trainer.kubeflow.org", "trainjobs") == (account == "pipeline-runner")
         assert not may(stack, account, "get", "", "secrets")
         assert not may(stack, account, "create", "", "pods", "exec")
         assert not may(stack, account, "create", "", "pods")
         assert not may(stack, account, "patch", "apps", "deployments")
-    task = stack.tasks(nodes=2)["train"]
-    denied = step_pod(task, "denied", stack.carrier)
-    denied["spec"] |= {"serviceAccountName": "training-nodes", "automountServiceAccountToken": True}
-    stack.cluster.apply(denied)
-    code, said = stack.cluster.ended("denied")
+    code, said = refusals["denied"]
     assert (code, "expected a service account that may get pods; found status 403" in said) == (2, True), said
-    stack.cluster.run("delete", "pod", "denied")
 
 
-def test_the_step_says_that_there_is_no_trainer(stack: Stack, prepared: dict[str, Task]) -> None:
+def test_the_step_says_that_there_is_no_trainer(refusals: dict[str, tuple[int, str]]) -> None:
     """With its own account the step reads its own pod and may ask for nodes, which this cluster has nobody for."""
-    known = stack.cluster.kinds()
-    if ("trainer.kubeflow.org/v1alpha1", "TrainJob") in known:
+    if "alone" not in refusals:
         pytest.skip("this cluster has Kubeflow Trainer")
-    stack.cluster.apply(step_pod(stack.tasks(nodes=2)["train"], "alone", stack.carrier))
-    code, said = stack.cluster.ended("alone")
+    code, said = refusals["alone"]
     assert (code, "expected a cluster with Kubeflow Trainer" in said) == (2, True), said
-    stack.cluster.run("delete", "pod", "alone")
 
 
-def test_two_nodes_train_what_one_does(stack: Stack, prepared: dict[str, Task], runtime: Manifest) -> None:
-    """Over two epochs: sums in another order differ in the last digit, and every step of training makes more of it."""
-    cluster, task = stack.cluster, stack.tasks(nodes=2, epochs=2)["train"]
-    alone = stack.tasks("s3://gateline/checkpoints-alone", epochs=2)["train"]
-    cluster.apply(step_pod(alone, "one-node", stack.carrier, {"model": "run/one-node"}))
-    cluster.succeeded("one-node")
+def test_two_nodes_train_what_one_does(stack: Stack, trained: dict[str, str], runtime: Manifest) -> None:
+    cluster, task = stack.cluster, stack.tasks(nodes=2)["train"]
     manifest = stack.in_store(
         "print(store.get_object(Bucket='gateline', Key='run/prepared/manifest.json')['Body'].read().decode(), end='')"
     )
@@ -120,7 +110,7 @@ def test_two_nodes_train_what_one_does(stack: Stack, prepared: dict[str, Task], 
     stack.wait_in_store(f"{model}/", "manifest.json")
     after = cluster.get("pod", lost) or {}
     assert before["metadata"]["uid"] != after["metadata"]["uid"]
-    one, two = weights(stack, "run/one-node"), weights(stack, model)
+    one, two = weights(stack, "run/undisturbed"), weights(stack, model)
     apart = {key: float((two[key] - value).abs().max()) for key, value in one.items()}
     assert 0 < max(apart.values()) < ROUNDING, apart
     cluster.run("delete", "statefulset", node_set(planned.name), "--wait=false")
