@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -39,8 +40,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKLOADS = {path.stem: path for path in sorted((ROOT / "workloads").glob("*.yaml"))}
 MIRROR = Path(os.environ["GATELINE_MIRROR"]) if os.environ.get("GATELINE_MIRROR") else None
 BUDGET = "smoke"
-SECONDS = 60.0  # that a smoke run may take on two quiet cores
-PATIENCE = 4.0  # times as long, where other tests run beside it
+SECONDS = 2 * 60.0  # of processor, the children's: a minute on two cores, whatever else runs there
 
 
 def why_not(path: Path) -> str | None:
@@ -59,6 +59,12 @@ def why_not(path: Path) -> str | None:
         if absent:
             return f"the mirror does not hold {absent[0].url}"
     return None
+
+
+def processor_seconds() -> float:
+    """Of all processes that this one started and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @dataclass
@@ -82,7 +88,7 @@ class Clone:
 
     def run(self, name: str) -> tuple[subprocess.CompletedProcess[str], float]:
         if name not in self.ran:
-            began = time.monotonic()
+            began = processor_seconds()
             command = [sys.executable, "-c", "from gateline.cli import app; app(prog_name='gateline')"]
             done = subprocess.run(
                 [*command, "run", name, "--budget", BUDGET],
@@ -90,9 +96,9 @@ class Clone:
                 env=self.environment(),
                 capture_output=True,
                 text=True,
-                timeout=900,
+                timeout=1800,
             )
-            self.ran[name] = done, time.monotonic() - began
+            self.ran[name] = done, processor_seconds() - began
         return self.ran[name]
 
     def artifacts(self, name: str) -> Path:
@@ -159,7 +165,9 @@ def test_a_smoke_run_registers_a_model_and_leaves_a_report(
         ["git", "status", "--porcelain"], cwd=clone.folder, check=True, capture_output=True, text=True
     )
     assert status.stdout == "", "a run with a budget leaves everything that git sees as it was"
-    assert seconds < SECONDS * PATIENCE, f"a smoke budget is for a minute, this took {seconds:.0f} s: make it smaller"
+    assert seconds < SECONDS, (
+        f"a smoke budget is for a minute on two cores, this took {seconds:.0f} s of them: make it smaller"
+    )
 
 
 @pytest.mark.parametrize("task", task_names())
