@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,13 +67,17 @@ def images() -> Mapping[str, Mapping[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def docker(images: Mapping[str, Mapping[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
-    """The dockerd that answers, or one that is started here."""
+def docker(
+    images: Mapping[str, Mapping[str, Any]], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Docker]:
+    """The dockerd that answers, or one that is started here; the servers start while the images come to it."""
     if not shutil.which("docker"):
         pytest.skip("no docker command on this machine")
     usual = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     if Docker(images, usual)("info", check=False).returncode == 0:
-        yield _with_images(Docker(images, usual))
+        with _with_images(Docker(images, usual)) as docker:
+            request.getfixturevalue("stack")
+        yield docker
         return
     dockerd = shutil.which("dockerd", path=f"{os.environ['PATH']}:/usr/sbin")
     if dockerd is None or os.getuid() != 0:
@@ -90,26 +95,31 @@ def docker(images: Mapping[str, Mapping[str, Any]], tmp_path_factory: pytest.Tem
             assert daemon.poll() is None, (folder / "log").read_text()[-2000:]
             assert time.monotonic() < end, (folder / "log").read_text()[-2000:]
             time.sleep(0.2)
-        yield _with_images(Docker(images, host))
+        with _with_images(Docker(images, host)) as docker:
+            request.getfixturevalue("stack")
+        yield docker
     finally:
         daemon.terminate()
         daemon.wait(timeout=60)
 
 
-def _with_images(docker: Docker) -> Docker:
-    """Bring the images over from the engine that built them; layers that several share travel once."""
+@contextmanager
+def _with_images(docker: Docker) -> Iterator[Docker]:
+    """Bring the images over from the engine that built them; layers that several share travel once. They are there in the end."""
     names = [str(made["image"]) for made in docker.images.values()]
     absent = [name for name in names if docker("image", "inspect", name, check=False).returncode != 0]
-    if absent:
-        save = subprocess.Popen(["podman", "save", "--quiet", "--multi-image-archive", *absent], stdout=subprocess.PIPE)
-        environment = {**os.environ, "DOCKER_HOST": docker.host}
-        subprocess.run(["docker", "load", "--quiet"], stdin=save.stdout, check=True, env=environment)
-        assert save.wait() == 0
-        listed = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
-        old = [name for name in listed if name.startswith("localhost/gateline-") and name not in names]
-        if old and str(KEPT) in docker("info", "--format", "{{.DockerRootDir}}").stdout:
-            docker("image", "rm", *old, check=False)
-    return docker
+    if not absent:
+        yield docker
+        return
+    save = subprocess.Popen(["podman", "save", "--quiet", "--multi-image-archive", *absent], stdout=subprocess.PIPE)
+    environment = {**os.environ, "DOCKER_HOST": docker.host}
+    load = subprocess.Popen(["docker", "load", "--quiet"], stdin=save.stdout, env=environment)
+    yield docker
+    assert (save.wait(), load.wait()) == (0, 0)
+    listed = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
+    old = [name for name in listed if name.startswith("localhost/gateline-") and name not in names]
+    if old and str(KEPT) in docker("info", "--format", "{{.DockerRootDir}}").stdout:
+        docker("image", "rm", *old, check=False)
 
 
 @pytest.fixture(scope="session")

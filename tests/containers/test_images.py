@@ -49,24 +49,25 @@ def engine(images: Images, *words: str) -> str:
     ).stdout
 
 
-def look(images: Images, step: str) -> Any:
+@pytest.fixture(scope="module")
+def seen(images: Images) -> dict[str, Any]:
+    """What is in each image."""
     flags = ("run", "--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp")
-    return json.loads(engine(images, *flags, images[step]["image"], "python", "-c", LOOK))
+    return {step: json.loads(engine(images, *flags, images[step]["image"], "python", "-c", LOOK)) for step in STEPS}
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_an_image_runs_one_step_as_a_plain_user_with_a_read_only_root_and_nothing_to_install_with(
-    images: Images, step: str
+    images: Images, seen: dict[str, Any], step: str
 ) -> None:
-    seen = look(images, step)
-
-    assert seen["user"] == [10001, 10001]
-    assert seen["installers"] == []
-    assert seen["steps"] == sorted([step, *BESIDE.get(step, [])])
-    assert seen["lock"]
-    assert seen["writable"] == {"/": False, "/app": False, "/venv": False, "/tmp": True}
-    assert ("torch" in seen["packages"]) == (step in TORCH)
-    assert not {"kfp", "dvc", "pytest", "optuna"} & set(seen["packages"])
+    here = seen[step]
+    assert here["user"] == [10001, 10001]
+    assert here["installers"] == []
+    assert here["steps"] == sorted([step, *BESIDE.get(step, [])])
+    assert here["lock"]
+    assert here["writable"] == {"/": False, "/app": False, "/venv": False, "/tmp": True}
+    assert ("torch" in here["packages"]) == (step in TORCH)
+    assert not {"kfp", "dvc", "pytest", "optuna"} & set(here["packages"])
     command = ["run", "--rm", "--read-only", "--tmpfs", "/tmp", images[step]["image"]]
     assert "usage: python -m components." in engine(images, *command, "python", "-m", f"components.{step}", "--help")
 
@@ -87,7 +88,7 @@ def test_validate_is_small(images: Images) -> None:
     assert {name: round(made["bytes"] / 1e6) for name, made in images.items() if made["bytes"] > 2.1e9} == {}
 
 
-def test_the_bill_of_materials_names_every_package_and_its_version(images: Images) -> None:
+def test_the_bill_of_materials_names_every_package_and_its_version(images: Images, seen: dict[str, Any]) -> None:
     for step in STEPS:
         bill = json.loads((ROOT / "build" / "images" / f"{step}.cdx.json").read_text())
         assert bill["bomFormat"] == "CycloneDX"
@@ -95,7 +96,7 @@ def test_the_bill_of_materials_names_every_package_and_its_version(images: Image
         named = {part["purl"] for part in bill["components"]}
         assert {part.partition(":")[2].partition("/")[0] for part in named} == {"pypi", "deb"}
         python = {part["name"].lower() for part in bill["components"] if part["purl"].startswith("pkg:pypi/")}
-        assert python == set(look(images, step)["packages"])
+        assert python == set(seen[step]["packages"])
 
 
 def test_nothing_is_built_again_when_nothing_changed(images: Images) -> None:
