@@ -21,16 +21,18 @@ if [ "${1:-}" = load ]; then
 fi
 
 if [ -z "${KUBECONFIG:-}" ]; then
-    cluster=${GATELINE_CLUSTER:-../shared/cluster/cluster}
+    cluster=$(realpath --canonicalize-missing "${GATELINE_CLUSTER:-../shared/cluster/cluster}")
     if [ ! -x "$cluster" ] || [ "$(id -u)" != 0 ]; then
         echo "on_this_machine.sh: expected root and a command that starts a cluster in GATELINE_CLUSTER; found user $(id -un) and" \
             "$cluster. Name one, or a cluster that is there by KUBECONFIG." >&2
         exit 2
     fi
     make containers-tools
-    trap '"$cluster" down' EXIT
-    "$cluster" up
     eval "$("$cluster" env)"
+    if [ ! -e "$KUBECONFIG" ]; then # else it is up, and stays so
+        trap '"$cluster" down' EXIT
+        "$cluster" up
+    fi
     export CONTAINERD_ADDRESS=${KUBECONFIG%/*}/containerd.sock CONTAINERD_NAMESPACE=k8s.io
     export GATELINE_LOAD_IMAGES="tests/cluster/on_this_machine.sh load"
     base=localhost/python:3.11-slim-bookworm
