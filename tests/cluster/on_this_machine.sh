@@ -2,9 +2,10 @@
 # `make test-cluster` on a Kubernetes of this machine's own, which is started for it and stopped again:
 #
 #     tests/cluster/on_this_machine.sh            as root; with KUBECONFIG, on the cluster that it names, which stays as it is
-#     tests/cluster/on_this_machine.sh load IMAGE...    bring images from podman or docker to the node that is not there yet
+#     tests/cluster/on_this_machine.sh load IMAGE...    bring images that are not there yet from podman or docker to its node
 #
-# GATELINE_CLUSTER names the command that has `up`, `env` and `down`; its containerd listens beside its KUBECONFIG.
+# GATELINE_CLUSTER names the command that has `up`, `env` and `down`; its containerd listens beside its KUBECONFIG. Exit code 75: none
+# could be started.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -27,11 +28,11 @@ if [ -z "${KUBECONFIG:-}" ]; then
             "$cluster. Name one, or a cluster that is there by KUBECONFIG." >&2
         exit 2
     fi
-    make containers-tools
+    make containers-tools || exit 75
     eval "$("$cluster" env)"
     if [ ! -e "$KUBECONFIG" ]; then # else it is up, and stays so
-        trap '"$cluster" down' EXIT
-        "$cluster" up
+        trap '"$cluster" down || true' EXIT
+        "$cluster" up || exit 75
     fi
     export CONTAINERD_ADDRESS=${KUBECONFIG%/*}/containerd.sock CONTAINERD_NAMESPACE=k8s.io
     export GATELINE_LOAD_IMAGES="tests/cluster/on_this_machine.sh load"

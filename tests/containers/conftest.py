@@ -101,6 +101,8 @@ def docker(
     finally:
         daemon.terminate()
         daemon.wait(timeout=60)
+        # dockerd leaves a mount there, which would keep the folder from being removed.
+        subprocess.run(["umount", folder / "exec" / "netns" / "default"], capture_output=True)
 
 
 @contextmanager
