@@ -22,7 +22,7 @@ unexport PYTHONPATH
 .PHONY: help
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: setup
 setup: $(READY) ## set up .venv from requirements.lock (every target does it when it is stale)
@@ -64,7 +64,7 @@ test-cluster: $(READY) ## build the images and test on the Kubernetes that KUBEC
 	@pytest -m cluster tests/cluster $(PYTEST_ARGS)
 
 .PHONY: test-cluster-here
-test-cluster-here: $(READY) ## the same on a Kubernetes that this machine starts for it, as root (infra/images/README.md)
+test-cluster-here: $(READY) ## the same on a Kubernetes that this machine starts for it, as root
 	@tests/cluster/on_this_machine.sh
 
 .PHONY: lint
