@@ -292,3 +292,21 @@ def test_trees_see_the_newest_value_at_the_same_hour_and_nothing_after_the_origi
         back = next(row for row in range(origin + step, 0, -SEASON) if row < origin)
         expected = problem.scaled_target[back] if back >= origin - LOOKBACK else np.nan
         np.testing.assert_equal(found, expected)
+
+
+def test_trees_of_groups_of_series_are_weighed_by_what_they_are_judged_on(problem: Problem) -> None:
+    assert [group.tolist() for group in problem.series_by_unit()] == [list(range(problem.store.num_series))]
+    alone = [np.array([number]) for number in range(problem.store.num_series)]
+
+    together = forecasting_trees._fit_groups(problem, [np.arange(problem.store.num_series)])
+    apart = forecasting_trees._fit_groups(problem, alone)
+
+    assert len(apart.trees) == problem.store.num_series
+    errors, counts = [], []
+    for group, trees in apart.trees:
+        part = problem.of_series(group)
+        assert set(part.series("validation").tolist()) == set(group.tolist())
+        errors.append(trees.error)
+        counts.append(np.isfinite(part.target("validation")).sum())
+    assert apart.error == pytest.approx(np.average(errors, weights=counts))
+    assert together.error != apart.error

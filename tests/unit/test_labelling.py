@@ -307,3 +307,11 @@ def test_sequences_of_long_numbers_are_told_apart() -> None:
     (key,) = schema.keys
     table = pd.DataFrame({key: [10_000_001.0, 10_000_001.0, 10_000_002.0]})
     assert scoring._sequence_of(table, schema).tolist() == ["10000001", "10000001", "10000002"]
+
+
+def test_the_brier_score_of_two_named_classes_is_that_of_a_yes_or_no() -> None:
+    yes, labels = np.array([0.3, 0.9]), np.array([0.0, 1.0])
+
+    named = step_errors("brier", np.stack([1 - yes, yes], axis=1), labels, 0.5)
+
+    np.testing.assert_allclose(named, step_errors("brier", yes, labels, 0.5))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 
@@ -79,6 +79,23 @@ class Problem:
     def series_of_rows(self) -> np.ndarray:
         """Number of each row's series: int64 (N,)."""
         return np.repeat(self.store.statics[SERIES], np.diff(self.store.offsets))
+
+    def of_series(self, group: np.ndarray) -> Problem:
+        """The same with the windows of some series only, by their numbers."""
+        return replace(
+            self, origins={part: rows[np.isin(self.series(part), group)] for part, rows in self.origins.items()}
+        )
+
+    def series_by_unit(self) -> list[np.ndarray]:
+        """Numbers of the series of each unit, where a key says it (`units` of the target's column); all in one group otherwise."""
+        schema = self.encoding.schema
+        key = next(iter(schema.columns[self.encoding.target].units), None)
+        every = np.arange(self.store.num_series)
+        if key is None:
+            return [every]
+        place, most = schema.keys.index(key), len(schema.keys) - 1
+        value = np.array([name.split("/", most)[place] for name in self.encoding.series])
+        return [every[value == one] for one in np.unique(value)]
 
     def past_texts(self, rows: np.ndarray) -> list[np.ndarray]:
         """Codes of the texts that the encoder reads at some rows: (n,) each."""

@@ -20,18 +20,40 @@ PATIENCE = 10
 """Trees in a row without a better validation loss."""
 MAX_ROWS = 50_000
 """Rows of one window and step each that the trees are fitted on, drawn from more: flight_delays loses less than 0.1 minutes by it and
-saves four fifths of the time. Evenly spaced ones would all be of a few steps ahead where the spacing and the horizon have a factor in common."""
+saves four fifths of the time; weather, with 413,000, loses 1 %. Evenly spaced ones would all be of a few steps ahead where the spacing and the horizon have a factor in common."""
 
 
 def gradient_boosting(problem: Problem, part: str) -> np.ndarray:
     """Histogram gradient boosting with an absolute loss, all steps in one model; the number of trees chosen on validation.
 
-    Trees cannot go beyond what they have seen, so they are also fitted on the target less its mean over the window; which of the two
-    answers is decided on the validation part.
+    Trees cannot go beyond what they have seen, so they are also fitted on the target less its mean over the window; and where
+    series have different units, those of each unit alone. What answers is decided on the validation part.
     """
-    return min((_fit(problem, less_mean) for less_mean in (False, True)), key=lambda trees: trees.error).forecast(
-        problem, part
-    )
+    every, by_unit = np.arange(problem.store.num_series), problem.series_by_unit()
+    groupings = [[every]] if len(by_unit) == 1 else [[every], by_unit]
+    chosen = min((_fit_groups(problem, groups) for groups in groupings), key=lambda fit: fit.error)
+    answer = np.empty((len(problem.origins[part]), problem.horizon))
+    for group, trees in chosen.trees:
+        answer[np.isin(problem.series(part), group)] = trees.forecast(problem.of_series(group), part)
+    return answer
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Trees of groups of series, and their mean absolute error on the validation part, scaled."""
+
+    trees: list[tuple[np.ndarray, _Trees]]
+    error: float
+
+
+def _fit_groups(problem: Problem, groups: list[np.ndarray]) -> _Groups:
+    """Fit trees to each group of series, less the mean or not, whichever is better there."""
+    trees, counts = [], []
+    for group in groups:
+        part = problem.of_series(group)
+        trees.append((group, min((_fit(part, less_mean) for less_mean in (False, True)), key=lambda fit: fit.error)))
+        counts.append(np.isfinite(part.target("validation")).sum())
+    return _Groups(trees, float(np.average([fit.error for _, fit in trees], weights=counts)))
 
 
 @dataclass(frozen=True)

@@ -271,7 +271,8 @@ def step_errors(metric: str, prob: np.ndarray, labels: np.ndarray, threshold: fl
         brier = np.square(prob - known)
     else:
         of_label, called = prob[np.arange(len(prob)), known], prob.argmax(axis=1)
-        brier = np.square(prob - np.eye(prob.shape[1])[known]).sum(axis=1)
+        distance = np.square(prob - np.eye(prob.shape[1])[known])
+        brier = distance[:, 1] if prob.shape[1] == 2 else distance.sum(axis=1)  # as `class_errors` has it
     if metric == "log_loss":
         return -np.log(np.maximum(of_label, SMALLEST))
     return brier if metric == "brier" else (called != known).astype(np.float64)
