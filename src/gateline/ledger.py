@@ -184,7 +184,9 @@ class Ledger:
             elif step.effective and step.after is not None:
                 going_back = step.entry.kind == ROLLED_BACK and step.after in line
                 line = line[: line.index(step.after)] if going_back else line
-                line = [*line, step.after]
+                line = (
+                    line if line[-1:] == [step.after] else [*line, step.after]
+                )  # who was accepted as champion was it already
         return tuple(line)
 
     def step_of(self, entry_id: str) -> Step | None:

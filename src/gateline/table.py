@@ -26,6 +26,8 @@ TEXT = pd.StringDtype(na_value=np.nan)
 Columns = Mapping[str, Any]
 """A table by column, (N,) each: numbers float64, texts object, time stamps pandas' own array. To look at a column of a frame
 costs tens of microseconds, and a request of one window has one millisecond for everything."""
+LARGEST_EXACT = 2.0**53
+"""From here on, float64 leaves whole numbers out."""
 REPEATED = 1000
 """Rows from which on it pays to look for time stamps that come again, in another series, before they are read."""
 
@@ -135,6 +137,8 @@ def _clean_column(values: pd.Series, column: Column, schema: Schema) -> Any:
     if column.type == "bytes":
         return _as_bytes(values)
     cleaned = _as_texts(values) if column.type == "text" else _as_numbers(values)
+    if column.type == "integer" and values.name in schema.keys:
+        _refuse_inexact(values, cleaned)
     wrong = violations(cleaned, column)
     if wrong.any():
         if column.violation == "refuse":
@@ -150,16 +154,33 @@ def _clean_column(values: pd.Series, column: Column, schema: Schema) -> Any:
     return cleaned
 
 
+def _refuse_inexact(values: pd.Series, numbers: np.ndarray) -> None:
+    """Refuse keys that floats cannot tell apart, by which two sequences would become one."""
+    rows = np.flatnonzero((numbers % 1 != 0) & np.isfinite(numbers) | (np.abs(numbers) >= LARGEST_EXACT))
+    if len(rows):
+        raise DataError(
+            f"column {values.name}",
+            expected="whole numbers below 2**53",
+            found=f"{examples([shortened(value) for value in numbers[rows[:MAX_EXAMPLES]]], len(rows))} in row {examples(rows.tolist())}",
+            do="Correct the rows, or make the key a text",
+        )
+
+
 def _as_utc(times: pd.Series, timezone: str) -> pd.DatetimeIndex:
     found = times.to_numpy() if times.dtype == TEXT else times.array
     if not pd.api.types.is_datetime64_any_dtype(found):
         try:
             found = pd.to_datetime(found, format="ISO8601", cache=len(found) >= REPEATED)
         except (ValueError, TypeError) as error:
+            one_by_one = pd.to_datetime(pd.Series(found), format="ISO8601", errors="coerce", utc=True)
+            rows = np.flatnonzero(one_by_one.isna() & pd.notna(found))
+            first = [shortened(found[row]) for row in rows[:MAX_EXAMPLES]]
             raise DataError(
                 f"column {times.name}",
-                expected="ISO 8601 time stamps",
-                found=str(error).partition("\n")[0][:120],
+                expected="ISO 8601 time stamps, all with an offset or all without",
+                found=f"{examples(first, len(rows))} in row {examples(rows.tolist())}"
+                if len(rows)
+                else "some with an offset and some without",
                 do="Correct the column",
             ) from error
     stamps = pd.DatetimeIndex(found)

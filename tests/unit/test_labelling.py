@@ -19,6 +19,7 @@ from gateline.data.irregular_encoding import OBSERVED
 from gateline.data.store import VALUES, SequenceStore
 from gateline.errors import DataError, WorkloadError
 from gateline.manifest import Artifact, open_artifact, write_artifact
+from gateline.predictors.labelling import step_errors
 from gateline.scoring import labelling as scoring
 from gateline.table import TABLE, read_table
 from gateline.tasks.labelling import TASK, LabellingEvaluation, LabellingPreprocess

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateline.ledger import AWAITING, NOT_PROMOTED, PROMOTED, ROLLED_BACK, Entry, Ledger
+from gateline.ledger import ACCEPTED, AWAITING, NOT_PROMOTED, PROMOTED, ROLLED_BACK, Entry, Ledger
 
 
 def kept(
@@ -90,3 +90,9 @@ def test_an_entry_that_was_changed_is_found_by_those_that_had_seen_it() -> None:
     assert Ledger((*rest[:3], forged, rest[4])).changed == (2, 5, 6)
     settled = Entry.from_text(entries[0].as_text(), 1, settled=True)
     assert Ledger((settled, *entries[1:])).changed is None
+
+
+def test_who_was_accepted_as_champion_that_it_was_already_is_not_its_own_predecessor() -> None:
+    """Version 2 was champion, somebody moved the alias away, a person undid that: back from 2 is 1."""
+    ledger = replayed((PROMOTED, 1, None, 0), (PROMOTED, 2, 1, 1), (ACCEPTED, 2, 2, 2))
+    assert ledger.line == (1, 2)

@@ -44,6 +44,8 @@ MOST_ROWS, MOST_BYTES = 1_000_000, 512 * 2**20
 ANSWERS = "answers: "
 """Before the name of a column of answers."""
 JSON_NAME, PAGE_NAME = "drift.json", "drift.html"
+NO_NUMBERS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
+"""How a csv says that a number is missing."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def check_drift(
         with model_files(name, champion) as model:
             expected = _statistics_of(model.path)
             schema = Schema.model_validate(expected["schema"])
-            new = _asked(log, name, version, schema, since, notes) if data is None else _read(data)
+            new = _asked(log, name, version, schema, since, notes) if data is None else _read(data, schema)
             frame = _typed(new, schema, data or log)
             predictor = _predictor(model.path)
             needed = [column for column, _, required in predictor.input_columns if required]
@@ -174,12 +176,22 @@ def _statistics_of(model: Path) -> dict[str, Any]:
     return statistics
 
 
-def _read(data: Path) -> pd.DataFrame:
-    """Read a table, from a file or from a folder that ingest wrote."""
+def _read(data: Path, schema: Schema) -> pd.DataFrame:
+    """Read a table, from a file or from a folder that ingest wrote; texts of a csv as they stand there, `NA` and `001` too."""
     try:
         if data.is_dir():
             return pd.read_parquet(open_artifact(data, "raw").path / TABLE)
-        return pd.read_parquet(data) if data.suffix == ".parquet" else pd.read_csv(data, low_memory=False)
+        if data.suffix == ".parquet":
+            return pd.read_parquet(data)
+        columns = pd.read_csv(data, nrows=0).columns
+        texts = [name for name in columns if name in schema.columns and schema.columns[name].type in ("text", "time")]
+        return pd.read_csv(
+            data,
+            low_memory=False,
+            dtype=dict.fromkeys(texts, "str"),
+            keep_default_na=False,
+            na_values={name: [""] if name in texts else NO_NUMBERS for name in columns},
+        )
     except (OSError, ValueError) as error:
         found = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())[:160]
         raise DataError(

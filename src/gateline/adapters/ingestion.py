@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gateline.adapters.duckdb_names import as_glob
 from gateline.adapters.folder_store import OnFile, fetch_folder
 from gateline.adapters.object_store import fetch
 from gateline.adapters.raw_formats import TABLES, read_raw
@@ -95,11 +96,11 @@ def _load(database: duckdb.DuckDBPyConnection, file: File, path: Path) -> None:
             database.unregister("raw_table")
             return
         if file.format == "parquet":
-            relation = database.read_parquet(str(unpacked))
+            relation = database.read_parquet(as_glob(unpacked))
         else:
             # sample_size -1: the types follow from every row, not from the first 20,480.
             relation = database.read_csv(
-                str(unpacked),
+                as_glob(unpacked),
                 header=True,
                 sample_size=-1,
                 na_values=list(file.missing),

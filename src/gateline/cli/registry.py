@@ -43,11 +43,10 @@ def promote(
     from gateline.adapters.project import find_root
     from gateline.adapters.registry.changes import promote as make_champion
     from gateline.adapters.registry.notification import tell_all
-    from gateline.adapters.registry.reference import number_of, read_reference
+    from gateline.adapters.registry.reference import number_of, version_said
     from gateline.adapters.registry.who_is_told import who_is_told
 
-    name, said = read_reference(workload)
-    word = version if version is not None else said
+    name, word = version_said(workload, version)
     with connected(name, create=False) as to:
         number = None if word is None else number_of(to, name, word)
         step = make_champion(to, name, number, say, expect=expect, why=force_reason)
@@ -79,10 +78,10 @@ def rollback(
     from gateline.adapters.project import find_root
     from gateline.adapters.registry.changes import roll_back
     from gateline.adapters.registry.notification import tell_all
-    from gateline.adapters.registry.reference import number_of, read_reference
+    from gateline.adapters.registry.reference import name_alone, number_of
     from gateline.adapters.registry.who_is_told import who_is_told
 
-    name, _ = read_reference(workload)
+    name = name_alone(workload)
     with connected(name, create=False) as server:
         nobody = to == "none"
         target = None if to is None or nobody else number_of(server, name, to)
@@ -104,13 +103,14 @@ def history(
 ) -> None:
     """List every decision about a model in its order: what, about which version, who became champion, by whom, why."""
     from rich.table import Table
+    from rich.text import Text
 
     from gateline.adapters.mlflow_server import connected
     from gateline.adapters.registry.history import read_history
-    from gateline.adapters.registry.reference import read_reference
+    from gateline.adapters.registry.reference import name_alone
     from gateline.ledger import as_record
 
-    name, _ = read_reference(workload)
+    name = name_alone(workload)
     with connected(name, create=False) as to:
         found = read_history(to, name)
     if as_json:
@@ -141,8 +141,8 @@ def history(
             what,
             _number(entry.version),
             became,
-            entry.by,
-            entry.reason,
+            Text(entry.by),  # what people wrote is no markup
+            Text(entry.reason),
         )
     console().print(table)
     for remark in found.remarks():
@@ -166,17 +166,19 @@ def explain(
     """
     from gateline.adapters.mlflow_server import connected
     from gateline.adapters.registry.history import explain as explained
-    from gateline.adapters.registry.reference import number_of, read_reference
+    from gateline.adapters.registry.reference import number_of, version_said
 
-    name, said = read_reference(workload)
+    name, word = version_said(workload, version)
     with connected(name, create=False) as to:
-        found = explained(to, name, number_of(to, name, version or said or "champion"))
+        found = explained(to, name, number_of(to, name, word or "champion"))
     against = "no champion" if found.champion is None else f"version {found.champion}, champion then"
     print(f"{name} version {found.version}, compared with {against}\n")
     for step in found.entries:
         conflict = ", without effect: it was overtaken by an entry before it" if step.conflict else ""
+        forced = f", forced: {step.entry.reason}" if step.entry.forced else ""
         print_beside(
-            f"entry {step.entry.number}", f"{step.entry.kind}{conflict}, {step.entry.at[:19]} by {step.entry.by}"
+            f"entry {step.entry.number}",
+            f"{step.entry.kind}{conflict}, {step.entry.at[:19]} by {step.entry.by}{forced}",
         )
     for check in found.decided.get("checks", ()):
         print_beside("holds" if check["passed"] else "fails", f"{check['name']}: {check['reason']}")

@@ -45,13 +45,49 @@ def read_reference(text: str) -> Reference:
     return Reference(found["name"], found["version"] or found["alias"])
 
 
+def name_alone(text: str) -> str:
+    """Read the name of a model where no version can be asked for.
+
+    Raises:
+        RegistryError: there is one, which would be ignored.
+    """
+    reference = read_reference(text)
+    if reference.version is not None:
+        raise RegistryError(
+            text, expected="a model", found=f"its version {reference.version}", do=f"Say {reference.name}"
+        )
+    return reference.name
+
+
+def version_said(text: str, version: str | None) -> tuple[str, str | None]:
+    """Read the name of a model, and the version that is said in its address or beside it.
+
+    Raises:
+        RegistryError: both say one.
+    """
+    reference = read_reference(text)
+    if reference.version is not None and version is not None:
+        raise RegistryError(f"{text} {version}", expected="one version", found="two", do="Leave one of them out")
+    return reference.name, version if version is not None else reference.version
+
+
 def number_of(to: Connection, name: str, version: str) -> int:
     """Turn ``3``, ``champion`` or an address into the number of a version.
 
     Raises:
         RegistryError: no version has that alias.
     """
-    word = read_reference(version).version or version if version.startswith("models:") else version
+    word = version
+    if version.startswith("models:"):
+        named = read_reference(version)
+        if named.name != name or named.version is None:
+            raise RegistryError(
+                version,
+                expected=f"a version of {name}, e.g. models:/{name}/3",
+                found=f"the model {named.name}" if named.name != name else "no version",
+                do="Name a version of the model that the command is about",
+            )
+        word = named.version
     if NUMBER.fullmatch(word):
         return int(word)
     number = number_with_alias(to, name, word)

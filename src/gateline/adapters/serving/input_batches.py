@@ -15,6 +15,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from gateline.adapters.duckdb_names import as_glob
 from gateline.errors import DataError, examples
 
 ROW = "gateline_row"
@@ -73,9 +74,10 @@ class InputBatches:
         relation = "read_parquet" if path.suffix == ".parquet" else "read_csv"
         more = "" if path.suffix == ".parquet" else ", sample_size = -1"
         self._source = f"{relation}(?{more})"
+        self._name = as_glob(path)
         try:
-            described = self._database.execute(f"DESCRIBE SELECT * FROM {self._source}", [str(path)]).fetchall()  # noqa: S608  one of two names
-            counted = self._database.execute(f"SELECT count(*) FROM {self._source}", [str(path)]).fetchall()  # noqa: S608  one of two names
+            described = self._database.execute(f"DESCRIBE SELECT * FROM {self._source}", [self._name]).fetchall()  # noqa: S608  one of two names
+            counted = self._database.execute(f"SELECT count(*) FROM {self._source}", [self._name]).fetchall()  # noqa: S608  one of two names
         except duckdb.Error as error:
             raise DataError(
                 path,
@@ -101,7 +103,7 @@ class InputBatches:
         sort = f" ORDER BY {', '.join(map(_quoted, [*order, ROW]))}" if order else ""
         numbered = f"SELECT *, row_number() OVER () - 1 AS {ROW} FROM {self._source}"  # noqa: S608  one of two names
         query = f"SELECT {columns}, {ROW} FROM ({numbered}){sort}"  # noqa: S608  quoted names
-        reader: pa.RecordBatchReader = self._database.sql(query, params=[str(self._path)]).to_arrow_reader(READ_ROWS)
+        reader: pa.RecordBatchReader = self._database.sql(query, params=[self._name]).to_arrow_reader(READ_ROWS)
         for piece in reader:
             yield pa.Table.from_batches([piece])
 

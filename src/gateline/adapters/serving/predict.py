@@ -135,6 +135,8 @@ def predict(
         raise DataError(output, expected="a name that ends with .csv or .parquet", found=output.name, do="Rename it")
     if not source.is_file():
         raise DataError(source, expected="a csv or parquet file", found="no such file", do="Correct the path")
+    if output.exists() and output.samefile(source):
+        raise DataError(output, expected="another file than the input", found="the same", do="Name another --output")
     name, version = version_named(model, version)
     parts = output.with_name(output.name + ".parts")
     asked = {"input": file_digest(source), "model": name, "batch_rows": batch_rows}

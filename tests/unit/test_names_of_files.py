@@ -1,0 +1,37 @@
+"""DuckDB takes a name for a pattern, pandas a text for a number: what is asked for is what is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pytest
+
+from gateline.adapters.drift_check import _read
+from gateline.adapters.duckdb_names import as_glob
+from gateline.workload.schema import Schema
+
+
+@pytest.mark.parametrize("name", ["a[1].csv", "a*.csv", "a?.csv", "[a-z].csv"])
+def test_the_file_of_that_name_is_read_and_no_other(name: str, tmp_path: Path) -> None:
+    for other in ("a1.csv", "ab.csv", "b.csv"):
+        (tmp_path / other).write_text("x\n1\n2\n")
+    (tmp_path / name).write_text("x\n7\n")
+
+    read = duckdb.connect().read_csv(as_glob(tmp_path / name)).fetchall()
+
+    assert read == [(7,)]
+
+
+def test_texts_of_a_csv_are_those_of_the_same_rows_as_parquet(tmp_path: Path) -> None:
+    schema = Schema.model_validate({"columns": {"code": {"type": "text"}, "x": {"type": "float"}}})
+    frame = pd.DataFrame({"code": ["001", "NA", "1.50", None], "x": [1.0, None, 2.5, 3.0]})
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    frame.to_parquet(tmp_path / "new.parquet")
+
+    from_csv, from_parquet = (_read(tmp_path / f"new.{kind}", schema) for kind in ("csv", "parquet"))
+
+    assert from_csv["code"].astype(object).where(from_csv["code"].notna(), None).tolist() == ["001", "NA", "1.50", None]
+    assert from_csv["x"].tolist()[::2] == from_parquet["x"].tolist()[::2]
+    assert from_csv["x"].isna().tolist() == from_parquet["x"].isna().tolist()

@@ -1,0 +1,42 @@
+"""A table as it comes, and what is said of it."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from gateline.errors import DataError
+from gateline.table import clean
+from gateline.workload.schema import Schema
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("time", "nonsense", "nonsense in row 1"),
+        ("time", "2024-01-01T01:00:00", "some with an offset and some without"),
+        ("patient", 1.5, "1.5 in row 1"),
+        ("patient", 2.0**53, "in row 1"),
+    ],
+)
+def test_a_stamp_or_key_that_cannot_be_told_is_named_by_its_row(column: str, value: object, said: str) -> None:
+    schema = Schema.model_validate(
+        {
+            "time": {"column": "time", "frequency": "1h"},
+            "keys": ["patient"],
+            "columns": {"patient": {"type": "integer"}, "time": {"type": "time"}, "x": {"type": "float"}},
+        }
+    )
+    frame = pd.DataFrame(
+        {"patient": [1.0, 2.0], "time": ["2024-01-01T00:00:00Z", "2024-01-01T01:00:00Z"], "x": [0.5, 1.5]}
+    )
+    clean(frame, schema)
+    frame[column] = frame[column].astype(object)
+    frame.loc[1, column] = value
+    frame[column] = frame[column].infer_objects()
+
+    with pytest.raises(DataError) as refused:
+        clean(frame, schema)
+
+    assert said in str(refused.value)
+    assert f"column {column}" in str(refused.value)
