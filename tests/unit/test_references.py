@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
-from gateline.adapters.registry.reference import Reference, read_reference
+from gateline.adapters.registry.reference import Reference, name_alone, number_of, read_reference, version_said
 from gateline.errors import RegistryError
+
+NO_SERVER: Any = cast(Any, None)
 
 
 @pytest.mark.parametrize(
@@ -38,3 +42,24 @@ def test_a_reference_is_read(text: str, meant: Reference) -> None:
 def test_what_is_none_is_refused(text: str) -> None:
     with pytest.raises(RegistryError, match="expected the name of a workload"):
         read_reference(text)
+
+
+def test_a_version_of_another_model_is_no_version_of_this_one() -> None:
+    assert number_of(NO_SERVER, "tiny", "models:/tiny/2") == 2
+    with pytest.raises(RegistryError, match=r"expected a version of tiny.*found the model elsewhere"):
+        number_of(NO_SERVER, "tiny", "models:/elsewhere/2")
+    with pytest.raises(RegistryError, match="no version"):
+        number_of(NO_SERVER, "tiny", "models:/tiny")
+
+
+def test_two_versions_are_one_too_many() -> None:
+    assert version_said("models:/tiny/2", None) == ("tiny", "2")
+    assert version_said("tiny", "3") == ("tiny", "3")
+    with pytest.raises(RegistryError, match="one version"):
+        version_said("models:/tiny/2", "1")
+
+
+def test_a_version_where_none_can_be_asked_for_is_refused() -> None:
+    assert name_alone("models:/tiny") == "tiny"
+    with pytest.raises(RegistryError, match="its version 2"):
+        name_alone("models:/tiny/2")
