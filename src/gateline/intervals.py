@@ -1,13 +1,16 @@
 """How far a metric of the test part may lie from the truth: block-bootstrap intervals. E examples, N positions.
 
 Neighbouring windows share targets, the hours of a patient one patient; so what stands at consecutive positions is resampled
-together. A metric that is a ratio of sums is resampled by its sums; any other by drawing whole examples.
+together, in blocks on a circle, so that each counts alike. A metric that is a ratio of sums is resampled by its sums; any other
+by drawing whole examples.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
 
@@ -17,6 +20,12 @@ COVERAGE = 0.95
 RESAMPLES = 1000
 RESAMPLES_AT_ONCE = 256
 SEED = 0  # of the resamples of a report: the same evaluation has the same intervals
+
+MIN_BLOCKS = 8
+"""Blocks of the test part below which a bootstrap interval would be far too narrow, so nothing is said or decided by it."""
+
+SPARED = 0.05
+"""Share of resamples that may hold nothing to measure: no positive for AUROC, say."""
 
 Interval = tuple[float, float]
 
@@ -31,6 +40,39 @@ def block_length(num_positions: int, dependence: int) -> int:
     return max(2 * dependence, math.ceil(num_positions ** (1 / 3)))
 
 
+def blocks_of(num_positions: int, dependence: int) -> int:
+    """How many consecutive positions an interval resamples together: one where neighbours have nothing to do with each other."""
+    return 1 if dependence == 1 else block_length(num_positions, dependence)
+
+
+def stretch(variance: float, of_half: float, num_blocks: int, confidence: float) -> float:
+    """How much wider than resamples by blocks something may lie in truth: at least 1.
+
+    Blocks of length b miss what depends on each other beyond them: the variance is too small by about c / b. Half the
+    length misses twice as much, so 2 V(b) - V(b / 2) is free of it. And a variance that k blocks tell is uncertain itself,
+    this one twice as much as V(b), which Student's t with k / 2 - 1 degrees of freedom allows for.
+
+    Args:
+        variance: of what was resampled, V(b).
+        of_half: the same by blocks of half the length, V(b / 2).
+        num_blocks: k.
+        confidence: one-sided.
+
+    Source:
+        Politis and Romano (1995), Journal of Time Series Analysis 16(1): flat-top windows.
+    """
+    beyond = max(1.0, 2 - of_half / variance) if variance > 0 else 1.0
+    return math.sqrt(beyond) * _few(num_blocks, max(num_blocks / 2 - 1, 1.0), confidence)
+
+
+def _few(num_blocks: int, free: float, confidence: float) -> float:
+    """How much wider it is because so few blocks tell the variance, with `free` degrees of freedom."""
+    from scipy.special import stdtrit  # late: what only reads a decision need not wait for it
+
+    t, z = float(stdtrit(free, confidence)), NormalDist().inv_cdf(confidence)
+    return math.sqrt(1 + 1 / max(num_blocks - 1, 1)) * t / z
+
+
 def positions_of(origin: np.ndarray, series: np.ndarray, horizon: int) -> tuple[np.ndarray, int]:
     """Say what is resampled together: windows of one time, or, where there are too few times, those of one series.
 
@@ -40,16 +82,21 @@ def positions_of(origin: np.ndarray, series: np.ndarray, horizon: int) -> tuple[
         horizon: U.
 
     Returns:
-        (W,), and over how many positions neighbours share targets.
+        (W,), and over how many positions neighbours share targets; at least 2 for times, which are alike even where they share none.
     """
     times = len(np.unique(origin))
     if times < 2 * block_length(times, horizon):
         return np.asarray(series), 1
-    return np.asarray(origin), horizon
+    return np.asarray(origin), max(horizon, 2)
 
 
 def resampled_sums(
-    columns: np.ndarray, position: np.ndarray, block: int, resamples: int, generator: np.random.Generator
+    columns: np.ndarray,
+    position: np.ndarray,
+    block: int,
+    resamples: int,
+    generator: np.random.Generator,
+    circular: bool = False,
 ) -> np.ndarray:
     """Sum columns over the examples of resamples, by moving blocks of consecutive positions.
 
@@ -61,18 +108,23 @@ def resampled_sums(
         block: consecutive positions that are drawn together, at most N.
         resamples: R.
         generator: draws the blocks.
+        circular: a block that begins near the end goes on at the beginning; without that, positions at either end are drawn
+            less often than others, which the difference of two models bears and the metric of one does not.
 
     Returns:
         float64 (K, R).
 
     Source:
-        Künsch (1989), The Annals of Statistics 17(3), section 2: moving blocks.
+        Künsch (1989), The Annals of Statistics 17(3), section 2: moving blocks. Politis and Romano (1992), in LePage and
+        Billard, Exploring the Limits of Bootstrap: circular ones.
     """
     _, index = np.unique(position, return_inverse=True)
     by_position = np.stack([np.bincount(index, weights=column) for column in columns])  # (K, N)
-    ends = np.concatenate([np.zeros((len(columns), 1)), np.cumsum(by_position, axis=1)], axis=1)
-    sums = ends[:, block:] - ends[:, :-block]  # (K, N - block + 1): the sum over the block that begins there
     num_blocks = math.ceil(by_position.shape[1] / block)
+    if circular:
+        by_position = np.concatenate([by_position, by_position[:, : block - 1]], axis=1)
+    ends = np.concatenate([np.zeros((len(columns), 1)), np.cumsum(by_position, axis=1)], axis=1)
+    sums = ends[:, block:] - ends[:, :-block]  # (K, N - block + 1), circular (K, N): over the block that begins there
     drawn = np.empty((len(columns), resamples))
     for first in range(0, resamples, RESAMPLES_AT_ONCE):
         size = min(RESAMPLES_AT_ONCE, resamples - first)
@@ -82,10 +134,11 @@ def resampled_sums(
 
 
 def between(values: np.ndarray, coverage: float = COVERAGE) -> Interval | None:
-    """Cut the ends off resampled values; None where a value is no number, so that nothing can be said."""
-    if len(values) == 0 or not np.isfinite(values).all():
+    """Cut the ends off resampled values; None where more of them than SPARED are no numbers, so that nothing can be said."""
+    numbers = values[np.isfinite(values)]
+    if len(numbers) == 0 or len(numbers) < (1 - SPARED) * len(values):
         return None
-    return float(np.quantile(values, (1 - coverage) / 2)), float(np.quantile(values, (1 + coverage) / 2))
+    return float(np.quantile(numbers, (1 - coverage) / 2)), float(np.quantile(numbers, (1 + coverage) / 2))
 
 
 def ratio_intervals(
@@ -93,25 +146,46 @@ def ratio_intervals(
 ) -> dict[str, Interval]:
     """Bootstrap an interval of 95 % of each metric that is a ratio of sums over examples.
 
+    The resamples are stretched as those of a difference are, and cut at what any of the examples shows.
+
     Args:
         errors: of one model, by metric; those on the same positions are drawn alike.
         resamples: how many.
         seed: of the draws.
 
     Returns:
-        Lower and upper end by metric; a metric of fewer than two blocks has none.
+        Lower and upper end by metric; a metric of fewer than MIN_BLOCKS blocks, or that is no number, has none.
     """
     found = {}
     for each in errors:
         num_positions = len(np.unique(each.position))
-        block = block_length(num_positions, each.dependence)
-        if num_positions < 2 * block:
+        block = blocks_of(num_positions, each.dependence)
+        if num_positions < MIN_BLOCKS * block or not math.isfinite(each.score()):
             continue
-        generator = np.random.default_rng(seed)
-        total, count = resampled_sums(np.stack([each.total, each.count]), each.position, block, resamples, generator)
-        ends = between(each.ratio(total, count))
+        plain = replace(each, root=False)  # stretched before the root is taken, of which it would be no longer true
+        ends = between(_stretched(plain, block, resamples, seed))
         if ends is not None:
-            found[each.metric] = ends
+            found[each.metric] = (math.sqrt(ends[0]), math.sqrt(ends[1])) if each.root else ends
+    return found
+
+
+def _stretched(errors: ExampleErrors, block: int, resamples: int, seed: int) -> np.ndarray:
+    """Draw a ratio of sums as it may be in truth: float64 (R,)."""
+    columns, measured = np.stack([errors.total, errors.count]), errors.score()
+    drawn, halved = (
+        errors.ratio(
+            *resampled_sums(columns, errors.position, length, resamples, np.random.default_rng(seed), circular=True)
+        )
+        for length in (block, max(1, block // 2))
+    )
+    num_blocks, confidence = len(np.unique(errors.position)) // block, (1 + COVERAGE) / 2
+    variance, of_half = (float(np.var(values[np.isfinite(values)])) for values in (drawn, halved))
+    if block == 1:  # nothing beyond a block depends on it
+        wider = _few(num_blocks, num_blocks - 1, confidence)
+    else:
+        wider = stretch(variance, of_half, num_blocks, confidence)
+    shown = errors.ratio(errors.total, errors.count)  # (E,), NaN of an example without anything to count
+    found: np.ndarray = np.clip(measured + (drawn - measured) * wider, np.nanmin(shown), np.nanmax(shown))
     return found
 
 
@@ -122,6 +196,7 @@ def bootstrap_intervals(
     dependence: int = 1,
     resamples: int = RESAMPLES,
     seed: int = SEED,
+    biased: Collection[str] = (),
 ) -> dict[str, Interval]:
     """Bootstrap an interval of 95 % of each metric of any kind, by measuring whole resamples: BLEU, similarity, ranks.
 
@@ -131,21 +206,33 @@ def bootstrap_intervals(
         dependence: positions over which neighbouring examples share targets; 1 for none.
         resamples: how many; each is measured.
         seed: of the draws.
+        biased: metrics that are 0 at least and that resampling makes larger, since it adds noise to absolute values: the
+            mean of the resamples is moved to what was measured.
 
     Returns:
-        Lower and upper end by metric; nothing where there are fewer than two blocks.
+        Lower and upper end by metric, none of one that is no number; nothing where there are fewer than MIN_BLOCKS blocks.
     """
     _, index = np.unique(position, return_inverse=True)
     num_positions = int(index.max(initial=-1)) + 1
-    block = block_length(num_positions, dependence)
-    if num_positions < 2 * block:
+    block = blocks_of(num_positions, dependence)
+    if num_positions < MIN_BLOCKS * block:
         return {}
     order = np.argsort(index, kind="stable")
     begins = np.searchsorted(index[order], np.arange(num_positions + 1))
-    generator, measured = np.random.default_rng(seed), []
+    sizes, generator, rows = np.diff(begins), np.random.default_rng(seed), []
     for _ in range(resamples):
-        starts = generator.integers(0, num_positions - block + 1, size=math.ceil(num_positions / block))
-        places = [order[begins[start] : begins[start + block]] for start in starts]
-        measured.append(measure(np.concatenate(places)))
-    ends = {name: between(np.array([row[name] for row in measured])) for name in measured[0]}
-    return {name: pair for name, pair in ends.items() if pair is not None}
+        starts = generator.integers(0, num_positions, size=math.ceil(num_positions / block))
+        drawn = ((starts[:, None] + np.arange(block)) % num_positions).ravel()  # on a circle, so that each counts alike
+        before = np.cumsum(sizes[drawn]) - sizes[drawn]
+        places = np.repeat(begins[drawn] - before, sizes[drawn]) + np.arange(sizes[drawn].sum())
+        rows.append(measure(order[places]))
+    found = {}
+    for name, measured in measure(np.arange(len(index))).items():
+        values = np.array([row.get(name, math.nan) for row in rows])
+        ends = between(values) if math.isfinite(measured) else None
+        if ends is not None and name in biased:
+            bias = float(values[np.isfinite(values)].mean()) - measured
+            ends = max(0.0, ends[0] - bias), max(0.0, ends[1] - bias)
+        if ends is not None:
+            found[name] = ends
+    return found

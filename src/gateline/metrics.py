@@ -71,17 +71,19 @@ def percent(share: float) -> str:
 def pinball(quantiles: np.ndarray, target: np.ndarray, levels: Sequence[float]) -> float:
     """Mean pinball loss over observed targets and levels; half the absolute error for the median alone.
 
+    NaN if nothing was observed or a forecast of an observed step is no number.
+
     Args:
         quantiles: (W, U, Q) in raw units.
         target: (W, U) in raw units, NaN where not observed.
         levels: Q levels.
     """
-    losses = pinball_by_step(quantiles, target, levels)
-    return float(np.nanmean(losses)) if np.isfinite(losses).any() else float("nan")
+    losses = pinball_by_step(quantiles, target, levels)[np.isfinite(target)]
+    return float(losses.mean()) if len(losses) else float("nan")
 
 
 def pinball_by_step(quantiles: np.ndarray, target: np.ndarray, levels: Sequence[float]) -> np.ndarray:
-    """Pinball loss of each step, mean over the levels: (W, U), NaN where nothing was observed; see `pinball`."""
+    """Pinball loss of each step, mean over the levels: (W, U), NaN where nothing was observed or a forecast is no number."""
     over = target[:, :, None] - quantiles  # (W, U, Q)
     at = np.array(levels)
     losses: np.ndarray = np.maximum(at * over, (at - 1) * over).mean(axis=2)

@@ -14,10 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from gateline.comparison import ExampleErrors
-from gateline.intervals import block_length, resampled_sums
-
-MIN_BLOCKS = 8
-"""Blocks of test time below which a bootstrap interval would be far too narrow, so nothing is decided by it."""
+from gateline.intervals import MIN_BLOCKS, block_length, resampled_sums, stretch
 
 MIN_BEYOND = 10
 """Resamples that must lie beyond a quantile for it to be read off them."""
@@ -42,23 +39,10 @@ class Resamples:
     num_blocks: int
 
     def stretch(self, confidence: float, margin: float = 0.0) -> float:
-        """How much wider than the resamples challenger - (1 + margin) champion may lie in truth: at least 1.
-
-        Blocks of length b miss what depends on each other beyond them: the variance is too small by about c / b. Half the
-        length misses twice as much, so 2 V(b) - V(b / 2) is free of it. And a variance that k blocks tell is uncertain itself,
-        this one twice as much as V(b), which Student's t with k / 2 - 1 degrees of freedom allows for.
-
-        Source:
-            Politis and Romano (1995), Journal of Time Series Analysis 16(1): flat-top windows.
-        """
-        from scipy.special import stdtrit  # late: what only reads a decision need not wait for it
-
+        """How much wider than the resamples challenger - (1 + margin) champion may lie in truth: see `intervals.stretch`."""
         both = ((self.mine, self.theirs), self.halved)
         variance, of_half = (float(np.var(mine - (1 + margin) * theirs)) for mine, theirs in both)
-        beyond = max(1.0, 2 - of_half / variance) if variance > 0 else 1.0
-        free, z = max(self.num_blocks / 2 - 1, 1.0), NormalDist().inv_cdf(confidence)
-        t = float(stdtrit(free, confidence))
-        return float(np.sqrt(beyond * (1 + 1 / max(self.num_blocks - 1, 1))) * t / z)
+        return stretch(variance, of_half, self.num_blocks, confidence)
 
     def differences(self, confidence: float, margin: float = 0.0) -> np.ndarray:
         """Challenger - (1 + margin) champion as it may be in truth: float64 (R,), the resamples stretched."""

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from gateline.comparison import ExampleErrors
-from gateline.intervals import COVERAGE, SEED
-from gateline.paired import MIN_BLOCKS, Resamples, are_finite, block_of, on_the_same_rows, resample
+from gateline.intervals import COVERAGE, MIN_BLOCKS, SEED
+from gateline.paired import Resamples, are_finite, block_of, on_the_same_rows, resample
 
 ERRORS = "errors.parquet"
 

@@ -14,6 +14,8 @@ RESAMPLES = 500
 COVERAGE = 0.95
 
 BINARY_METRICS = ("log_loss", "brier", "auroc", "auprc", "calibration_error")
+BIASED = ("calibration_error",)
+"""Metrics that the noise of a sample, or of a resample, makes larger: a sum of absolute values."""
 
 
 class Judgements:

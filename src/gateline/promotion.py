@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateline.comparison import ExampleErrors
+from gateline.intervals import MIN_BLOCKS
 from gateline.judgement import Check, Verdict
 from gateline.paired import (
-    MIN_BLOCKS,
     Resamples,
     SliceOutcome,
     are_finite,

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from gateline.comparison import ExampleErrors, example_errors
 from gateline.intervals import between, block_length, bootstrap_intervals, ratio_intervals, resampled_sums
+from gateline.scoring.class_metrics import class_intervals, measure
 
 NORMAL = 1.959964  # of 95 %
 
@@ -28,6 +30,52 @@ def test_of_independent_examples_it_is_that_of_the_mean(rng: np.random.Generator
     half = NORMAL * values.std() / np.sqrt(len(values))
     assert low == pytest.approx(values.mean() - half, abs=0.3 * half)
     assert high == pytest.approx(values.mean() + half, abs=0.3 * half)
+
+
+def test_of_few_independent_examples_it_is_that_of_students_t(rng: np.random.Generator) -> None:
+    values = rng.normal(50, 3, size=12)
+
+    low, high = ratio_intervals([of(values)], resamples=4000)["mae"]
+
+    expected = stats.t.interval(0.95, 11, values.mean(), stats.sem(values))
+    assert (low, high) == pytest.approx(expected, abs=0.1 * (expected[1] - expected[0]))
+
+
+def test_positions_at_the_ends_count_as_much_as_any_other() -> None:
+    """Ends that are five times as hard as the middle: by blocks that do not wrap around, the metric lay outside its interval."""
+    values = np.repeat([5.0, 1.0, 5.0], [24, 48, 24])
+    drawn = resampled_sums(values[None], np.arange(96), 12, 4000, np.random.default_rng(0), circular=True)
+    assert drawn.mean() == pytest.approx(values.sum(), rel=0.02)
+
+    for low, high in (
+        ratio_intervals([of(values, dependence=6)])["mae"],
+        bootstrap_intervals(lambda rows: {"mae": values[rows].mean()}, np.arange(96), dependence=6)["mae"],
+    ):
+        assert low < 3.0 < high
+
+
+def test_a_ratio_is_not_said_to_lie_beyond_what_examples_show() -> None:
+    """Of nine answers out of ten that are right, more than all cannot be."""
+    low, high = ratio_intervals([of(np.r_[np.ones(9), 0.0])])["mae"]
+    assert 0 < low < 0.9 < high <= 1
+
+
+def test_of_examples_that_depend_it_is_wider_than_the_resamples_are(rng: np.random.Generator) -> None:
+    values = np.repeat(rng.normal(size=20), 30)  # alike for thirty positions, more than two dependences
+
+    low, high = ratio_intervals([of(values, dependence=8)])["mae"]
+    plain = bootstrap_intervals(lambda rows: {"mae": values[rows].mean()}, np.arange(600), dependence=8)["mae"]
+
+    assert high - low > 1.15 * (plain[1] - plain[0])
+
+
+def test_a_few_resamples_that_hold_nothing_to_measure_are_passed_over(rng: np.random.Generator) -> None:
+    values = rng.normal(size=1000)
+    assert between(np.r_[values, np.full(40, np.nan)]) == between(values)
+    assert between(np.r_[values, np.full(80, np.nan)]) is None
+    rare = np.arange(60) < 4  # none of them in 1 of 60 resamples
+    found = bootstrap_intervals(lambda rows: {"share": 1.0 if rare[rows].any() else float("nan")}, np.arange(60))
+    assert found == {"share": (1.0, 1.0)}
 
 
 def test_of_dependent_examples_it_is_as_wide_as_they_are_dependent(rng: np.random.Generator) -> None:
@@ -114,7 +162,10 @@ def test_sums_of_resamples_are_those_of_their_blocks(rng: np.random.Generator) -
 def test_too_few_examples_or_no_number_have_no_interval() -> None:
     assert ratio_intervals([of(np.ones(3))]) == {}
     assert ratio_intervals([of(np.ones(30), dependence=20)]) == {}
-    assert bootstrap_intervals(lambda _: {"mean": 1.0}, np.arange(3)) == {}
+    assert ratio_intervals([of(np.ones(7))]) == {}
+    assert ratio_intervals([of(np.ones(100), dependence=7)]) == {}
+    assert bootstrap_intervals(lambda _: {"mean": 1.0}, np.arange(7)) == {}
+    assert bootstrap_intervals(lambda _: {"mean": 1.0}, np.arange(100), dependence=7) == {}
     assert ratio_intervals([of(np.r_[np.ones(99), np.nan])]) == {}
     assert between(np.array([])) is None
 
@@ -127,3 +178,35 @@ def test_a_block_covers_what_depends(number: int, dependence: int, block: int) -
 def test_the_same_evaluation_has_the_same_interval(rng: np.random.Generator) -> None:
     errors = of(rng.normal(size=200))
     assert ratio_intervals([errors]) == ratio_intervals([errors])
+
+
+def test_the_interval_of_a_calibration_error_holds_it(rng: np.random.Generator) -> None:
+    """Of probabilities that are true: its whole value is noise, of which a resample has twice as much."""
+    first = rng.uniform(0.05, 0.95, size=400)
+    probabilities, target = np.stack([1 - first, first], axis=1), (rng.uniform(size=400) < first).astype(np.int64)
+    measured = measure(probabilities, target, 1)["calibration_error"]
+
+    low, high = class_intervals(probabilities, target, 1)["calibration_error"]
+
+    assert 0 <= low < measured < high
+    assert low < measured - 0.2 * (high - low)
+
+
+def test_intervals_of_classes_are_those_of_closed_forms(rng: np.random.Generator) -> None:
+    number = 2000
+    score, target = rng.normal(size=number), rng.integers(0, 2, size=number)
+    high_prob = 1 / (1 + np.exp(-(score + 1.5 * target - 0.75)))
+    probabilities = np.stack([1 - high_prob, high_prob], axis=1)
+    right = ((high_prob > 0.5) == (target == 1)).astype(float)
+    # DeLong: the variance of the AUROC is that of the mean placements of either class.
+    yes, no = high_prob[target == 1], high_prob[target == 0]
+    above = (yes[:, None] > no).astype(float)
+    variance = above.mean(axis=1).var() / len(yes) + above.mean(axis=0).var() / len(no)
+
+    found = class_intervals(probabilities, target, 1)
+
+    for name, middle, half in (
+        ("accuracy", right.mean(), NORMAL * right.std() / np.sqrt(number)),
+        ("auroc", above.mean(), NORMAL * np.sqrt(variance)),
+    ):
+        assert found[name] == pytest.approx((middle - half, middle + half), abs=0.25 * half), name

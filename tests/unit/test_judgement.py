@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from gateline.comparison import ExampleErrors
 from gateline.errors import WorkloadError
+from gateline.intervals import MIN_BLOCKS
 from gateline.judgement import Check, Verdict, judge, more_is_better
-from gateline.paired import MIN_BLOCKS
 from gateline.paired_errors import PairedErrors, by_position
 from gateline.table import read_table, write_table
 from gateline.workload.gates import Baseline, Gates

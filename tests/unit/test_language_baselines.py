@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from gateline.baselines.language_modelling import BASELINES, Problem
+from gateline.data.tokenizers import Tokenizer
+from gateline.scoring.language_modelling import token_intervals, token_passages
 
 
 def problem(train: list[int], validation: list[int], test: list[int], max_order: int = 4) -> Problem:
@@ -37,3 +39,29 @@ def test_pairs_foretell_what_follows_on_one_token() -> None:
     guess = BASELINES["bigram"](problem([0, 1, 2] * 50, [0, 1], [0, 1, 2, 0, 1]))
 
     assert np.exp(-guess.nats).min() > 0.9
+
+
+def test_tokens_inside_the_first_character_are_of_the_first_passage() -> None:
+    """Three bytes, of which the last two stand before the second character, and are no part of the last passage."""
+    text = "東" + "ab " * 1000
+    fitted = Tokenizer(kind="bpe", size=262).fit(["ab " * 9])
+
+    passage = token_passages(fitted, fitted.encode([text]).tokens, len(text))
+
+    assert passage[:2].tolist() == [0, 0]
+    assert (np.diff(passage) >= 0).all()
+    assert passage[-1] > 0
+
+
+def test_intervals_of_tokens_are_those_of_their_passages(rng: np.random.Generator) -> None:
+    passage = np.repeat(np.arange(300), 20)
+    nats = rng.gamma(2, 0.5, size=6000) + np.repeat(rng.uniform(0, 1, size=300), 20)
+    hits = nats < 1
+    halves = [1.96 * each.reshape(300, 20).mean(axis=1).std() / np.sqrt(300) for each in (nats, hits.astype(float))]
+
+    found = token_intervals(nats, hits, passage)
+
+    mean = nats.mean()
+    assert np.log(found["perplexity"]) == pytest.approx((mean - halves[0], mean + halves[0]), abs=0.25 * halves[0])
+    share = hits.mean()
+    assert found["accuracy"] == pytest.approx((share - halves[1], share + halves[1]), abs=0.25 * halves[1])

@@ -11,8 +11,9 @@ import pytest
 
 from gateline.comparison import ExampleErrors, reduce_windows, slice_errors
 from gateline.errors import WorkloadError
+from gateline.intervals import MIN_BLOCKS
 from gateline.judgement import Verdict, judge, with_slices
-from gateline.paired import MIN_BLOCKS, holm, resample
+from gateline.paired import holm, resample
 from gateline.promotion import Decision, decide, unfair
 from gateline.workload.gates import Gates
 

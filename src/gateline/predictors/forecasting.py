@@ -267,10 +267,9 @@ class Forecaster:
         forecasts = self.forecast_windows(store, starts)
         if metric == PINBALL:
             losses = pinball_by_step(self._all_quantiles(forecasts), target, self.levels)
-            count = np.isfinite(losses).sum(axis=1)
-            errors = example_errors(
-                metric, np.nansum(losses, axis=1), count, rows=digest, position=position, slices=inside
-            )
+            observed = np.isfinite(target)
+            total = np.where(observed, losses, 0.0).sum(axis=1)  # no number where a forecast is none
+            errors = example_errors(metric, total, observed.sum(axis=1), rows=digest, position=position, slices=inside)
         else:
             errors = reduce_windows(
                 metric,

@@ -11,7 +11,7 @@ from gateline.comparison import ExampleErrors, example_errors
 from gateline.evaluation import Scores
 from gateline.intervals import RESAMPLES, Interval, bootstrap_intervals
 from gateline.predictors.classification import class_errors
-from gateline.probabilities import Judgements
+from gateline.probabilities import BIASED, Judgements
 from gateline.scoring import INK
 from gateline.tasks.classification import GATE_METRICS
 
@@ -44,7 +44,7 @@ def class_intervals(probabilities: np.ndarray, target: np.ndarray, positive: int
         return {name: value for name, value in found.items() if name not in means}
 
     resamples = min(RESAMPLES, max(FEWEST_RESAMPLES, MEASURED_EXAMPLES // max(1, len(target))))
-    return bootstrap_intervals(measured, np.arange(len(target)), resamples=resamples)
+    return bootstrap_intervals(measured, np.arange(len(target)), resamples=resamples, biased=BIASED)
 
 
 def example_class_errors(

@@ -24,7 +24,7 @@ from gateline.evaluation import Figure, Scores
 from gateline.intervals import Interval, bootstrap_intervals
 from gateline.manifest import Artifact
 from gateline.predictors.labelling import Fitted, masks_of, step_errors
-from gateline.probabilities import Judgements, best_threshold, binary_metrics
+from gateline.probabilities import BIASED, Judgements, best_threshold, binary_metrics
 from gateline.scoring import MODEL
 from gateline.scoring.key_frames import draw_key_frames
 from gateline.scoring.pictures import draw_all, draw_training
@@ -220,7 +220,10 @@ def _intervals(prob: np.ndarray, labels: np.ndarray, threshold: float, group: np
     """Bootstrap an interval of 95 % of every metric of steps with labels, whole sequences at a time."""
     last = np.append(np.diff(group) != 0, True)[: len(group)]
     return bootstrap_intervals(
-        lambda rows: _measure(prob[rows], labels[rows], threshold, last[rows]), group, resamples=RESAMPLES
+        lambda rows: _measure(prob[rows], labels[rows], threshold, last[rows]),
+        group,
+        resamples=RESAMPLES,
+        biased=BIASED,
     )
 
 

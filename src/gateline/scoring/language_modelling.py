@@ -127,7 +127,7 @@ def score(
             }
         ),
         units={"nats_per_character": "nats", "bits_per_character": "bits"},
-        intervals=token_intervals(nats, hits, passages(len(letters))[first_characters(tokenizer, tokens)[1:] - 1]),
+        intervals=token_intervals(nats, hits, token_passages(tokenizer, tokens, len(letters))),
         baseline_slices={name: by_kind(guess.nats) for name, guess in guesses.items()} if sliced else {},
         errors=errors_of(nats),
         baseline_errors={name: errors_of(guess.nats) for name, guess in guesses.items()},
@@ -150,6 +150,12 @@ def measure(by_letter: np.ndarray, by_token: np.ndarray, hits: np.ndarray | None
         if hits is not None:
             measured["accuracy"] = float(hits.mean())
     return measured
+
+
+def token_passages(tokenizer: FittedTokenizer, tokens: np.ndarray, num_letters: int) -> np.ndarray:
+    """Say which passage each token but the first begins in, or stands in the middle of a character of: int (N - 1,)."""
+    # Characters are counted from the second on; a first one of several bytes has tokens that stand before it.
+    return passages(num_letters)[np.maximum(first_characters(tokenizer, tokens)[1:] - 1, 0)]
 
 
 def token_intervals(nats: np.ndarray, hits: np.ndarray, passage: np.ndarray) -> dict[str, Interval]:
