@@ -28,12 +28,13 @@ class SliceErrors:
 
 @dataclass(frozen=True)
 class ExampleErrors:
-    """Errors of one model on the test examples: the metric is the sum of `total` over the sum of `count`, lower is better.
+    """Errors of one model on the test examples: the metric is the sum of `total` over the sum of `count`.
 
     So examples can be resampled, and what one of them adds is known.
 
     Args:
-        metric: one of the task's `gate_metrics`.
+        metric: one of the task's `gate_metrics`, of which less is better; or another one that baselines are compared by, of which
+            more may be, see `gateline.judgement.more_is_better`.
         total: (E,) what an example adds: absolute errors, wrong words, nats.
         count: (E,) what it is divided by: observed targets, words, characters; 1 where each example counts as one.
         position: (E,) what is resampled together and in which order: the time of a window's first step, the number of a

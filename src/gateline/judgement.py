@@ -182,8 +182,9 @@ class _Chance:
     """How sure the difference to a baseline is.
 
     Args:
-        bound: one-sided upper bound of model - baseline; NaN where there is none.
-        allowed: what it must be less than.
+        bound: one-sided bound of model - baseline, the upper one, or of a metric of which more is better the lower; NaN where
+            there is none.
+        allowed: what it must be less than, or more.
         words: the difference with its bound, or why there is none.
     """
 
@@ -231,13 +232,15 @@ def _chance(
     mine, theirs = paired.measured
     if not all(map(partial(math.isclose, rel_tol=AGREE), paired.measured, measured)):
         return _Chance(math.nan, 0.0, "its errors by example do not add up to what was measured")
-    share = rule.margin if rule.rule == "non_inferior" else -rule.margin
+    more = more_is_better(metric)
+    share = rule.margin if (rule.rule == "superior") is more else -rule.margin
     allowed = share * theirs + 0.0  # no -0
     # Of the difference beyond the margin of the baseline's own metric, which is as uncertain; shown as one of the difference.
-    bound = paired.bound(confidence, share) + allowed
+    bound = (paired.lower_bound if more else paired.bound)(confidence, share) + allowed
     if not math.isfinite(bound):
         return _Chance(math.nan, allowed, "some resamples hold nothing to measure")
-    words = f"the difference {mine - theirs:+.3g} is at most {bound:+.3g} at {100 * confidence:.5g}% confidence"
+    most = "at least" if more else "at most"
+    words = f"the difference {mine - theirs:+.3g} is {most} {bound:+.3g} at {100 * confidence:.5g}% confidence"
     return _Chance(bound, allowed, words)
 
 
@@ -262,11 +265,13 @@ def _against_baseline(
         return Check(f"baseline {name}", holds, f"{said}; {demand}{how}", figures)
     if math.isnan(chance.bound):
         return Check(f"baseline {name}", False, f"{said}; {shown}, and cannot be: {chance.words}", figures)
-    less = f"less than {chance.allowed:+.3g} is asked" if chance.allowed else "less than 0 is asked"
+    sense = "more" if more else "less"
+    asked = f"{sense} than {chance.allowed:+.3g} is asked" if chance.allowed else f"{sense} than 0 is asked"
+    beyond = chance.bound > chance.allowed if more else chance.bound < chance.allowed
     return Check(
         f"baseline {name}",
-        chance.bound < chance.allowed and holds,
-        f"{said}; {shown}: {chance.words}, {less}",
+        beyond and holds,
+        f"{said}; {shown}: {chance.words}, {asked}",
         figures,
     )
 

@@ -60,11 +60,21 @@ class Resamples:
         quantile = float(np.quantile(self.differences(confidence, margin), resolved))
         return measured + (quantile - measured) * z(confidence) / z(resolved)
 
+    def lower_bound(self, confidence: float, margin: float = 0.0) -> float:
+        """One-sided lower bound of challenger - (1 + margin) champion; above 0 it is shown that the first is more."""
+        negative = replace(
+            self,
+            mine=-self.mine,
+            theirs=-self.theirs,
+            measured=(-self.measured[0], -self.measured[1]),
+            halved=-self.halved,
+        )
+        return -negative.bound(confidence, margin)
+
     def interval(self, coverage: float) -> tuple[float, float]:
         """Lower and upper end of challenger - champion, each of which is passed with half of 1 - `coverage`."""
         confidence = (1 + coverage) / 2
-        swapped = replace(self, mine=self.theirs, theirs=self.mine, measured=self.measured[::-1])
-        return -swapped.bound(confidence), self.bound(confidence)
+        return self.lower_bound(confidence), self.bound(confidence)
 
 
 def on_the_same_rows(one: ExampleErrors, other: ExampleErrors) -> bool:

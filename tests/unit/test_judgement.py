@@ -89,6 +89,40 @@ def test_the_bound_is_that_of_the_closed_form_for_independent_examples() -> None
         assert f"at {100 * confidence:g}% confidence" in check.reason
 
 
+@pytest.mark.parametrize(
+    ("gain", "rule", "passed"),
+    [
+        (0.06, {}, True),
+        (-0.06, {}, False),
+        (0.06, {"margin": 0.05}, True),  # better by 8.6 %
+        (0.06, {"margin": 0.08}, False),  # which is not shown to be 8 %
+        (-0.01, AT_MOST, True),
+        (-0.034, AT_MOST, False),  # worse by 4.9 %, which is not shown to be less than 5 %
+        (-0.2, AT_MOST, False),
+        (0.06, AT_MOST, True),
+    ],
+)
+def test_more_of_a_score_must_be_shown_as_less_of_an_error_is(gain: float, rule: dict[str, Any], passed: bool) -> None:
+    """Seven of ten that the baseline gets right, and examples that model and baseline differ in by a little."""
+    num = 2000
+    generator = np.random.default_rng(3)
+    theirs, noise = (generator.random(num) < 0.7).astype(float), generator.normal(0, 0.1, num)
+    common: dict[str, Any] = {
+        "metric": "service_level",
+        "count": np.ones(num),
+        "position": np.arange(num),
+        "dependence": 1,
+    }
+    model = errors(total=theirs + gain + noise - noise.mean(), **common)
+    paired = PairedErrors.of([model], {"naive": [errors(total=theirs, **common)]})
+    metrics = [{"mae": 1.0, "service_level": each} for each in (model.score(), float(theirs.mean()))]
+    both = {"metrics": ["service_level"], **rule, **SURE}
+    found = judge(metrics[0] | {"mae": 0.5}, {"naive": metrics[1]}, num, Gates.model_validate({"metric": "mae", "min_examples": 1, "baselines": {"naive": both}}), paired)  # fmt: skip
+    check = next(check for check in found.checks if check.reason.startswith("service_level"))
+    assert check.passed is passed, check.reason
+    assert "is at least" in check.reason
+
+
 def broken() -> ExampleErrors:
     made = errors(-0.5, seed=1)
     made.total[3] = np.nan
