@@ -16,6 +16,10 @@ import numpy as np
 from gateline.comparison import ExampleErrors
 from gateline.intervals import MIN_BLOCKS, block_length, resampled_sums, stretch
 
+MIN_DIFFERENT = 10
+"""Positions at which two models must differ. The bootstrap draws what was seen: where the one won four examples, lost none and
+tied on the rest, no resample says that it is worse, and an exact sign test says that chance does so in 6 % of cases."""
+
 MIN_BEYOND = 10
 """Resamples that must lie beyond a quantile for it to be read off them."""
 
@@ -110,7 +114,6 @@ def resample(
         resampled_sums(np.stack(columns), challenger.position, length, resamples, generator)  # (3 + 3 K, R)
         for length in (block, max(1, block // 2))
     ]
-    num_blocks = len(np.unique(challenger.position)) // block
     found = []
     for place in range(0, len(columns), 3):
         (mine, theirs), halved = (
@@ -118,8 +121,16 @@ def resample(
         )
         measured = [challenger.ratio(columns[place + model].sum(), columns[place + 2].sum()) for model in (0, 1)]
         pair = float(measured[0]), float(measured[1])
+        # A slice is as uncertain as the blocks that its own positions make, e.g. those of one stretch of time.
+        held = challenger.position if place == 0 else challenger.position[columns[place + 2] > 0]
+        num_blocks = len(np.unique(held)) // block
         found.append(Resamples(mine, theirs, pair, np.stack(halved), num_blocks))
     return found[0], dict(zip(challenger.parts, found[1:], strict=True))
+
+
+def num_different(one: ExampleErrors, other: ExampleErrors) -> int:
+    """Say at how many positions two models that were measured on the same rows have other errors."""
+    return len(np.unique(one.position[one.total != other.total]))
 
 
 def block_of(errors: ExampleErrors) -> tuple[int, int]:

@@ -12,7 +12,15 @@ import pandas as pd
 
 from gateline.comparison import ExampleErrors
 from gateline.intervals import COVERAGE, MIN_BLOCKS, SEED
-from gateline.paired import Resamples, are_finite, block_of, on_the_same_rows, resample
+from gateline.paired import (
+    MIN_DIFFERENT,
+    Resamples,
+    are_finite,
+    block_of,
+    num_different,
+    on_the_same_rows,
+    resample,
+)
 
 ERRORS = "errors.parquet"
 
@@ -88,6 +96,8 @@ class PairedErrors:
         positions, block = block_of(mine)
         if positions < MIN_BLOCKS * block:
             return f"{positions} positions in the test part, {MIN_BLOCKS * block} are needed ({MIN_BLOCKS} blocks of {block})"
+        if 0 < (different := num_different(mine, theirs)) < MIN_DIFFERENT:
+            return f"too few to tell: it differs from {baseline} at {different} positions, {MIN_DIFFERENT} are needed"
         return resample(mine, theirs, block, resamples, np.random.default_rng(SEED))[0]
 
     def differences(self, metrics: Collection[str], resamples: int) -> dict[str, dict[str, dict[str, Any]]]:

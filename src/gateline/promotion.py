@@ -6,6 +6,7 @@ different rows are a no, never an exception. What the verdict rests on: `gatelin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,13 @@ from gateline.comparison import ExampleErrors
 from gateline.intervals import MIN_BLOCKS
 from gateline.judgement import Check, Verdict
 from gateline.paired import (
+    MIN_DIFFERENT,
     Resamples,
     SliceOutcome,
     are_finite,
     block_of,
     judge_slices,
+    num_different,
     on_the_same_rows,
     resample,
 )
@@ -101,9 +104,16 @@ def decide(
             f"the champion ({MIN_BLOCKS} blocks of {block})"
         )
         return Decision(False, (*checks, Check("champion", False, reason)), comparison, challenger.rows)
+    different = num_different(challenger, champion)
+    if different < MIN_DIFFERENT:
+        reason = (
+            f"too few to tell: challenger and champion differ at {different} positions of the test part, at least {MIN_DIFFERENT} are "
+            "needed"
+        )
+        return Decision(False, (*checks, Check("champion", False, reason)), comparison, challenger.rows)
     whole, slices = resample(challenger, champion, block, gates.champion.resamples, generator)
     difference, bound = _check_difference(challenger, champion, gates, whole, attempts)
-    comparison |= {"upper_bound": bound, "attempts": attempts}
+    comparison |= {"attempts": attempts} if bound is None else {"upper_bound": bound, "attempts": attempts}
     outcomes = judge_slices(
         challenger, champion, slices, block=block, margin=gates.slice_margin, confidence=gates.champion.confidence
     )
@@ -169,7 +179,8 @@ def _comparable(challenger: ExampleErrors, champion: ExampleErrors) -> list[Chec
 
 def _check_difference(
     challenger: ExampleErrors, champion: ExampleErrors, gates: Gates, whole: Resamples, attempts: int
-) -> tuple[Check, float]:
+) -> tuple[Check, float | None]:
+    """Compare the whole; the bound is None where some resamples have none."""
     rule, metric = gates.champion, challenger.metric
     mine, theirs = challenger.score(), champion.score()
     share = rule.margin if rule.rule == "non_inferior" else -rule.margin
@@ -177,6 +188,12 @@ def _check_difference(
     # Of the difference beyond the margin of the champion's own metric, which is as uncertain; shown as one of the difference.
     confidence = confidence_of(rule.confidence, attempts)
     bound = whole.bound(confidence, share) + allowed
+    if not math.isfinite(bound):
+        reason = (
+            f"{metric} {mine:.4g} against the champion's {theirs:.4g}: how sure the difference {mine - theirs:+.3g} is cannot be told, "
+            "some resamples hold nothing to measure"
+        )
+        return Check("champion", False, reason), None
     passed = bound < allowed and (rule.rule == "non_inferior" or mine < theirs)
     reason = (
         f"{metric} {mine:.4g} against the champion's {theirs:.4g}: the difference {mine - theirs:+.3g} is at most "

@@ -519,7 +519,7 @@ def test_outside_a_project_those_are_told_that_the_workload_inside_the_model_nam
     outside = run.invoke(app, ["promote", NAME, "2", "--force-reason", "a test"])
     assert outside.exit_code == 0, outside.output
     assert "not told (command): it runs where the project is" in outside.output
-    assert "not told (webhook): the environment variable TEAM_HOOK is not set" in outside.output
+    assert "outside a project its variable must be GATELINE_WEBHOOK, not TEAM_HOOK" in " ".join(outside.output.split())
     assert not (tmp_path / "told").exists()
 
     (tmp_path / "workloads").mkdir()

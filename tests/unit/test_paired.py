@@ -145,6 +145,22 @@ def test_the_bound_has_the_confidence_that_gates_and_attempts_ask_for(confidence
     assert f"at {100 * level:.5g}% confidence (challenger {attempts} on these rows)" in said
 
 
+def test_a_slice_is_widened_by_the_blocks_that_it_lies_in() -> None:
+    """Of 2,000 positions the slice has 300 in a row; another has every tenth, and blocks of 10."""
+    num, block = 2000, 10
+    generator, places = np.random.default_rng(4), np.arange(num)
+    count, total = np.ones(num), generator.random((2, num))
+    masks = {"winter": places < 300, "dawn": places % 10 == 0}
+    models = [
+        ExampleErrors("mae", each, count, places, "a" * 64, {name: SliceErrors(each * mask, count * mask) for name, mask in masks.items()})
+        for each in total
+    ]  # fmt: skip
+    whole, slices = resample(models[0], models[1], block, 200, np.random.default_rng(1))
+    assert whole.num_blocks == 200
+    assert slices["winter"].num_blocks == 30
+    assert slices["dawn"].num_blocks == 20
+
+
 def test_all_challengers_of_a_champion_on_one_test_part_share_its_error() -> None:
     assert sum(1 - confidence_of(0.95, attempts) for attempts in range(1, 10_000)) == pytest.approx(0.05, rel=1e-3)
     wins = [decision(pair(0.018), gates(), attempts).promote for attempts in (1, 3, 30, 300)]

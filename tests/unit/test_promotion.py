@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateline.adapters.registry.decision import as_record
+from gateline.adapters.registry.kept_decision import digest_of_decision
 from gateline.comparison import ExampleErrors, reduce_windows, slice_errors
 from gateline.errors import WorkloadError
 from gateline.intervals import MIN_BLOCKS
@@ -291,6 +294,33 @@ def test_too_short_a_test_part_is_a_no() -> None:
     made = decision(errors(-1.0, seed=1, num=num - 1), errors(num=num - 1))
     assert not made.promote
     assert f"{num} are needed" in made.reasons[0]
+
+
+def test_resamples_that_hold_nothing_to_measure_are_a_no_that_can_be_digested() -> None:
+    """Targets were observed at 12 neighbouring positions of 400, which one resample in six misses."""
+    observed = (np.arange(400) < 12).astype(float)
+    common: dict[str, Any] = {"count": observed, "position": np.arange(400), "dependence": 12}
+    models = [errors(total=observed * level, **common) for level in (1.0, 2.0)]
+    found = decision(*models)
+    assert not found.promote
+    assert "some resamples hold nothing to measure" in found.reasons[-1]
+    assert found.comparison == {"challenger": 1.0, "champion": 2.0, "difference": -1.0, "attempts": 1}
+    decided = as_record(found, gates(), None)
+    assert json.loads(json.dumps(decided, allow_nan=False)) == decided
+    assert digest_of_decision(decided)
+
+
+@pytest.mark.parametrize(("different", "promote"), [(4, False), (9, False), (10, True)])
+def test_two_models_that_hardly_differ_cannot_be_told_apart(different: int, promote: bool) -> None:
+    """Words that are right or wrong: the challenger corrects so many of the champion's 50 errors and makes no new one."""
+    num = 400
+    wrong = (np.arange(num) % 8 == 0).astype(float)
+    better = np.where(np.cumsum(wrong) <= different, 0.0, wrong)
+    common: dict[str, Any] = {"count": np.ones(num), "position": np.arange(num), "dependence": 1}
+    found = decision(errors(total=better, **common), errors(total=wrong, **common))
+    assert found.promote is promote, found.reasons
+    if not promote:
+        assert f"too few to tell: challenger and champion differ at {different} positions" in found.reasons[-1]
 
 
 def test_the_same_generator_gives_the_same_bound() -> None:

@@ -155,8 +155,11 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _decided(to: Connection, name: str, ledger: Ledger, steps: tuple[Step, ...], remarks: list[str]) -> dict[str, Any]:
-    """Read the last decision that the entries rest on; one that was changed since is not shown, and that is said."""
-    for step in reversed(steps):
+    """Read the last decision that the entries rest on; one that was changed since is not shown, and that is said.
+
+    One without effect, because others were faster, counts only where there is no other.
+    """
+    for step in sorted(reversed(steps), key=lambda step: step.conflict):
         try:
             decided = decision_behind(to, name, ledger, step.entry)
         except RegistryError as error:

@@ -14,11 +14,14 @@ from gateline.ledger import Step
 from gateline.workload import Workload
 from gateline.workload.gates import Gates, Notify
 
+WEBHOOK = "GATELINE_WEBHOOK"
+
 
 def who_is_told(to: Connection, name: str, step: Step | None, say: Callable[[str], None]) -> Notify:
     """Read who wants to know of a decision: from the workload's file in this project, else from the workload inside the version.
 
-    Outside a project no command is run: what stands in a registry is not to run on the machine of whoever promotes.
+    Outside a project no command is run, and no variable but WEBHOOK is read: what stands in a registry is neither to run on the
+    machine of whoever promotes, nor to choose among its variables.
 
     Args:
         to: MLflow.
@@ -44,4 +47,10 @@ def who_is_told(to: Connection, name: str, step: Step | None, say: Callable[[str
         return Notify()
     if gates.notify.command:
         say("not told (command): it runs where the project is, and there is none here; the decision stands")
-    return gates.notify.model_copy(update={"command": ()})
+    variable = gates.notify.webhook_env
+    if variable not in (None, WEBHOOK):
+        say(
+            f"not told (webhook): outside a project its variable must be {WEBHOOK}, not {variable}; the decision stands"
+        )
+        variable = None
+    return gates.notify.model_copy(update={"command": (), "webhook_env": variable})
