@@ -159,7 +159,7 @@ def _decided(to: Connection, name: str, ledger: Ledger, steps: tuple[Step, ...],
 
     One without effect, because others were faster, counts only where there is no other.
     """
-    for step in sorted(reversed(steps), key=lambda step: step.conflict):
+    for step in sorted(steps, key=lambda step: (step.conflict, -step.entry.number)):
         try:
             decided = decision_behind(to, name, ledger, step.entry)
         except RegistryError as error:
