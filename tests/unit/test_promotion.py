@@ -301,7 +301,7 @@ def test_resamples_that_hold_nothing_to_measure_are_a_no_that_can_be_digested() 
     observed = (np.arange(400) < 12).astype(float)
     common: dict[str, Any] = {"count": observed, "position": np.arange(400), "dependence": 12}
     models = [errors(total=observed * level, **common) for level in (1.0, 2.0)]
-    found = decision(*models)
+    found = decision(models[0], models[1])
     assert not found.promote
     assert "some resamples hold nothing to measure" in found.reasons[-1]
     assert found.comparison == {"challenger": 1.0, "champion": 2.0, "difference": -1.0, "attempts": 1}
