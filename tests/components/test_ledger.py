@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, cast
@@ -127,6 +128,18 @@ class Meanwhile:
             do, self.do = self.do, None
             do()
         return getattr(self.client, name)
+
+
+def test_a_deleted_last_entry_is_missed_whoever_noted_its_number_last(to: Connection) -> None:
+    """Another writes and notes the next entry just before this one notes its own."""
+    append(to, NAME, new_entry(NOT_PROMOTED, 1, None, "a test", seen=read_ledger(to, NAME)))
+    append_next = partial(append, to, NAME, new_entry(NOT_PROMOTED, 3, None, "the next", seen=read_ledger(to, NAME)))
+    other = Meanwhile(to.client, "set_registered_model_tag", append_next)
+    meanwhile = to._replace(client=cast(mlflow.MlflowClient, other))
+    append(meanwhile, NAME, new_entry(NOT_PROMOTED, 2, None, "this one", seen=read_ledger(to, NAME)))
+    assert other.do is None
+    to.client.delete_model_version(f"{NAME}.ledger", "3")
+    assert read_ledger(to, NAME).missing == (3,)
 
 
 @pytest.mark.parametrize("begun", [False, True])

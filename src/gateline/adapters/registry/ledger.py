@@ -29,7 +29,9 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 SUFFIX = ".ledger"
 ENTRY_TAG, SETTLED_TAG, DECISION_TAG = "gateline.entry", "gateline.settled", "gateline.decision"
 HIGHEST_TAG = "gateline.entries"
-"""On `NAME.ledger` itself: the highest number of an entry, so that one is missed that was the last."""
+"""On `NAME.ledger` itself, with the number's last digit behind it: the highest number of an entry, so that one is missed that was the
+last. A tag for each digit, since MLflow has no compare-and-set: of two who write at once neither writes over the other. An earlier
+Gateline wrote one without a digit."""
 DESCRIPTION = (
     "Ledger of {name}, written by Gateline: each version is one decision. Only added to; do not delete any of it."
 )
@@ -145,8 +147,13 @@ def append(to: Connection, name: str, entry: Entry, *, tags: dict[str, str] | No
 def _highest(to: Connection, name: str) -> int:
     """Read the highest number that an entry was given, as far as it was noted."""
     found = to.client.search_registered_models(f"name = '{name}{SUFFIX}'")
-    noted = str(found[0].tags.get(HIGHEST_TAG, "")) if found else ""
-    return int(noted) if noted.isdecimal() else 0
+    tags = found[0].tags if found else {}
+    noted = [str(tags.get(key, "")) for key in (HIGHEST_TAG, *(_highest_tag(digit) for digit in range(10)))]
+    return max((int(each) for each in noted if each.isdecimal()), default=0)
+
+
+def _highest_tag(number: int) -> str:
+    return f"{HIGHEST_TAG}.{number % 10}"
 
 
 def _note_highest(to: Connection, name: str, number: int) -> None:
@@ -155,7 +162,7 @@ def _note_highest(to: Connection, name: str, number: int) -> None:
 
     try:
         if number > _highest(to, name):
-            to.client.set_registered_model_tag(f"{name}{SUFFIX}", HIGHEST_TAG, str(number))
+            to.client.set_registered_model_tag(f"{name}{SUFFIX}", _highest_tag(number), str(number))
     except MlflowException:
         pass  # the next entry notes it
 
