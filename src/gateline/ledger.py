@@ -41,6 +41,8 @@ class Entry:
         seen: number of the last entry that its writer had seen when it decided, 0 for none; None of an earlier Gateline, which
             did not say it.
         seen_digest: digest of that one with all before it.
+        accepts: numbers of entries that are other than they were and that this one takes, with all up to `seen`, as they are now: those
+            beside which another decision is kept, and the last of those of which one was changed. Kept only where there are any.
         number: its place, which the registry allots; 0 before that.
         settled: the alias was seen to say what the ledger says after this entry.
         digest: of what the registry keeps of it, place and settlement apart.
@@ -59,6 +61,7 @@ class Entry:
     rows: str | None = None
     seen: int | None = None
     seen_digest: str | None = None
+    accepts: tuple[int, ...] = ()
     number: int = 0
     settled: bool = False
     digest: str = ""
@@ -66,6 +69,8 @@ class Entry:
     def as_text(self) -> str:
         """Write it as the registry keeps it; place and settlement are the registry's to say."""
         content = {name: value for name, value in asdict(self).items() if name not in ("number", "settled", "digest")}
+        if not self.accepts:
+            del content["accepts"]
         return json.dumps({"format": FORMAT, **content})
 
     @classmethod
@@ -80,9 +85,8 @@ class Entry:
             digest = digest_of(content)
             if content.pop("format") != FORMAT:
                 raise ValueError(f"an entry of format {FORMAT}")
-            return cls(
-                **{**content, "missing": tuple(content["missing"])}, number=number, settled=settled, digest=digest
-            )
+            content |= {"missing": tuple(content["missing"]), "accepts": tuple(content.get("accepts", ()))}
+            return cls(**content, number=number, settled=settled, digest=digest)
         except (TypeError, KeyError) as error:
             raise ValueError(f"no entry of a ledger: {error}") from error
 
@@ -127,7 +131,7 @@ class Ledger:
     Args:
         entries: as they stand, by rising number.
         missing: numbers below the last that no entry has and that no entry knows of.
-        altered: numbers of entries beside which another decision is kept than they say.
+        altered: numbers of entries beside which another decision is kept than they say, and that no entry accepts.
     """
 
     entries: tuple[Entry, ...]
@@ -147,9 +151,14 @@ class Ledger:
     def changed(self) -> Changed | None:
         """Find the first entry by which one before it was changed since.
 
-        Each names a digest of all entries that its writer had seen. Two that were written at once may name the same.
+        Each names a digest of all entries that its writer had seen. Two that were written at once may name the same. What a person
+        accepted counts as unchanged for as long as it stays as that person had seen it.
         """
-        digests, held = self.digests(), 0
+        digests = self.digests()
+        accepted = [
+            (entry.seen, entry.seen_digest) for entry in self.entries if entry.accepts and entry.seen is not None
+        ]
+        held = max((seen for seen, digest in accepted if digests.get(seen) == digest), default=0)
         gone = set(range(1, max(digests, default=0))) - digests.keys()
         for entry in self.entries:
             gone -= set(entry.missing)
@@ -161,6 +170,20 @@ class Ledger:
                 return Changed(held + 1, entry.seen, entry.number)
             held = entry.seen
         return None
+
+    @property
+    def not_as_written(self) -> tuple[int, ...]:
+        """Numbers that an entry accepts whose writer goes on from the ledger as it is."""
+        changed = self.changed
+        return tuple(sorted({*self.altered, *(() if changed is None else (changed.last,))}))
+
+    def edits(self) -> list[str]:
+        """Say what somebody edited since it was written, in sentences; none where all is as it was."""
+        said = [] if self.changed is None else [str(self.changed)]
+        if self.altered:
+            which = ", ".join(map(str, self.altered))
+            said.append(f"the decision kept at entries {which} was changed since it was made")
+        return said
 
     def digests(self) -> dict[int, str]:
         """Digest, by number, each entry with all before it."""
@@ -285,6 +308,7 @@ def as_record(step: Step) -> dict[str, Any]:
     return {
         **content,
         "missing": list(step.entry.missing),
+        "accepts": list(step.entry.accepts),
         "effect": effect,
         "before": step.before,
         "after": step.after,

@@ -322,6 +322,10 @@ def test_a_decision_that_was_changed_is_neither_shown_nor_approved(to: Connectio
     assert not explained.decided
     assert "the decision is not shown: tiny.ledger entry 2: expected the decision of digest" in explained.remarks[0]
     assert "entries 2 was changed" in read_history(to, NAME).remarks()[0]
+    with pytest.raises(RegistryError, match=r"tiny\.ledger: .*entries 2 was changed"):
+        promote(to, NAME, 2, print)
+    promote(to, NAME, 1, print, why="looked at, version 1 stays")
+    assert read_history(to, NAME).remarks() == []
     with pytest.raises(RegistryError, match=r"tiny\.ledger entry 2"):
         promote(to, NAME, 2, print)
     assert aliases(to) == {"champion": 1, "challenger": 2}
@@ -386,14 +390,43 @@ def test_two_registers_at_once_on_the_same_rows_are_not_counted_alike(to: Connec
     assert not step.conflict
 
 
-def test_an_entry_that_somebody_edited_is_said(to: Connection) -> None:
+def edit(to: Connection, number: int, by: str) -> None:
+    tags = to.client.get_model_version(f"{NAME}.ledger", str(number)).tags
+    forged = json.dumps({**json.loads(tags["gateline.entry"]), "by": by})
+    to.client.set_model_version_tag(f"{NAME}.ledger", str(number), "gateline.entry", forged)
+
+
+def test_by_a_ledger_of_which_an_entry_was_edited_nothing_is_decided_until_a_person_accepts_it(to: Connection) -> None:
     for version in (1, 2, 3):
         put(to, PROMOTED, version, version - 1 or None)
     assert read_history(to, NAME).remarks() == []
-    tags = to.client.get_model_version(f"{NAME}.ledger", "2").tags
-    forged = json.dumps({**json.loads(tags["gateline.entry"]), "by": "somebody else"})
-    to.client.set_model_version_tag(f"{NAME}.ledger", "2", "gateline.entry", forged)
-    assert read_history(to, NAME).remarks() == ["entry 2 is not what entry 3 had seen: changed since"]
+    edit(to, 2, "somebody else")
+    remark = "entry 2 is not what entry 3 had seen: changed since"
+    assert read_history(to, NAME).remarks() == [remark]
+    refused: list[Callable[[], Any]] = [
+        lambda: open_ledger(to, NAME, print),
+        lambda: promote(to, NAME, 4, print),
+        lambda: promote(to, NAME, None, print, why="no version"),
+        lambda: roll_back(to, NAME, None, print),
+    ]
+    for command in refused:
+        with pytest.raises(RegistryError, match=f"found {remark}.*gateline promote tiny VERSION --force-reason WHY"):
+            command()
+    to.client.delete_registered_model_alias(NAME, "champion")
+    with pytest.raises(RegistryError, match=remark):
+        roll_back(to, NAME, None, print, nobody=True)
+    assert aliases(to) == {}
+    assert len(read_ledger(to, NAME).entries) == 3
+
+    promote(to, NAME, 4, print, why="looked at entry 2: only its author was edited")
+    assert read_ledger(to, NAME).entries[-1].accepts == (2,)
+    assert aliases(to) == {"champion": 4}
+    assert read_history(to, NAME).remarks() == []
+    assert said(lambda say: open_ledger(to, NAME, say)) == []
+    roll_back(to, NAME, 3, print)
+    assert aliases(to) == {"champion": 3}
+    edit(to, 2, "a third")
+    assert read_history(to, NAME).remarks() == [remark]
 
 
 def test_a_decision_about_many_slices_is_kept_whole_in_a_file(to: Connection) -> None:

@@ -206,6 +206,12 @@ MUTATIONS: dict[str, tuple[Callable[[Chain], object], str]] = {
         "decision",
     ),
     "an entry of the ledger": (edit_entry, "ledger"),
+    "the decision at an entry of the ledger": (
+        lambda chain: chain.client.set_model_version_tag(
+            "tiny.ledger", "1", "gateline.decision", json.dumps({"promoted": True, "reasons": [], "checks": []})
+        ),
+        "ledger",
+    ),
     "an entry of the ledger, gone": (
         lambda chain: chain.client.delete_model_version("tiny.ledger", "1"),
         "ledger",

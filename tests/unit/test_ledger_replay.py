@@ -92,6 +92,30 @@ def test_an_entry_that_was_changed_is_found_by_those_that_had_seen_it() -> None:
     assert Ledger((settled, *entries[1:])).changed is None
 
 
+def edited(entry: Entry, **changes: Any) -> Entry:
+    """Edit an entry as whoever may write to the registry can."""
+    return Entry.from_text(json.dumps({**json.loads(entry.as_text()), **changes}), entry.number, settled=False)
+
+
+def test_what_a_person_accepts_counts_as_unchanged_until_it_is_edited_again() -> None:
+    entries = list(replayed((PROMOTED, 1, None, 0), (PROMOTED, 2, 1, 1), (PROMOTED, 3, 2, 2)).entries)
+    assert "accepts" not in entries[0].as_text(), "an earlier Gateline reads it, and its digest stays"
+    entries[0] = edited(entries[0], by="another")
+    forged = Ledger(tuple(entries))
+    assert forged.changed == (1, 1, 2)
+    assert forged.not_as_written == (1,)
+    seen_digest = forged.digests()[3]
+    way_out = Entry("4", PROMOTED, 3, 3, "me", "", "", seen=3, seen_digest=seen_digest, accepts=forged.not_as_written)
+    entries.append(Entry.from_text(way_out.as_text(), 4, settled=False))
+    assert entries[3].accepts == (1,)
+    kept(entries, NOT_PROMOTED, 5, 3, 4)
+    assert Ledger(tuple(entries)).changed is None
+    for place in range(3):
+        again = Ledger((*entries[:place], edited(entries[place], by="a third"), *entries[place + 1 :]))
+        assert again.changed is not None, place
+    assert Ledger((*entries[:3], edited(entries[3], by="a third"), entries[4])).changed == (4, 4, 5)
+
+
 def test_who_was_accepted_as_champion_that_it_was_already_is_not_its_own_predecessor() -> None:
     """Version 2 was champion, somebody moved the alias away, a person undid that: back from 2 is 1."""
     ledger = replayed((PROMOTED, 1, None, 0), (PROMOTED, 2, 1, 1), (ACCEPTED, 2, 2, 2))

@@ -11,7 +11,7 @@ from gateline.adapters.registry.ledger import (
     CHALLENGER,
     CHAMPION,
     append,
-    entries_missing,
+    damaged,
     exists,
     in_words,
     meanwhile,
@@ -51,18 +51,20 @@ def promote(
         The entry and what became of it; None if the version is champion already.
 
     Raises:
-        RegistryError: the version is not there, may not be promoted, or the champion is another than expected.
+        RegistryError: the version is not there, may not be promoted, the champion is another than expected, or the ledger is damaged
+            and no version or reason is given.
     """
     if why is not None and not why.strip():
         raise RegistryError("--force-reason", expected="a reason", found="none", do="Say why; it stands in the ledger")
     ledger, alias = read_both(to, name)
-    if ledger.missing and (why is None or version is None):
-        raise entries_missing(name, ledger)
-    known = bool(ledger.entries) and not ledger.missing
+    damage = damaged(name, ledger)
+    if damage is not None and (why is None or version is None):
+        raise damage
+    known = bool(ledger.entries) and damage is None
     by_hand = known and alias != ledger.champion and not ledger.explains(alias)
     if by_hand and version not in (alias, ledger.champion) and exists(to, name, ledger.champion):
         raise moved_by_hand(name, ledger.champion, alias)
-    if not by_hand and not ledger.missing:
+    if not by_hand and damage is None:
         ledger = put_right(to, name, ledger, alias, say)
     version = version if version is not None else _challenger(to, name, ledger)
     found = require_version(to, name, version)
@@ -78,8 +80,8 @@ def promote(
         done = (
             f"accepted: the alias was {in_words(alias)}, set by hand, where the ledger said {in_words(ledger.champion)}"
         )
-        entry = new_entry(ACCEPTED, version, ledger.champion, why or done, seen=ledger, missing=ledger.missing)
-    elif version == ledger.champion and not ledger.missing:
+        entry = new_entry(ACCEPTED, version, ledger.champion, why or done, seen=ledger)
+    elif version == ledger.champion and damage is None:
         say(f"{name} version {version} is champion already")
         return None
     else:
@@ -98,6 +100,7 @@ def promote(
             decision=decision,
             forced=forced,
             missing=ledger.missing,
+            accepts=ledger.not_as_written,
         )
     _check_files(name, found)
     return _enter(to, name, entry)
@@ -117,13 +120,14 @@ def roll_back(
         why: stands in the ledger.
 
     Raises:
-        RegistryError: there was none before, it was never champion, its files are gone, or the champion changed meanwhile.
+        RegistryError: there was none before, it was never champion, its files are gone, the champion changed meanwhile, or the ledger
+            is damaged.
     """
     ledger, alias = read_both(to, name)
     if exists(to, name, ledger.champion) and not (nobody and alias is None):
         ledger = put_right(to, name, ledger, alias, say)
-    elif ledger.missing:
-        raise entries_missing(name, ledger)
+    elif (damage := damaged(name, ledger)) is not None:
+        raise damage
     if not nobody:
         target = _champion_before(name, ledger, target)
         version = require_version(to, name, target)

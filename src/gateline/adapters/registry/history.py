@@ -47,12 +47,7 @@ class History:
         said = []
         if self.ledger.missing:
             said.append(f"entries {', '.join(map(str, self.ledger.missing))} are missing: deleted or damaged")
-        if self.ledger.changed is not None:
-            said.append(str(self.ledger.changed))
-        if self.ledger.altered:
-            said.append(
-                f"the decision kept at entries {', '.join(map(str, self.ledger.altered))} was changed since it was made"
-            )
+        said += self.ledger.edits()
         if self.champion_alias != self.ledger.champion:
             why = "a command was stopped in between, the next one repairs it"
             if not self.ledger.explains(self.champion_alias):

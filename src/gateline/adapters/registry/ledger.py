@@ -72,7 +72,12 @@ def read_ledger(to: Connection, name: str) -> Ledger:
     last = max((int(version.version) for version in found), default=0)
     last = max(last, highest)
     known = {entry.number for entry in entries} | {number for entry in entries for number in entry.missing}
-    return Ledger(tuple(entries), tuple(number for number in range(1, last + 1) if number not in known), tuple(altered))
+    accepted = {number for entry in entries for number in entry.accepts}
+    return Ledger(
+        tuple(entries),
+        tuple(number for number in range(1, last + 1) if number not in known),
+        tuple(number for number in altered if number not in accepted),
+    )
 
 
 def new_entry(kind: str, version: int | None, expected: int | None, reason: str, *, seen: Ledger, **more: Any) -> Entry:
@@ -238,7 +243,8 @@ def open_ledger(to: Connection, name: str, say: Callable[[str], None]) -> Ledger
     """Read the ledger, and put right what a killed process left: whoever changes anything begins here.
 
     Raises:
-        RegistryError: entries are missing, the champion was deleted, or the alias was moved by other means than Gateline.
+        RegistryError: entries are missing or were edited, the champion was deleted, or the alias was moved by other means than
+            Gateline.
     """
     return put_right(to, name, *read_both(to, name), say)
 
@@ -292,8 +298,8 @@ def read_both(to: Connection, name: str) -> tuple[Ledger, int | None]:
 
 def put_right(to: Connection, name: str, ledger: Ledger, alias: int | None, say: Callable[[str], None]) -> Ledger:
     """Do what `open_ledger` does, where ledger and alias have been read."""
-    if ledger.missing:
-        raise entries_missing(name, ledger)
+    if (damage := damaged(name, ledger)) is not None:
+        raise damage
     if not ledger.entries and alias is not None:
         entry = new_entry(ADOPTED, alias, None, f"there was an alias {CHAMPION}, and no ledger yet", seen=ledger)
         say(f"{name} version {alias} is champion by its alias; its ledger begins with that")
@@ -355,6 +361,21 @@ def entries_missing(name: str, ledger: Ledger) -> RegistryError:
         expected="every entry from 1 on",
         found=f"no entry {examples(ledger.missing)}, deleted or damaged: who is champion cannot be told from the rest",
         do=f"Say who is: `gateline promote {name} VERSION --force-reason WHY` goes on from there",
+    )
+
+
+def damaged(name: str, ledger: Ledger) -> RegistryError | None:
+    """Say what is wrong with a ledger that nothing may be decided by until a person says who is champion; None of a whole one."""
+    if ledger.missing:
+        return entries_missing(name, ledger)
+    if not (edits := ledger.edits()):
+        return None
+    return RegistryError(
+        f"{name}{SUFFIX}",
+        expected="every entry, and the decision beside it, as it was written",
+        found="; ".join(edits),
+        do="Restore it from a backup of MLflow's database, or say who is champion: "
+        f"`gateline promote {name} VERSION --force-reason WHY` accepts it as it is and goes on from there",
     )
 
 

@@ -288,12 +288,12 @@ class _Chain:
         return holds("serving check", words[:160]) if words.startswith(PASSED) else broken("serving check", words[:300])
 
     def _ledger(self) -> Link:
-        """See that no entry is gone or was changed since a later one was written."""
+        """See that no entry is gone or was changed since a later one was written, nor a decision beside one."""
         name, ledger = "ledger", read_ledger(self.to, self.found.name)
         if ledger.missing:
             return broken(name, f"it has no entry {examples(ledger.missing)}, deleted or damaged")
-        if ledger.changed is not None:
-            return broken(name, str(ledger.changed))
+        if edits := ledger.edits():
+            return broken(name, "; ".join(edits))
         if all(entry.seen is None for entry in ledger.entries):
             return unchecked(name, f"{len(ledger.entries)} entries, and none says what it had seen of the others")
         last = max(entry.seen or 0 for entry in ledger.entries)
