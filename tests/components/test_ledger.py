@@ -598,7 +598,7 @@ def test_history_and_explain_say_what_the_ledger_says(to: Connection) -> None:
     assert text.exit_code == 0, text.output
     assert "champion is 1" in text.output
     assert "conflict" in text.output
-    record = json.loads(run.invoke(app, ["history", f"models:/{NAME}@champion", "--json"]).output)
+    record = json.loads(run.invoke(app, ["history", f"models:/{NAME}", "--json"]).output)
     assert [(each["kind"], each["effect"]) for each in record["entries"]] == [
         (PROMOTED, "champion"),
         (NOT_PROMOTED, "none"),
@@ -608,7 +608,12 @@ def test_history_and_explain_say_what_the_ledger_says(to: Connection) -> None:
     why = run.invoke(app, ["explain", NAME, "2"])
     assert why.exit_code == 0, why.output
     assert "has no passport" in why.output
-    for words in (["history", "nobody"], ["explain", NAME, "9"], ["promote", NAME, "challenger"], ["history", "a/b@c"]):
+    for words in (
+        ["history", "nobody"],
+        ["explain", NAME, "9"],
+        ["promote", NAME, "challenger"],
+        ["history", f"{NAME}@champion"],
+    ):
         assert run.invoke(app, words).exit_code == 2, words
     assert mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"]).get_experiment_by_name("nobody") is None
 
