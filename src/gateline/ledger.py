@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import takewhile
 from typing import Any, NamedTuple
 
+from gateline.errors import RegistryError
 from gateline.manifest import digest_of
 
 ADOPTED, PROMOTED, ROLLED_BACK, ACCEPTED = "adopted", "promoted", "rolled back", "accepted by hand"
@@ -77,14 +78,26 @@ class Entry:
     def from_text(cls, text: str, number: int, *, settled: bool) -> Entry:
         """Read what `as_text` wrote.
 
+        What a newer Gateline says beside that is left out here, and counts in the digest.
+
         Raises:
             ValueError: it is no entry.
+            RegistryError: a newer Gateline wrote it in a form of its own.
         """
         try:
             content = dict(json.loads(text))
-            digest = digest_of(content)
-            if content.pop("format") != FORMAT:
+            digest, form = digest_of(content), content["format"]
+            if isinstance(form, int) and form > FORMAT:
+                raise RegistryError(
+                    f"entry {number} of the ledger",
+                    expected=f"format {FORMAT} or one before it",
+                    found=f"format {form}, of a newer Gateline",
+                    do="Upgrade Gateline here",
+                )
+            if form != FORMAT:
                 raise ValueError(f"an entry of format {FORMAT}")
+            known = {each.name for each in fields(cls)} - {"number", "settled", "digest"}
+            content = {name: value for name, value in content.items() if name in known}
             content |= {"missing": tuple(content["missing"]), "accepts": tuple(content.get("accepts", ()))}
             return cls(**content, number=number, settled=settled, digest=digest)
         except (TypeError, KeyError) as error:

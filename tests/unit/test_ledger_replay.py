@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateline.errors import RegistryError
 from gateline.ledger import ACCEPTED, AWAITING, NOT_PROMOTED, PROMOTED, ROLLED_BACK, Entry, Ledger
 
 
@@ -121,3 +122,18 @@ def test_who_was_accepted_as_champion_that_it_was_already_is_not_its_own_predece
     """Version 2 was champion, somebody moved the alias away, a person undid that: back from 2 is 1."""
     ledger = replayed((PROMOTED, 1, None, 0), (PROMOTED, 2, 1, 1), (ACCEPTED, 2, 2, 2))
     assert ledger.line == (1, 2)
+
+
+def test_what_a_newer_gateline_says_beside_is_no_damage_and_another_form_asks_for_an_upgrade() -> None:
+    entries: list[Entry] = []
+    known = kept(entries, PROMOTED, 1, None, 0)
+    content = json.loads(known.as_text())
+
+    more = Entry.from_text(json.dumps(content | {"mood": "good"}), 1, settled=False)
+
+    assert more.version == 1
+    assert more.digest != known.digest
+    with pytest.raises(RegistryError, match="newer Gateline"):
+        Entry.from_text(json.dumps(content | {"format": 2}), 1, settled=False)
+    with pytest.raises(ValueError, match="format"):
+        Entry.from_text(json.dumps(content | {"format": 0}), 1, settled=False)
