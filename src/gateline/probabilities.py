@@ -10,8 +10,6 @@ import numpy as np
 SMALLEST = 1e-12
 """A probability is taken as at least so far from 0 and 1, so that one certain mistake costs 28 nats and no infinity."""
 BINS = 10
-RESAMPLES = 500
-COVERAGE = 0.95
 
 BINARY_METRICS = ("log_loss", "brier", "auroc", "auprc", "calibration_error")
 BIASED = ("calibration_error",)

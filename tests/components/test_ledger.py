@@ -591,13 +591,14 @@ def test_outside_a_project_those_are_told_that_the_workload_inside_the_model_nam
 
 def test_history_and_explain_say_what_the_ledger_says(to: Connection) -> None:
     put(to, PROMOTED, 1, None, "it passes the gates")
-    put(to, NOT_PROMOTED, 2, 1, "worse by 3 %")
+    put(to, NOT_PROMOTED, 2, 1, "[/a] [b-1]")  # what rich would take for markup
     append(to, NAME, new_entry(PROMOTED, 3, 2, "too late", seen=read_ledger(to, NAME)))
     run = CliRunner()
     text = run.invoke(app, ["history", NAME])
     assert text.exit_code == 0, text.output
     assert "champion is 1" in text.output
     assert "conflict" in text.output
+    assert "[/a] [b-1]" in text.output
     record = json.loads(run.invoke(app, ["history", f"models:/{NAME}", "--json"]).output)
     assert [(each["kind"], each["effect"]) for each in record["entries"]] == [
         (PROMOTED, "champion"),

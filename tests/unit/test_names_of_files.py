@@ -10,6 +10,8 @@ import pytest
 
 from gateline.adapters.drift_check import _read
 from gateline.adapters.duckdb_names import as_glob
+from gateline.adapters.serving.predict import predict
+from gateline.errors import DataError
 from gateline.workload.schema import Schema
 
 
@@ -35,3 +37,20 @@ def test_texts_of_a_csv_are_those_of_the_same_rows_as_parquet(tmp_path: Path) ->
     assert from_csv["code"].astype(object).where(from_csv["code"].notna(), None).tolist() == ["001", "NA", "1.50", None]
     assert from_csv["x"].tolist()[::2] == from_parquet["x"].tolist()[::2]
     assert from_csv["x"].isna().tolist() == from_parquet["x"].isna().tolist()
+
+
+@pytest.mark.parametrize("other", ["new.csv", "./new.csv", "linked.csv"])
+def test_answers_are_not_written_over_the_rows_that_are_asked(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = Path("new.csv")
+    asked.write_text("x\n1\n")
+    Path("linked.csv").symlink_to(asked)
+
+    with pytest.raises(DataError, match="another file than the input"):
+        predict(
+            "tiny", asked, Path(other), version=1, batch_rows=1, log=None, on_rows=lambda *_: None, stop=lambda: False
+        )
+
+    assert asked.read_text() == "x\n1\n"
