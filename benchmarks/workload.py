@@ -3,9 +3,9 @@
 Runs ingest to preprocess once, then train and evaluate for each seed, and writes `benchmarks/results/workload_NAME.json`
 (commit, machine, settings, wall-clock, metrics of the model and of the baselines with their intervals, mean and spread) and
 the table of `docs/workloads/NAME.md`, between ``<!-- measured -->`` and ``<!-- /measured -->``. A seed that was measured
-with these very settings is not measured again; ``--again`` does. ``--page`` measures nothing and writes the table of what
-stands in the result; where the workload has been changed since, it says so. The test part is read once per seed: choose
-settings on the validation part, with ``gateline tune`` or by hand, before.
+with these very settings and this scoring is not measured again; ``--again`` does. ``--page`` measures nothing and writes the table of what
+stands in the result; where the workload, or the code that scores and the baselines, have been changed since, it says so. The
+test part is read once per seed: choose settings on the validation part, with ``gateline tune`` or by hand, before.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import ROOT, shown_commits, where
+from benchmarks.scoring_code import scoring_code
 from benchmarks.tables import markdown, read_result, write_json, write_table
 from gateline.adapters.document import marks
 from gateline.adapters.expectations import validate
@@ -41,6 +42,10 @@ DEVICES, PRECISIONS = ("cpu", "cuda", "auto"), ("float32", "auto", "bfloat16", "
 EARLIER = (
     "Measured with earlier settings of [workloads/{name}.yaml](../../workloads/{name}.yaml): the file has been changed since, and "
     "what it says now has not been measured."
+)
+EARLIER_SCORING = (
+    "Scored before a baseline, a metric or the way to its interval was changed: model and predictions are those of the commit, "
+    "what stands beside them may differ today."
 )
 MOST_METRICS = 6  # columns that fit beside each other, what the gates ask for first; the JSON file has all
 
@@ -64,6 +69,7 @@ def measure(workload: Workload, prepared: Artifact, folder: Path, run: RunSettin
     return {
         "seed": run.seed,
         "where": where(),
+        "scored_with": scoring_code(workload.task),
         "train_seconds": round(trained - began, 1),
         "evaluate_seconds": round(time.monotonic() - trained, 1),
         "parameters": model.facts["parameters"],
@@ -104,7 +110,7 @@ def summary_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def table_of(
-    workload: Workload, runs: Sequence[Mapping[str, Any]], leading: str, command: str, earlier: bool = False
+    workload: Workload, runs: Sequence[Mapping[str, Any]], leading: str, command: str, earlier: Sequence[str] = ()
 ) -> str:
     """Write model and baselines, and the seeds, as Markdown.
 
@@ -113,7 +119,7 @@ def table_of(
         runs: one for each seed.
         leading: the metric of the gates.
         command: what prints this.
-        earlier: the settings were others than the file has now; the last sentence says so.
+        earlier: sentences at the end on what has been changed since.
     """
     summary = summary_of(runs)
     asked = [name for name in workload.section("gates", Gates).limits if name in summary["mean"]]
@@ -150,7 +156,7 @@ def table_of(
         f"{shown_commits(run['where'] for run in runs)}. Mean ± standard deviation over the seeds."
     )
     tables = [markdown(["test part", *names], rows + baselines), markdown(head, by_seed)]
-    return "\n\n".join([said, *tables, *([EARLIER.format(name=workload.name)] if earlier else [])])
+    return "\n\n".join([said, *tables, *earlier])
 
 
 def short(value: float | None) -> str:
@@ -198,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     before = read_result(result)
     runs: dict[int, Any] = {}
     if before.get("settings") == key and not given.again:
-        runs = {run["seed"]: run for run in before["runs"]}
+        runs = {run["seed"]: run for run in before["runs"] if run.get("scored_with") == scoring_code(workload.task)}
     missing = [run for run in runs_wanted if run.seed not in runs]
     with tempfile.TemporaryDirectory() as scratch:
         prepared = prepare(workload, Path(scratch)) if missing else None
@@ -225,7 +231,9 @@ def _write_recorded(workload: Workload, result: str) -> None:
         raise SystemExit(f"benchmarks/results/{result}.json is not there: measure first, without --page")
     run = measured_with(workload, found["settings"])
     more = ["--page"] if run is None else [part for part in (_unless("device", run), _unless("precision", run)) if part]
-    text = table_of(workload, found["runs"], found["gate_metric"], _command(workload.name, *more), earlier=run is None)
+    same_scoring = all(each.get("scored_with") == scoring_code(workload.task) for each in found["runs"])
+    earlier = [EARLIER.format(name=workload.name)] * (run is None) + [EARLIER_SCORING] * (not same_scoring)
+    text = table_of(workload, found["runs"], found["gate_metric"], _command(workload.name, *more), earlier)
     _write_page(workload, text)
 
 

@@ -29,7 +29,7 @@ STEP_METRIC = re.compile(r"(?P<metric>mae|rmse)_(?P<which>at|to)_(?P<step>[1-9]\
 
 UNITLESS_METRIC = re.compile(r"wape|m[as]e_scaled|coverage_.*|smape|mase|owa|newsvendor_cost|service_level|fill_rate")
 
-SCALE_FREE_METRIC = re.compile(r"m[as]e_scaled|coverage_.*")
+SCALE_FREE_METRIC = re.compile(r"m[as]e_scaled|coverage_.*|smape|mase|owa")
 """Metrics that can be told over series of different units."""
 
 

@@ -190,6 +190,15 @@ def _as_utc(times: pd.Series, timezone: str) -> pd.DatetimeIndex:
 
 
 def _as_texts(values: pd.Series) -> np.ndarray:
+    if values.dtype == object:
+        rows = np.flatnonzero([isinstance(value, list | tuple | dict | set | bytes | np.ndarray) for value in values])
+        if len(rows):
+            raise DataError(
+                f"column {values.name}",
+                expected="one text in every row",
+                found=f"{type(values.iloc[rows[0]]).__name__} in row {examples(rows.tolist())}",
+                do="Send each text as a string, in a row of its own",
+            )
     if values.dtype != TEXT:
         values = values.astype("str").where(values.notna(), None)
     return values.to_numpy(dtype=object)

@@ -401,6 +401,7 @@ def test_a_stop_text_ends_the_continuation_and_is_its_end(writer: Writer) -> Non
         (["ok", None], {}, "none in row 1"),
         (["ok", ""], {}, "of 1 to"),
         (["ok"], {"temperature": 0.0}, "params.temperature"),
+        (["ok"], {"temperature": 1e-300}, "params.temperature"),
         (["ok"], {"top_k": -1}, "params.top_k"),
         (["ok"], {"max_length": 0}, "params.max_length"),
         (["ok"], {"seed": -1}, "params.seed"),

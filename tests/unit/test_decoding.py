@@ -189,6 +189,8 @@ def test_greedy_writes_the_most_probable_token_until_the_end(rng: np.random.Gene
 
         assert tuple(written.best()[row]) == tuple(t for t in sequence if t != END)
         assert float(written.scores[row, 0]) == pytest.approx(log_prob(step, row, 3, sequence))
+        judged = float(written.penalised(0.6, 6).scores[row, 0])
+        assert judged == pytest.approx(log_prob(step, row, 3, sequence) / ((5 + len(sequence)) / 6) ** 0.6)
 
 
 def fixed(probabilities: list[float]) -> Step:

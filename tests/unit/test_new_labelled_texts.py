@@ -87,6 +87,9 @@ def test_labels_that_are_numbers_odd_names_and_rows_without_either(project: Proj
 def test_a_small_table_becomes_a_workload_that_check_finds_ready(number: int, project: Project) -> None:
     found = new_labelled_texts(project, "praise", write(project, reviews(number)), label="verdict")
     assert explain(project, "praise").notes == []
+    found.path.write_text(found.path.read_text().replace("\nevaluation:", "\nevaluation:\n  positive: splendid"))
+    with pytest.raises(WorkloadError, match=r"evaluation\.positive"):
+        explain(project, "praise")
     assert 4 <= found.split.min_examples <= found.split.counts["test"] // 2
 
 

@@ -215,6 +215,21 @@ def test_a_decimal_comma_and_stray_texts_become_numbers_and_it_says_so(project: 
     assert "'n/a' in 1 rows read as missing" in target.note
 
 
+def test_infinite_numbers_are_missing_in_the_table_that_the_query_makes(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = wave(HOURS)
+    values[[5, 9]] = [float("inf"), float("-inf")]
+    written = new_workload(project, "endless", write(project, pd.DataFrame({"time": HOURS, "load": values})))
+    target = written.table.of_role("target")[0]
+    assert target.high == pytest.approx(np.delete(wave(HOURS), [5, 9]).max())
+    assert target.missing_share == pytest.approx(2 / 2000)
+    assert "2 infinite values read as missing" in target.note
+    monkeypatch.chdir(project.root)
+    ingest(Workload.read(written.path).section("source", Source), project.root / "raw")
+    assert read_table(project.root / "raw" / "table.parquet")["load"].isna().sum() == 2
+
+
 def test_running_totals_and_calendar_columns_are_no_target_unless_asked(project: Project) -> None:
     frame = pd.DataFrame({"t": HOURS, "y": wave(HOURS), "total": wave(HOURS).cumsum(), "weekday": HOURS.day_of_week})
     path = write(project, frame)

@@ -38,3 +38,11 @@ def test_a_stamp_or_key_that_cannot_be_told_is_named_by_its_row(column: str, val
 
     assert said in str(refused.value)
     assert f"column {column}" in str(refused.value)
+
+
+@pytest.mark.parametrize("value", [["o", "k"], {"text": "ok"}, b"ok"])
+def test_what_is_no_text_is_not_read_as_one(value: object) -> None:
+    schema = Schema.model_validate({"keys": [], "columns": {"note": {"type": "text"}}})
+
+    with pytest.raises(DataError, match=rf"column note: .*{type(value).__name__} in row 1"):
+        clean(pd.DataFrame({"note": pd.Series(["fine", value], dtype=object)}), schema)

@@ -172,6 +172,7 @@ def test_attention_is_a_share_of_each_source_token_for_each_written_one() -> Non
         ({"beam_width": 1000}, "params.beam_width"),
         ({"length_penalty": -1.0}, "params.length_penalty"),
         ({"length_penalty": float("inf")}, "params.length_penalty"),
+        ({"length_penalty": 1e9}, "params.length_penalty"),
     ],
 )
 def test_a_parameter_that_cannot_be_used_is_refused(parameters: dict[str, Any], words: str) -> None:

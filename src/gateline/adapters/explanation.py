@@ -123,6 +123,7 @@ def explain(project: Project, reference: str) -> Explanation:
             task.prepare(frame, sections.schema, sections.preprocess, draft)
         prepared = open_artifact(folder, "prepared")
         task.check_data(sections.model, prepared)
+        task.check_scoring(prepared, sections.evaluation, sections.gates)
         weights = sum(weight.numel() for weight in task.build(sections.model, task.shapes(prepared)).parameters())
     found = prepared.facts["examples"].get("test", 0)
     if found < sections.gates.min_examples:

@@ -28,13 +28,18 @@ Stop = Callable[[torch.Tensor], torch.Tensor]
 
 Count = Annotated[int, Field(ge=1)]
 
+MOST_PENALTY = 10.0
+"""Beyond it the length alone decides, and its power no longer fits a number."""
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-3, 1e3
+"""Below, the most probable token alone is drawn, as with top_k 1; above, any token."""
+
 
 class BeamSettings(Section):
     """How a beam search looks for the most probable sequence."""
 
     width: Count = 4
     """Hypotheses kept at each step; 1 follows the best token only."""
-    length_penalty: Annotated[float, Field(ge=0)] = 0.6
+    length_penalty: Annotated[float, Field(ge=0, le=MOST_PENALTY)] = 0.6
     """Exponent alpha: a hypothesis of U tokens is judged by log p / ((5 + U) / 6)^alpha; 0 prefers short ones."""
     max_length: Count = 100
     """Tokens at most; a hypothesis that has not ended by then is cut and judged as it is."""
@@ -43,7 +48,7 @@ class BeamSettings(Section):
 class SamplingSettings(Section):
     """How tokens are drawn."""
 
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[float, Field(ge=LOWEST_TEMPERATURE, le=HIGHEST_TEMPERATURE)] = 1.0
     """Logits are divided by it: below 1 the probable becomes more probable."""
     top_k: Count | None = None
     """Draw among the most probable tokens only; null: among all."""
@@ -69,6 +74,16 @@ class Hypotheses:
         """List the tokens of the best sequence of each row."""
         rows = zip(self.tokens[:, 0].tolist(), self.lengths[:, 0].tolist(), strict=True)
         return [tokens[:length] for tokens, length in rows]
+
+    def penalised(self, alpha: float, max_length: int) -> Hypotheses:
+        """Judge by length what has log p for a score, as a beam search does.
+
+        Args:
+            alpha: see `BeamSettings.length_penalty`.
+            max_length: what was written until then has no end token.
+        """
+        written = self.lengths + (self.lengths < max_length).long()
+        return Hypotheses(self.tokens, self.lengths, self.scores / ((5 + written) / 6) ** alpha)
 
 
 def greedy(

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from gateline.models.attention import AdditiveAttention, ScaledDotAttention
+from gateline.models.decoding import MOST_PENALTY
 from gateline.models.sequence_input import InputSettings, SequenceDropout, SequenceInput, real_steps
 from gateline.models.stack import (
     ONE_STEP_AT_A_TIME,
@@ -52,7 +53,7 @@ class TranslatorSettings(InputSettings):
     """Share of each target that training spreads evenly over all tokens."""
     beam_width: Size = 5
     """Hypotheses followed at once where a request does not say; 1: the best token only."""
-    length_penalty: Annotated[float, Field(ge=0)] = 1.0
+    length_penalty: Annotated[float, Field(ge=0, le=MOST_PENALTY)] = 1.0
     """Where a request does not say: 0 prefers short translations, more prefers longer ones."""
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from gateline.data.streams import StreamDataset
 from gateline.data.tokenizers import BEGIN, END, PADDING, UNKNOWN, FittedTokenizer
 from gateline.errors import DataError, WorkloadError, did_you_mean
 from gateline.manifest import Artifact
-from gateline.models.decoding import Nested, SamplingSettings, sample
+from gateline.models.decoding import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, Nested, SamplingSettings, sample
 from gateline.models.language_model import LanguageModel
 from gateline.predictors.texts import read_texts
 from gateline.table import as_frame
@@ -126,13 +126,16 @@ class Writer:
             DataError: a row has no text, a parameter cannot be used, or the rows ask for too much together.
         """
         for name, value, fits in (
-            ("temperature", temperature, temperature > 0 and np.isfinite(temperature)),
+            ("temperature", temperature, LOWEST_TEMPERATURE <= temperature <= HIGHEST_TEMPERATURE),
             ("top_k", top_k, top_k >= 0),
             ("max_length", max_length, 1 <= max_length <= 10_000),
             ("seed", seed, 0 <= seed < 2**63),
         ):
             if not fits:
-                wanted = {"temperature": "a number above 0", "max_length": "1 to 10,000"}.get(name, "0 or more")
+                wanted = {
+                    "temperature": f"{LOWEST_TEMPERATURE:g} to {HIGHEST_TEMPERATURE:,g}",
+                    "max_length": "1 to 10,000",
+                }.get(name, "0 or more")
                 raise DataError(f"params.{name}", expected=wanted, found=str(value), do="Correct it, or leave it out")
         if len(frame) == 0:
             raise DataError("request", expected="beginnings of texts", found="no rows", do="Send one or more")

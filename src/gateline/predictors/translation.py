@@ -16,7 +16,7 @@ from gateline.data.pairs import padded
 from gateline.data.tokenizers import BEGIN, END, PADDING, UNKNOWN, Encoded, FittedTokenizer
 from gateline.errors import DataError, WorkloadError, did_you_mean
 from gateline.manifest import Artifact
-from gateline.models.decoding import BeamSettings, Nested, beam_search, greedy
+from gateline.models.decoding import MOST_PENALTY, BeamSettings, Nested, beam_search, greedy
 from gateline.models.encoder_decoder import Translator
 from gateline.predictors.texts import read_texts
 from gateline.table import TABLE, as_frame, read_table
@@ -137,8 +137,10 @@ class SentenceTranslator:
         penalty = settings.length_penalty if length_penalty is None else length_penalty
         if not 1 <= width <= WIDEST_BEAM:
             raise DataError("params.beam_width", expected=f"1 to {WIDEST_BEAM}", found=str(width), do="Correct it")
-        if not (penalty >= 0 and np.isfinite(penalty)):
-            raise DataError("params.length_penalty", expected="0 or more", found=str(penalty), do="Correct it")
+        if not 0 <= penalty <= MOST_PENALTY:
+            raise DataError(
+                "params.length_penalty", expected=f"0 to {MOST_PENALTY:g}", found=str(penalty), do="Correct it"
+            )
         if len(frame) == 0:
             raise DataError("request", expected="sentences", found="no rows", do="Send one or more")
         texts = read_texts(frame, self._asked, self.source_column)
@@ -167,7 +169,9 @@ class SentenceTranslator:
                 memory, state = self.network.start(source, lengths)
                 begin = torch.full((len(rows),), BEGIN)
                 if width == 1:
-                    found = greedy(self._step, memory, state, begin, end=END, max_length=longest)
+                    found = greedy(self._step, memory, state, begin, end=END, max_length=longest).penalised(
+                        penalty, longest
+                    )
                 else:
                     beam = BeamSettings(width=width, length_penalty=penalty, max_length=longest)
                     found = beam_search(self._step, memory, state, begin, end=END, settings=beam)

@@ -150,7 +150,9 @@ def find_out(
     _check_asked(types, target, keys or ())
     stamp = find_time(database, time)
     reads = {
-        name: _number_expression(database, name, kind) for name, kind in types.items() if name not in stamp.made_from
+        name: _without_infinite(database, _number_expression(database, name, kind))
+        for name, kind in types.items()
+        if name not in stamp.made_from
     }
     if stamp.name in reads:  # a column of the file is already called so
         stamp = TimeColumn(f"{stamp.name}_stamp", stamp.expression, stamp.made_from, stamp.note)
@@ -253,6 +255,17 @@ def _number_expression(database: duckdb.DuckDBPyConnection, name: str, kind: str
             lost = f"; {examples(strange)} in {row[1] - row[0]} rows read as missing" if strange else ""
             return _Read(expression, "float", f"{style} in the file{lost}")
     return _Read(column, "text")
+
+
+def _without_infinite(database: duckdb.DuckDBPyConnection, read: _Read) -> _Read:
+    """Let the query read infinite numbers as missing: no step takes them."""
+    if read.type != "float":
+        return read
+    row = database.execute(f"SELECT count(*) FILTER (WHERE isinf({read.expression})) FROM raw").fetchone()
+    if row is None or not row[0]:
+        return read
+    note = "; ".join(part for part in (read.note, f"{row[0]} infinite values read as missing") if part)
+    return _Read(f"CASE WHEN NOT isinf({read.expression}) THEN {read.expression} END", "float", note)
 
 
 def _as_text(value: object) -> str:
@@ -466,20 +479,16 @@ def _describe_number(
     frame: pd.DataFrame, name: str, read: _Read, role: Literal["target", "past", "static"], why: str = ""
 ) -> FoundColumn:
     values = frame[name].astype("float64")
-    finite = values[np.isfinite(values)]
-    endless = int((values.notna() & ~np.isfinite(values)).sum())
-    notes = [
-        part for part in (why, read.note, f"{endless} infinite values count as missing" if endless else "") if part
-    ]
+    known = values.dropna()
     return FoundColumn(
         name,
         read.expression,
         "boolean" if read.type == "boolean" else "integer" if read.type == "integer" else "float",
         role,
-        "; ".join(notes),
-        None if read.type == "boolean" or finite.empty else float(finite.min()),
-        None if read.type == "boolean" or finite.empty else float(finite.max()),
-        1 - len(finite) / len(values),
+        "; ".join(part for part in (why, read.note) if part),
+        None if read.type == "boolean" or known.empty else float(known.min()),
+        None if read.type == "boolean" or known.empty else float(known.max()),
+        1 - len(known) / len(values),
     )
 
 
