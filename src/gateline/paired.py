@@ -20,6 +20,9 @@ MIN_DIFFERENT = 10
 """Positions at which two models must differ. The bootstrap draws what was seen: where the one won four examples, lost none and
 tied on the rest, no resample says that it is worse, and an exact sign test says that chance does so in 6 % of cases."""
 
+ROUNDING = 1e-6
+"""Relative; errors that differ by less are the same, computed in another order or on another processor."""
+
 MIN_BEYOND = 10
 """Resamples that must lie beyond a quantile for it to be read off them."""
 
@@ -129,8 +132,9 @@ def resample(
 
 
 def num_different(one: ExampleErrors, other: ExampleErrors) -> int:
-    """Say at how many positions two models that were measured on the same rows have other errors."""
-    return len(np.unique(one.position[one.total != other.total]))
+    """Say at how many positions two models that were measured on the same rows have other errors, beyond rounding."""
+    larger = np.maximum(np.abs(one.total), np.abs(other.total))
+    return len(np.unique(one.position[np.abs(one.total - other.total) > ROUNDING * larger]))
 
 
 def block_of(errors: ExampleErrors) -> tuple[int, int]:

@@ -85,6 +85,7 @@ def decide(
     judged = () if verdict is None else verdict.checks
     checks, passed = [*judged, *against], verdict is None or verdict.passed
     if champion is None:
+        checks += _measured(challenger)
         checks.append(Check("champion", True, "there is no champion yet: the baselines and limits decide"))
         return Decision(passed and all(check.passed for check in checks), tuple(checks), {}, challenger.rows)
     checks += _comparable(challenger, champion)
@@ -92,7 +93,8 @@ def decide(
         return Decision(False, tuple(checks), {}, challenger.rows)
     mine, theirs = challenger.score(), champion.score()
     comparison = {"challenger": mine, "champion": theirs, "difference": mine - theirs}
-    if np.array_equal(challenger.total, champion.total):
+    different = num_different(challenger, champion)
+    if different == 0:
         checks.append(
             Check("tie", False, "it makes the same errors as the champion on every example; a tie promotes nobody")
         )
@@ -104,7 +106,6 @@ def decide(
             f"the champion ({MIN_BLOCKS} blocks of {block})"
         )
         return Decision(False, (*checks, Check("champion", False, reason)), comparison, challenger.rows)
-    different = num_different(challenger, champion)
     if different < MIN_DIFFERENT:
         reason = (
             f"too few to tell: challenger and champion differ at {different} positions of the test part, at least {MIN_DIFFERENT} are "
@@ -165,16 +166,23 @@ def _comparable(challenger: ExampleErrors, champion: ExampleErrors) -> list[Chec
             "same_rows", same_rows, f"scored on {'the same rows as' if same_rows else 'other rows than'} the champion"
         )
     ]
-    if len(challenger.total) == 0:
-        checks.append(Check("examples", False, "the test part is empty"))
-    if not are_finite(challenger, champion):
-        checks.append(Check("finite", False, "an error of the challenger or of the champion is no finite number"))
+    checks += _measured(challenger, champion)
     same_slices = challenger.parts.keys() == champion.parts.keys() and all(
         np.array_equal(part.count, champion.parts[name].count) for name, part in challenger.parts.items()
     )
     if not same_slices:
         checks.append(Check("slices", False, "the champion was scored on other slices"))
     return checks
+
+
+def _measured(challenger: ExampleErrors, *champion: ExampleErrors) -> list[Check]:
+    """See that there are examples, and that all errors are numbers."""
+    if len(challenger.total) == 0:
+        return [Check("examples", False, "the test part is empty")]
+    if are_finite(challenger, *champion):
+        return []
+    whose = "the challenger or of the champion" if champion else "the challenger"
+    return [Check("finite", False, f"an error of {whose} is no finite number")]
 
 
 def _check_difference(

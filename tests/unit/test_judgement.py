@@ -15,7 +15,7 @@ from gateline.intervals import MIN_BLOCKS
 from gateline.judgement import Check, Verdict, judge, more_is_better
 from gateline.paired_errors import PairedErrors, by_position
 from gateline.table import read_table, write_table
-from gateline.workload.gates import Baseline, Gates
+from gateline.workload.gates import Baseline, Gates, Limit
 
 NUM, DEPENDENCE = 400, 4
 
@@ -276,3 +276,9 @@ def test_errors_that_do_not_add_up_to_what_was_measured_show_nothing() -> None:
     found = judge({"mae": model.score() - 1}, said[1], NUM, gates, paired)
     assert not found.passed
     assert "do not add up" in found.reasons[0]
+
+
+def test_limits_between_which_nothing_lies_are_refused() -> None:
+    with pytest.raises(ValueError, match="nothing lies between 2 and 1"):
+        Limit(min=2.0, max=1.0)
+    assert Limit(min=1.0, max=1.0).max == 1.0

@@ -10,8 +10,9 @@ import pytest
 
 from gateline.adapters.drift_check import _read
 from gateline.adapters.duckdb_names import as_glob
-from gateline.adapters.serving.predict import predict
+from gateline.adapters.serving.predict import _begin, _claimed, predict
 from gateline.errors import DataError
+from gateline.manifest import file_digest
 from gateline.workload.schema import Schema
 
 
@@ -54,3 +55,34 @@ def test_answers_are_not_written_over_the_rows_that_are_asked(
         )
 
     assert asked.read_text() == "x\n1\n"
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_two_runs_do_not_write_one_answer(rows: int, tmp_path: Path) -> None:
+    asked, parts = tmp_path / "new.csv", tmp_path / "out.csv.parts"
+    asked.write_text("x\n1\n")
+    _begin(parts, {"input": file_digest(asked), "model": "tiny", "batch_rows": 1, "version": 1})
+    before = (parts / "state.json").read_bytes()
+
+    with (
+        _claimed(parts),  # as the other run, which asks the same or (rows 2) something else
+        pytest.raises(DataError, match="one `gateline predict` for one --output"),
+    ):
+        predict(
+            "tiny", asked, tmp_path / "out.csv", version=1, batch_rows=rows, log=None, on_rows=lambda *_: None,
+            stop=lambda: False,
+        )  # fmt: skip
+
+    assert (parts / "state.json").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "out.csv.parts"]
+
+
+def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("x\n1\n")
+    (tmp_path / "out.csv").mkdir()
+    for output in ("out.csv", "absent/out.csv"):
+        with pytest.raises(DataError, match="expected a file in a folder that is there"):
+            predict(
+                "tiny", tmp_path / "new.csv", tmp_path / output, version=1, batch_rows=1, log=None,
+                on_rows=lambda *_: None, stop=lambda: False,
+            )  # fmt: skip

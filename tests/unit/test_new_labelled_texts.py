@@ -87,10 +87,24 @@ def test_labels_that_are_numbers_odd_names_and_rows_without_either(project: Proj
 def test_a_small_table_becomes_a_workload_that_check_finds_ready(number: int, project: Project) -> None:
     found = new_labelled_texts(project, "praise", write(project, reviews(number)), label="verdict")
     assert explain(project, "praise").notes == []
+    assert 4 <= found.split.min_examples <= found.split.counts["test"] // 2
     found.path.write_text(found.path.read_text().replace("\nevaluation:", "\nevaluation:\n  positive: splendid"))
     with pytest.raises(WorkloadError, match=r"evaluation\.positive"):
         explain(project, "praise")
-    assert 4 <= found.split.min_examples <= found.split.counts["test"] // 2
+
+
+def test_a_gate_on_a_slice_that_no_row_is_in_is_found_before_training(project: Project) -> None:
+    found = new_labelled_texts(project, "praise", write(project, reviews()))
+    content = yaml.safe_load(found.path.read_text())
+    content["evaluation"]["slices"] = ["verdict"]
+    for verdict, words in (("good", None), ("goood", "a slice verdict=VALUE of a value in the data")):
+        content["gates"]["limits"] = {f"verdict={verdict}/error_rate": {"max": 0.9}}
+        found.path.write_text(yaml.safe_dump(content, sort_keys=False))
+        if words is None:
+            explain(project, "praise")
+        else:
+            with pytest.raises(WorkloadError, match=words):
+                explain(project, "praise")
 
 
 def test_spaces_around_a_label_are_no_part_of_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

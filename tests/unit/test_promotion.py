@@ -185,10 +185,13 @@ def test_each_way_to_win_without_being_better_is_refused_with_its_reason() -> No
     empty = errors(num=0, total=np.zeros(0), count=np.zeros(0), position=np.zeros(0), parts={})
     broken = errors(-0.5, seed=1)
     broken.total[3] = np.nan
+    nearly = replace(champion, total=champion.total * (1 - 1e-9))  # better everywhere, by what rounding does
     planted = {
         "the test part is empty": (empty, empty, []),
         "no finite number": (broken, champion, []),
         "a tie promotes nobody": (champion, champion, []),
+        "the same errors as the champion on every example": (nearly, champion, []),
+        "error of the challenger is no finite number": (broken, None, []),
         "not compared with itself": (better, champion, unfair(same_model=True, seen=None)),
         "has seen the test part: 12 of 40": (better, champion, unfair(same_model=False, seen="12 of 40 windows")),
     }

@@ -37,6 +37,8 @@ def test_a_reference_is_read(text: str, meant: Reference) -> None:
         "models:/rides/99999999999999999999",
         "",
         "a b",
+        "o'x.yaml",
+        "rides@champion.yaml",
     ],
 )
 def test_what_is_none_is_refused(text: str) -> None:

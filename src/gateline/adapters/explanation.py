@@ -16,11 +16,13 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from gateline.adapters.ingestion import ingest
 from gateline.adapters.object_store import find_by_digest
 from gateline.adapters.project import WORKLOADS, Project
 from gateline.adapters.settings_check import check_settings
-from gateline.errors import ArtifactError, WorkloadError, examples
+from gateline.errors import ArtifactError, WorkloadError, did_you_mean, examples
 from gateline.judgement import more_is_better
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.readout import read_out
@@ -115,6 +117,7 @@ def explain(project: Project, reference: str) -> Explanation:
                 [*notes, _not_fetched(sections.source), *_absent(project, workload, sections.source)],
             )
         frame = read_table(raw.path / TABLE)
+        _check_slices(workload, sections.gates, frame)
         demanded = Counter[str](
             rule.kind for rule in rules(read_out(frame, sections.schema), sections.schema, datetime.now(UTC))
         )
@@ -190,6 +193,22 @@ def _check_together(workload: Workload, task: Task, sections: _Sections) -> None
         )
     task.check(sections.schema, sections.preprocess, sections.evaluation, sections.gates)
     check_settings(workload, sections.preprocess, sections.searched)
+
+
+def _check_slices(workload: Workload, gates: Gates, frame: pd.DataFrame) -> None:
+    """Refuse a gate on a slice that no row is in: evaluate would, when all training is done."""
+    for name in gates.named_metrics():
+        key, _, value = name.rpartition("/")[0].partition("=")
+        if key not in frame or not pd.api.types.is_string_dtype(frame[key]):
+            continue
+        known = sorted(frame[key].dropna().unique())
+        if value not in known:
+            raise WorkloadError(
+                f"{workload.place}: gates, {name}",
+                expected=f"a slice {key}=VALUE of a value in the data",
+                found=value,
+                do=did_you_mean(value, known),
+            )
 
 
 def _unquoted_times(value: Any, place: str = "") -> Iterator[str]:

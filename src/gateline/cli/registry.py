@@ -200,7 +200,10 @@ def explain(
 @in_one_line
 def compare_models(
     workload: Annotated[
-        str, typer.Argument(metavar="WORKLOAD", help="Name of a workload, or path of its file.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="WORKLOAD", help="Name of a workload, path of its file, or models:/NAME.", show_default=False
+        ),
     ],
     challenger: Annotated[str, typer.Argument(metavar="A", help="Number or alias.", show_default=False)],
     champion: Annotated[str, typer.Argument(metavar="B", help="Number or alias.", show_default=False)],
@@ -211,9 +214,10 @@ def compare_models(
     """
     from gateline.adapters.project import Project
     from gateline.adapters.registry.comparison import compare_versions
+    from gateline.adapters.registry.reference import name_alone
 
     project = Project.find(Path.cwd())
-    path = project.resolve(workload)
+    path = project.resolve(name_alone(workload) if workload.startswith("models:") else workload)
     found = compare_versions(path, project.artifacts(path.stem) / "prepared", challenger, champion)
     print(f"{found.name}: version {found.challenger} as challenger of version {found.champion}, {found.examples}\n")
     for check in found.decision.checks:

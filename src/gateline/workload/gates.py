@@ -40,6 +40,8 @@ class Limit(Section):
     def _bounds_something(self) -> Limit:
         if self.min is None and self.max is None:
             raise ValueError("`min` or `max`: a limit without bounds passes everything")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"`min` at or below `max`: nothing lies between {self.min:g} and {self.max:g}")
         return self
 
 

@@ -32,10 +32,10 @@ def read_reference(text: str) -> Reference:
     Raises:
         RegistryError: it is none of these.
     """
-    if text.endswith((".yaml", ".yml")):
-        return Reference(Path(text).stem, None)
-    found = ADDRESS.fullmatch(text if text.startswith("models:") else f"models:/{text}")
-    if found is None:
+    is_file = text.endswith((".yaml", ".yml"))
+    name = Path(text).stem if is_file else text
+    found = ADDRESS.fullmatch(name if text.startswith("models:") else f"models:/{name}")
+    if found is None or (is_file and (found["version"] or found["alias"])):
         raise RegistryError(
             repr(text[:80]),
             expected="the name of a workload, or models:/NAME/VERSION",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -127,7 +129,7 @@ def predict(
 
     Raises:
         DataError: the file cannot be read, lacks a column, or has a row that is refused; or a folder that is not this
-            command's stands where it would write.
+            command's, or another run of it, is where it would write.
         RegistryError: there is no such version, its files are not those that were registered, or it does not load or answer.
         Preempted: `stop` said so; the same call goes on.
     """
@@ -135,6 +137,9 @@ def predict(
         raise DataError(output, expected="a name that ends with .csv or .parquet", found=output.name, do="Rename it")
     if not source.is_file():
         raise DataError(source, expected="a csv or parquet file", found="no such file", do="Correct the path")
+    if output.is_dir() or not output.parent.is_dir():
+        found = "a folder" if output.is_dir() else f"no folder {output.parent}"
+        raise DataError(output, expected="a file in a folder that is there", found=found, do="Name another --output")
     if output.exists() and output.samefile(source):
         raise DataError(output, expected="another file than the input", found="the same", do="Name another --output")
     name, version = version_named(model, version)
@@ -146,29 +151,42 @@ def predict(
         _begin(parts, {**asked, "version": version})
     else:
         version = begun  # whoever is champion now: one file is answered by one version
-    with _asking(name, version, log) as (process, kept):
-        batches = InputBatches(source, process.asked, parts)
-        done, count = 0, 0
-        for number, batch in enumerate(batches.batches(batch_rows)):
-            part = parts / f"{number:06d}.parquet"
-            if not part.exists():
-                if stop():
-                    raise Preempted("a request to stop")
-                answer = _answered(process, batch, source)
-                pq.write_table(answer, part.with_suffix(".tmp"))
-                part.with_suffix(".tmp").rename(part)
-                if kept is not None:
-                    kept.put(
-                        batch.drop_columns([ROW]).to_pandas(), answer.drop_columns([VERSION]).to_pandas(), wait=True
-                    )
-            done += len(batch)
-            count = number + 1
-            on_rows(done, batches.num_rows)
-    if not count:
-        raise DataError(source, expected="rows", found="none", do="Name another file")
-    rows = _join([parts / f"{number:06d}.parquet" for number in range(count)], output)
-    shutil.rmtree(parts)
+    with _claimed(parts):
+        with _asking(name, version, log) as (process, kept):
+            answered = _answer_all(process, kept, source, parts, batch_rows, on_rows, stop)
+        rows = _join(answered, output)
+        shutil.rmtree(parts)
     return name, version, rows
+
+
+def _answer_all(
+    process: BatchProcess,
+    kept: PredictionLog | None,
+    source: Path,
+    parts: Path,
+    batch_rows: int,
+    on_rows: OnRows,
+    stop: Callable[[], bool],
+) -> list[Path]:
+    """Answer what no run before has answered; returns the files of all answers in the order of the rows."""
+    batches = InputBatches(source, process.asked, parts)
+    done, answered = 0, []
+    for number, batch in enumerate(batches.batches(batch_rows)):
+        part = parts / f"{number:06d}.parquet"
+        if not part.exists():
+            if stop():
+                raise Preempted("a request to stop")
+            answer = _answered(process, batch, source)
+            pq.write_table(answer, part.with_suffix(".tmp"))
+            part.with_suffix(".tmp").rename(part)
+            if kept is not None:
+                kept.put(batch.drop_columns([ROW]).to_pandas(), answer.drop_columns([VERSION]).to_pandas(), wait=True)
+        done += len(batch)
+        answered.append(part)
+        on_rows(done, batches.num_rows)
+    if not answered:
+        raise DataError(source, expected="rows", found="none", do="Name another file")
+    return answered
 
 
 @contextmanager
@@ -211,13 +229,43 @@ def _begun_with(parts: Path, asked: dict[str, object]) -> int | None:
 def _begin(parts: Path, state: dict[str, object]) -> None:
     """Make the folder anew; one that is there is this command's own."""
     if parts.exists():
-        shutil.rmtree(parts)
-    draft = parts.with_name(parts.name + ".new")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
+        with _claimed(parts):
+            shutil.rmtree(parts)
+    draft = Path(tempfile.mkdtemp(prefix=f"{parts.name}.new-", dir=parts.parent))
     said = json.dumps({"key": digest_of(state), **state}, indent=2)
     (draft / STATE).write_text(said, encoding="utf-8")
-    draft.rename(parts)  # so that there is no folder without its state, whenever this process ends
+    try:
+        draft.rename(parts)  # so that there is no folder without its state, whenever this process ends
+    except OSError as error:
+        shutil.rmtree(draft)
+        raise _under_way(parts) from error
+
+
+@contextmanager
+def _claimed(parts: Path) -> Iterator[None]:
+    """Keep other runs out of the folder; the system forgets a claim with its process, however that ends.
+
+    Raises:
+        DataError: another run has it.
+    """
+    folder = os.open(parts, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise _under_way(parts) from error
+        yield
+    finally:
+        os.close(folder)
+
+
+def _under_way(parts: Path) -> DataError:
+    return DataError(
+        parts,
+        expected="one `gateline predict` for one --output",
+        found="another that is under way",
+        do="Wait for it, or name another --output",
+    )
 
 
 def _answered(process: BatchProcess, batch: pa.Table, source: Path) -> pa.Table:
