@@ -60,6 +60,7 @@ def decide(
     generator: np.random.Generator,
     against: Sequence[Check] = (),
     attempts: int = 1,
+    unscored: str | None = None,
 ) -> Decision:
     """Say whether a challenger becomes champion.
 
@@ -78,12 +79,20 @@ def decide(
         attempts: the how manieth challenger of this champion on these rows it is: the more are tried, the likelier one of
             them wins by chance. So the k-th gets the share 1 / (k (k + 1)) of the error that the gates allow, which is no more than
             all of it however many come.
+        unscored: why there is a champion and no errors of it: it cannot read these examples, e.g. a column that it was trained with
+            is there no more. A no, which a person may overrule.
 
     Source:
         Künsch (1989), The Annals of Statistics 17(3), section 2: moving blocks.
     """
     judged = () if verdict is None else verdict.checks
     checks, passed = [*judged, *against], verdict is None or verdict.passed
+    if unscored is not None:
+        reason = (
+            f"the champion cannot be scored on this test part, so nobody can say which is better: {unscored}; a person may promote "
+            "the challenger for a reason"
+        )
+        return Decision(False, (*checks, Check("comparable", False, reason)), {}, challenger.rows)
     if champion is None:
         checks += _measured(challenger)
         checks.append(Check("champion", True, "there is no champion yet: the baselines and limits decide"))

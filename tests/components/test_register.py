@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
 import yaml
 
@@ -36,6 +37,7 @@ from gateline.table import read_table
 from gateline.workload import Workload
 from gateline.workload.gates import Baseline, Gates
 from tests.steps import run_here
+from tests.tiny import tiny_table, write_tiny
 
 Here = Callable[[], Path]
 
@@ -334,6 +336,50 @@ def test_a_winner_waits_for_approval_and_what_was_rolled_back_stays_so(
         assert not explained.changes["data"]
         assert not explained.changes["code"]
         assert explained.remarks == ()
+
+
+def with_another_shop(table: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([table, table[table["shop"] == "west"].assign(shop="north")], ignore_index=True)
+
+
+SUCCESSORS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], dict[str, Any], str]] = {
+    "a value that it has never seen": (
+        with_another_shop,
+        {"schema__columns__shop": {"type": "text", "values": ["east", "north", "west"]}},
+        "north",
+    ),
+    "a column that is no more": (
+        lambda table: table.drop(columns="footfall"),
+        {"schema__columns__footfall": None, "preprocess__past": []},
+        "no footfall",
+    ),
+    "other windows": (lambda table: table, {"preprocess__windows__horizon": 12}, "12"),
+}
+
+
+@pytest.mark.parametrize("what", SUCCESSORS)
+def test_a_champion_that_cannot_read_the_new_data_is_no_end(
+    what: str, made: Path, here: Here, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert register(made, "weak", here()) == 0
+    change, settings, words = SUCCESSORS[what]
+    path = write_tiny(here(), change(tiny_table()), training__epochs=1, **settings)
+    content = yaml.safe_load(path.read_text())
+    content["schema"]["columns"] = {name: each for name, each in content["schema"]["columns"].items() if each}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    for step in ("ingest", "validate", "preprocess", "train", "evaluate", "register"):
+        assert run_here(step, path, here() / "next") == 0, step
+
+    made_of_it = decision(here(), "next")
+    assert (made_of_it["promoted"], made_of_it["version"]) == (False, 2)
+    reason = next(check["reason"] for check in made_of_it["checks"] if check["name"] == "comparable")
+    assert "the champion cannot be scored on this test part" in reason
+    assert words in reason
+    with connected("tiny", create=False) as to:
+        assert read_ledger(to, "tiny").champion == 1
+        step = promote(to, "tiny", 2, print, why="the old one cannot read what comes now")
+        assert step is not None
+        assert (step.after, step.entry.forced) == (2, True)
 
 
 def test_who_loses_the_race_is_told_to_run_register_again(here: Here) -> None:

@@ -56,7 +56,7 @@ def compare_versions(path: Path, folder: Path, challenger: str, champion: str) -
         ArtifactError: `prepared` is missing.
         RegistryError: a version or its files are not there.
     """
-    from gateline.adapters.registry.register import load_predictor
+    from gateline.adapters.registry.register import load_predictor, scored
 
     workload = Workload.read(path, step="register")
     gates = workload.section("gates", Gates)
@@ -82,7 +82,8 @@ def compare_versions(path: Path, folder: Path, challenger: str, champion: str) -
                 untold=why_untold(theirs, prepared),
             )
         slices, remarks = _slices(folder.parent / "evaluation")
-        ours, others = (each.test_errors(prepared, gates.metric, slices) for each in (one, other))
+        ours = one.test_errors(prepared, gates.metric, slices)
+        others, unscored = scored(other, prepared, gates.metric, slices)
         attempts = read_ledger(to, workload.name).attempts(a, b, ours.rows)
     decision = decide(
         None,
@@ -92,6 +93,7 @@ def compare_versions(path: Path, folder: Path, challenger: str, champion: str) -
         generator=np.random.default_rng(seed),
         against=against,
         attempts=attempts,
+        unscored=unscored,
     )
     return Comparison(workload.name, a, b, f"{len(ours.total):,} test examples", decision, remarks)
 

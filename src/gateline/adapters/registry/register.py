@@ -6,6 +6,7 @@ MLflow and torch are imported inside the functions, so that a refusal does not w
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ from gateline.adapters.registry.versions import (
     requirements_of,
     versions_of_weights,
 )
+from gateline.comparison import ExampleErrors
+from gateline.errors import ArtifactError, DataError, WorkloadError
 from gateline.judgement import Verdict
 from gateline.leakage import seen_by, why_untold
 from gateline.ledger import Ledger
@@ -145,6 +148,20 @@ def load_predictor(task: str, folder: Path) -> Predictor:
     return task_named(task).load_predictor(folder)
 
 
+def scored(
+    champion: Predictor, prepared: Artifact, metric: str, slices: Sequence[str]
+) -> tuple[ExampleErrors | None, str | None]:
+    """Score a champion on the test part of another model, whose data may have other columns, values or windows than it reads.
+
+    Returns:
+        Its errors, or why there are none.
+    """
+    try:
+        return champion.test_errors(prepared, metric, slices), None
+    except (DataError, ArtifactError, WorkloadError) as error:  # what to do about it is told to who sends it data
+        return None, f"{error.where}: it expects {error.expected}; found {error.found}"
+
+
 def _register_and_decide(
     to: Connection,
     run: Run,
@@ -168,10 +185,12 @@ def _register_and_decide(
         check.ask(to, workload.name, version, golden_requests(predictor, table))
         slices = list(inputs.evaluation.read_json("metrics.json")["slices"])
         challenger = predictor.test_errors(inputs.prepared, gates.metric, slices)
-        theirs, against, attempts = None, [], 1
+        theirs, unscored, against, attempts = None, None, [], 1
         if champion is not None:
             with model_files(workload.name, champion) as files:
-                theirs = load_predictor(workload.task, files.path).test_errors(inputs.prepared, gates.metric, slices)
+                theirs, unscored = scored(
+                    load_predictor(workload.task, files.path), inputs.prepared, gates.metric, slices
+                )
                 against = unfair(
                     same_model=same_weights(files, inputs.model),
                     seen=seen_by(files, inputs.prepared),
@@ -190,6 +209,7 @@ def _register_and_decide(
             generator=np.random.default_rng(int(inputs.model.facts.get("seed", 0))),
             against=against if back is None else [*against, back],
             attempts=attempts,
+            unscored=unscored,
         )
         check.conclude()
     return version, decision, ledger
