@@ -495,6 +495,12 @@ def test_a_rollback_needs_a_champion_before_and_its_files(to: Connection, tmp_pa
     assert aliases(to) == {"champion": 2}
     roll_back(to, NAME, None, print, nobody=True)
     assert aliases(to) == {}
+    for name in (NAME, "nosuch"):
+        before = len(read_ledger(to, name).entries)
+        with pytest.raises(RegistryError, match=f"{name}: expected a champion to go back from; found none"):
+            roll_back(to, name, None, print, nobody=True)
+        assert len(read_ledger(to, name).entries) == before
+    assert not to.client.search_registered_models("name LIKE 'nosuch%'")
 
 
 def test_who_wants_to_know_is_told_and_cannot_stop_a_decision(

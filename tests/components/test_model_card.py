@@ -13,6 +13,8 @@ from typing import Any
 import mlflow
 import pytest
 
+from gateline.adapters.mlflow_server import connected
+from gateline.adapters.registry.ledger import read_ledger
 from gateline.adapters.registry.model_card import LONGEST, make_model_card
 from gateline.adapters.registry.versions import Papers
 from gateline.manifest import open_artifact
@@ -44,6 +46,9 @@ def test_every_number_of_the_card_is_in_mlflow_under_its_key(release: Path) -> N
     assert "CC0-1.0" in card
     assert "gateline replay models:/tiny/1" in card
     assert "there is no champion yet" in card
+    with connected("tiny", create=False) as to:
+        (entry,) = read_ledger(to, "tiny").entries
+    assert str(entry.decision)[:12] in card
     page = (release / "release" / "model_card.html").read_text(encoding="utf-8")
     for words in (prepared.digest, "golden requests", "slice/shop_east/mae", "Limits that the numbers show"):
         assert words in page, words
@@ -79,7 +84,7 @@ def test_a_card_with_many_slices_fits_into_the_registry(made: Path, tmp_path: Pa
     papers = Papers(passport, workload | {"gates": {}, "preprocess": {}}, inputs)
     decided = {"promoted": False, "checks": [], "decided_at": None, "champion_before": 3}
 
-    card = make_model_card(papers, 4, decided, None)
+    card = make_model_card(papers, 4, decided, "0" * 64, None)
 
     assert len(card.markdown) <= LONGEST
     assert re.search(r"\d+ slices more are in the HTML", card.markdown)

@@ -377,9 +377,9 @@ def test_a_champion_that_cannot_read_the_new_data_is_no_end(
     assert words in reason
     with connected("tiny", create=False) as to:
         assert read_ledger(to, "tiny").champion == 1
-        step = promote(to, "tiny", 2, print, why="the old one cannot read what comes now")
-        assert step is not None
-        assert (step.after, step.entry.forced) == (2, True)
+        forced = promote(to, "tiny", 2, print, why="the old one cannot read what comes now")
+        assert forced is not None
+        assert (forced.after, forced.entry.forced) == (2, True)
 
 
 def test_who_loses_the_race_is_told_to_run_register_again(here: Here) -> None:

@@ -356,7 +356,8 @@ def test_what_was_asked_and_new_rows_are_compared_with_the_training_part(registe
     done = subprocess.run(old, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert "Name an earlier day by --since" in done.stderr
-    code, found = drift("--data", "moved.parquet")
+    code, found = drift("--data", "moved.parquet", "--predictions", "empty")
+    assert any("a log of predictions of version" in note for note in found["notes"])
     assert (code, found["verdict"]) == (3, "drift")
     assert {each["column"] for each in found["findings"] if each["verdict"] == "drift"} == {"price"}
     page = (tmp_path / "found" / "drift.html").read_text(encoding="utf-8")

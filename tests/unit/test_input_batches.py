@@ -94,3 +94,29 @@ def test_the_rows_of_a_request_that_is_no_row_of_the_table_are_kept_together_by_
         {"asked": columns, "answers": [*columns[:2], {"name": "flags"}], "columns": {"number": {}}, "keys": []}
     )
     assert (asked.keys, asked.order) == (("clip",), "frame")
+
+
+def test_texts_of_a_csv_are_asked_as_they_stand(tmp_path: Path) -> None:
+    texts = ["1.50", "2e3", "False", "10:30", "03/04/2024", "007", 'it"s']
+    pd.DataFrame({"text": texts, "unasked": range(7)}).to_csv(tmp_path / "in.csv", index=False)
+    for one in ([text] for text in texts):
+        pd.DataFrame({"text": one}).to_csv(tmp_path / "one.csv", index=False)
+        (batch,) = InputBatches(tmp_path / "one.csv", ALONE, tmp_path).batches(10)
+        assert batch["text"].to_pylist() == one
+    (batch,) = InputBatches(tmp_path / "in.csv", ALONE, tmp_path).batches(10)
+    assert batch["text"].to_pylist() == texts
+
+
+@pytest.mark.parametrize("value", ["2024-01-01", "10:30", "2024-01-01T10:00:00Z", "true", "x"])
+def test_what_is_no_number_is_left_to_the_model_to_refuse(value: str, tmp_path: Path) -> None:
+    asked = Asked({"price": "double"}, ("price",), (), None)
+    (tmp_path / "in.csv").write_text(f"price\n{value}\n")
+    (batch,) = InputBatches(tmp_path / "in.csv", asked, tmp_path).batches(10)
+    (found,) = batch["price"].to_pylist()
+    assert found == 1.0 if value == "true" else isinstance(found, str)
+
+
+def test_a_column_of_lists_is_refused(tmp_path: Path) -> None:
+    pd.DataFrame({"text": [["a", "b"]]}).to_parquet(tmp_path / "in.parquet")
+    with pytest.raises(DataError, match=r"column text: expected one text.* VARCHAR\[\]"):
+        InputBatches(tmp_path / "in.parquet", ALONE, tmp_path)

@@ -134,7 +134,7 @@ def check_drift(
         notes += _not_compared(expected, findings)
         rows = {"rows": len(frame)}
         if log is not None:
-            answers, found = _answers(to, champion, log, since, notes)
+            answers, found = _answers(to, champion, log, since, notes, needed=data is None)
             rows["answers"] = len(answers)
             findings += found
             if not found:
@@ -286,10 +286,21 @@ def _not_compared(expected: Mapping[str, Any], findings: Sequence[Finding]) -> l
 
 
 def _answers(
-    to: Connection, champion: ModelVersion, log: Path, since: date, notes: list[str]
+    to: Connection, champion: ModelVersion, log: Path, since: date, notes: list[str], *, needed: bool
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """Compare logged answers of the champion with those that it gave on its test part."""
-    answers = _logged(log, champion.name, "answers", int(champion.version), since, notes)
+    """Compare logged answers of the champion with those that it gave on its test part.
+
+    Raises:
+        DataError: there are none, and they are needed, since nothing else is compared; else that is a note, for a champion of today has
+            answered nobody yet.
+    """
+    try:
+        answers = _logged(log, champion.name, "answers", int(champion.version), since, notes)
+    except DataError as error:
+        if needed:
+            raise
+        notes.append(f"Of {error.where}, {error.expected} was to be compared; found {error.found}.")
+        return pd.DataFrame(), []
     expected = _answer_statistics(to, str(champion.run_id))
     if expected is None:
         return answers, []

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from gateline.errors import WorkloadError, did_you_mean
+from gateline.errors import ArtifactError, WorkloadError, did_you_mean
+from gateline.manifest import open_artifact
 
 if TYPE_CHECKING:
     from gateline.training import RunSettings
@@ -58,6 +59,13 @@ class Project:
     def artifacts(self, name: str) -> Path:
         """Say where a workload's artifacts stand."""
         return self.root / ARTIFACTS / name
+
+    def released(self, name: str) -> str | None:
+        """Say the digest of a workload's release; None where there is none."""
+        try:
+            return open_artifact(self.artifacts(name) / "release", "release").digest
+        except ArtifactError:
+            return None
 
     def budget_path(self, name: str) -> Path:
         """Say where the file of a workload stands that a budget makes of another one: beside its artifacts."""

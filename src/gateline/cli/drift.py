@@ -67,7 +67,11 @@ def drift(
         FailOn, typer.Option("--fail-on", help="From which verdict on the exit code is 3.")
     ] = FailOn.drift,
     run_if_drift: Annotated[
-        bool, typer.Option("--run-if-drift", help="Run the workload where the verdict is drift, and end as that ends.")
+        bool,
+        typer.Option(
+            "--run-if-drift",
+            help="Run the workload where the verdict is drift; end as that ends, or with 3 if it was up to date.",
+        ),
     ] = False,
 ) -> None:
     """Compare the columns of new data, and what the champion answered, with its training part and its test answers.
@@ -92,7 +96,13 @@ def drift(
         from gateline.adapters.dvc_run import run_workload
         from gateline.adapters.project import Project
 
-        code, why = run_workload(Project.find(Path.cwd()), found.name, say)
-        raise typer.Exit(EXIT_DONE if code == EXIT_DONE else refuse(why, code))
+        project = Project.find(Path.cwd())
+        before = project.released(found.name)
+        code, why = run_workload(project, found.name, say)
+        if code != EXIT_DONE:
+            raise typer.Exit(refuse(why, code))
+        if project.released(found.name) != before:
+            raise typer.Exit(EXIT_DONE)
+        say("nothing was trained: everything is up to date with the data that the workload pins; bring the new ones in")
     if fail_on is not FailOn.never and found.verdict in (("drift",) if fail_on is FailOn.drift else ("warn", "drift")):
         raise typer.Exit(EXIT_DRIFT)

@@ -128,6 +128,13 @@ def roll_back(
         ledger = put_right(to, name, ledger, alias, say)
     elif (damage := damaged(name, ledger)) is not None:
         raise damage
+    if target is None and ledger.champion is None and alias is None:
+        raise RegistryError(
+            name,
+            expected="a champion to go back from",
+            found="none",
+            do=f"Correct the name, or name a version by `--to`; see `gateline history {name}`",
+        )
     if not nobody:
         target = _champion_before(name, ledger, target)
         version = require_version(to, name, target)

@@ -37,18 +37,21 @@ class ModelCard:
     html: str
 
 
-def make_model_card(papers: Papers, version: int, decided: Mapping[str, Any], serving_check: str | None) -> ModelCard:
+def make_model_card(
+    papers: Papers, version: int, decided: Mapping[str, Any], decision: str, serving_check: str | None
+) -> ModelCard:
     """Make the card of a registered version.
 
     Args:
         papers: passport, workload and folders.
         version: its number.
         decided: what register decided, `decision.json`.
+        decision: digest of it, by which the ledger names it.
         serving_check: tag of the version, `passed: {...}`.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    content = _content(papers, version, decided, serving_check)
+    content = _content(papers, version, decided, serving_check) | {"decision_digest": decision}
 
     def render(template: str, slices: int) -> str:
         environment = Environment(
@@ -68,10 +71,12 @@ def make_model_card(papers: Papers, version: int, decided: Mapping[str, Any], se
     return ModelCard(markdown, render("model_card.html.jinja", len(content["slices"])))
 
 
-def describe(to: Connection, version: ModelVersion, papers: Papers, decided: Mapping[str, Any]) -> ModelCard:
-    """Make the card of a version, and put it into the registry as its description."""
+def describe(
+    to: Connection, version: ModelVersion, papers: Papers, decided: Mapping[str, Any], decision: str
+) -> ModelCard:
+    """Make the card of a version, and put it into the registry as its description; arguments as `make_model_card`."""
     now = to.client.get_model_version(version.name, version.version)
-    card = make_model_card(papers, int(version.version), decided, now.tags.get(CHECK_TAG))
+    card = make_model_card(papers, int(version.version), decided, decision, now.tags.get(CHECK_TAG))
     to.client.update_model_version(version.name, version.version, description=card.markdown)
     return card
 

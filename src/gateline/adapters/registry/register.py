@@ -19,6 +19,7 @@ from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.registry.decision import as_record, enter, recorded, rolled_back
 from gateline.adapters.registry.golden_requests import golden_requests
 from gateline.adapters.registry.inputs import Inputs, accepted
+from gateline.adapters.registry.kept_decision import digest_of_decision
 from gateline.adapters.registry.ledger import CHALLENGER, CHAMPION, open_ledger, read_ledger, version_by_alias
 from gateline.adapters.registry.model_card import describe
 from gateline.adapters.registry.model_files import model_files, same_weights
@@ -104,13 +105,14 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
             step = enter(to, workload.name, version, champion, decided, ledger)
             lines += _lines(workload.name, version, champion, decision, decided)
             lines += tell_all(to, workload.name, gates.notify, step)
+        digest = digest_of_decision(decided)  # as the ledger names it
         decided |= {
             "name": workload.name,
             "version": int(version.version),
             "alias": CHAMPION if decided["promoted"] else CHALLENGER,
             "mlflow_run_id": run.info.run_id,
         }
-        card = describe(to, version, papers, decided)
+        card = describe(to, version, papers, decided, digest)
         with write_artifact(folder, "release", inputs.by_kind()) as draft:
             (draft.path / "model_card.html").write_text(card.html, encoding="utf-8")
             (draft.path / "model_card.md").write_text(card.markdown, encoding="utf-8")

@@ -133,6 +133,8 @@ class ServingCheck:
         try:
             output, complaints = self.process.communicate(timeout=CHECK_SECONDS)
         except subprocess.TimeoutExpired as error:
+            if self.settings.start_seconds + len(self.requests) * self.settings.latency_ms / 1000 < CHECK_SECONDS:
+                raise self._failed(f"no answer after {CHECK_SECONDS} s, which gates.serving does not allow") from error
             raise self._untried(f"no answer after {CHECK_SECONDS} s") from error
         try:
             said = json.loads(output)

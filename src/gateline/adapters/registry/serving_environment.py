@@ -74,6 +74,10 @@ def python_for(
         mounts = [word for path in reads for word in ("--volume", f"{path}:{path}:ro")]
         return Interpreter([engine, *RUN, *mounts, name, "python"], f"container of {name}")
     if not all(importlib.util.find_spec(module) is not None for module in ("venv", "ensurepip")):
+        say(
+            "this Python has no module venv (a package python3-venv may have it): the version is tried in a process with the "
+            "libraries that are here, not in a fresh environment"
+        )
         return Interpreter([sys.executable], "process")
     return Interpreter([str(fresh_environment(requirements, say) / "bin" / "python")], "fresh")
 

@@ -5,6 +5,7 @@ DuckDB sorts on disk what does not fit into memory; what is in memory is one bat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +23,9 @@ ROW = "gateline_row"
 MEMORY = "256MB"
 """Of DuckDB, beyond which it sorts on disk."""
 READ_ROWS = 20_000
+NUMBERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL.*|BOOLEAN")
+NESTED = re.compile(r".*\]|(STRUCT|MAP|UNION).*")
+"""Names of DuckDB's types."""
 
 
 @dataclass(frozen=True)
@@ -71,22 +75,32 @@ class InputBatches:
             ":memory:", config={"memory_limit": MEMORY, "threads": 1, "temp_directory": str(scratch)}
         )
         self._database.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
-        relation = "read_parquet" if path.suffix == ".parquet" else "read_csv"
-        more = "" if path.suffix == ".parquet" else ", sample_size = -1"
-        self._source = f"{relation}(?{more})"
         self._name = as_glob(path)
+        self._source = "read_parquet(?)" if path.suffix == ".parquet" else "read_csv(?, sample_size = -1)"
         try:
-            described = self._database.execute(f"DESCRIBE SELECT * FROM {self._source}", [self._name]).fetchall()  # noqa: S608  one of two names
-            counted = self._database.execute(f"SELECT count(*) FROM {self._source}", [self._name]).fetchall()  # noqa: S608  one of two names
+            self._there = self._described()
+            # What is a text is read as it stands, as the served model reads it: a code 2e3 is no number, and 10:30 no 10:30:00.
+            texts = [
+                name
+                for name, kind in asked.types.items()
+                if kind != "double" and name != asked.order and name in self._there
+            ]
+            if path.suffix != ".parquet" and texts:
+                types = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in texts)
+                self._source = f"read_csv(?, sample_size = -1, types = {{{types}}})"
+                self._there = self._described()
+            counted = self._database.execute(f"SELECT count(*) FROM {self._source}", [self._name]).fetchall()  # noqa: S608  names of columns, quoted
         except duckdb.Error as error:
-            raise DataError(
-                path,
-                expected="a csv or parquet file",
-                found=" ".join(str(error).split())[:200],
-                do="Correct the path, or write such a file",
-            ) from error
-        self._there = {str(row[0]): str(row[1]) for row in described}
+            raise self._unreadable(error) from error
         self.num_rows = int(counted[0][0])
+        for name in asked.types:
+            if NESTED.fullmatch(self._there.get(name, "")):
+                raise DataError(
+                    f"{path}, column {name}",
+                    expected="one text, number or time stamp in every row",
+                    found=f"values of the type {self._there[name]}",
+                    do="Write each value in a row of its own",
+                )
         if missing := [name for name in asked.needed if name not in self._there]:
             raise DataError(
                 path,
@@ -103,9 +117,13 @@ class InputBatches:
         sort = f" ORDER BY {', '.join(map(_quoted, [*order, ROW]))}" if order else ""
         numbered = f"SELECT *, row_number() OVER () - 1 AS {ROW} FROM {self._source}"  # noqa: S608  one of two names
         query = f"SELECT {columns}, {ROW} FROM ({numbered}){sort}"  # noqa: S608  quoted names
-        reader: pa.RecordBatchReader = self._database.sql(query, params=[self._name]).to_arrow_reader(READ_ROWS)
-        for piece in reader:
-            yield pa.Table.from_batches([piece])
+        try:
+            reader: pa.RecordBatchReader = self._database.sql(query, params=[self._name]).to_arrow_reader(READ_ROWS)
+            pieces = iter(reader)
+            while (piece := next(pieces, None)) is not None:
+                yield pa.Table.from_batches([piece])
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise self._unreadable(error) from error
 
     def batches(self, rows: int) -> Iterator[pa.Table]:
         """Give every row once, in batches of about so many, whole series each."""
@@ -147,9 +165,24 @@ class InputBatches:
             return f"strftime({quoted}, '%Y-%m-%dT%H:%M:%S{'Z' if 'TIME ZONE' in there else ''}') AS {quoted}"
         if wanted == "string" and there != "VARCHAR":
             return f"CAST({quoted} AS VARCHAR) AS {quoted}"
-        if wanted == "double" and there not in ("DOUBLE", "VARCHAR"):
+        if wanted == "double" and NUMBERS.fullmatch(there):
             return f"CAST({quoted} AS DOUBLE) AS {quoted}"
+        if wanted == "double":  # the model says in which row there is no number
+            return f"CAST({quoted} AS VARCHAR) AS {quoted}"
         return quoted
+
+    def _described(self) -> dict[str, str]:
+        """Ask DuckDB for the type of each column."""
+        rows = self._database.execute(f"DESCRIBE SELECT * FROM {self._source}", [self._name]).fetchall()  # noqa: S608  names of columns, quoted
+        return {str(row[0]): str(row[1]) for row in rows}
+
+    def _unreadable(self, error: Exception) -> DataError:
+        return DataError(
+            self._path,
+            expected="a csv or parquet file",
+            found=" ".join(str(error).split())[:200],
+            do="Correct the path, or write such a file",
+        )
 
     def _with_files(self, batch: pa.Table) -> pa.Table:
         """Put the content of files in the place of their paths, which count from the folder of the table."""
@@ -174,6 +207,10 @@ class InputBatches:
                 found=f"{path}: {error.strerror}",
                 do="Correct the path",
             ) from error
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _quoted(name: str) -> str:
