@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import ROOT, shown_commits
+from benchmarks.scoring_code import scoring_code
 from benchmarks.tables import markdown, read_result, write_json, write_table
 from benchmarks.workload import PAGES, measure, prepare, settings_key, short
 from gateline.training import RunSettings
@@ -79,8 +80,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         Workload.read(ROOT / "workloads" / f"{NAME}.yaml"),
         RunSettings(given.seed, given.device, given.precision),
     )
-    key, before = settings_key(without(workload, ""), run), read_result(RESULT)
+    key, before, code = settings_key(without(workload, ""), run), read_result(RESULT), scoring_code(workload.task)
     runs = dict(before["runs"]) if before.get("settings") == key and not given.again else {}
+    runs = {speaker: one for speaker, one in runs.items() if one["scored_with"] == code}
     for speaker in given.speakers:
         if speaker in runs:
             continue

@@ -22,14 +22,16 @@ import numpy as np
 import yaml
 
 from benchmarks.machine import ROOT, shown_commits, where
+from benchmarks.scoring_code import scoring_code
 from benchmarks.tables import markdown, read_result, write_json, write_table
 from benchmarks.workload import settings_key
 from gateline.adapters.expectations import validate
 from gateline.adapters.ingestion import ingest
 from gateline.evaluation import evaluate
+from gateline.intervals import bootstrap_intervals
 from gateline.manifest import open_artifact
 from gateline.preprocessing import preprocess
-from gateline.probabilities import Judgements, intervals
+from gateline.probabilities import BIASED, Judgements
 from gateline.table import read_table
 from gateline.training import RunSettings, train
 from gateline.workload import Workload
@@ -71,7 +73,11 @@ def over_all(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means over the folds, and the metrics of all patients together with 95 % intervals."""
     probability, died = (np.concatenate([run[name] for run in runs]) for name in ("probability", "died"))
     judged = Judgements(probability, died)
-    around = intervals(judged, np.arange(len(died)), np.random.default_rng(0))
+    around = bootstrap_intervals(
+        lambda patients: Judgements(probability[patients], died[patients]).metrics(),
+        np.arange(len(died)),
+        biased=BIASED,
+    )
 
     def mean(part: str) -> dict[str, float]:
         return {name: statistics.fmean(run[part][name] for run in runs) for name in METRICS}
@@ -130,9 +136,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = flags.parse_args(argv)
     changes = {key: yaml.safe_load(value) for key, _, value in (each.partition("=") for each in given.set)}
     workload = with_settings(Workload.read(WORKLOAD), changes)
-    key, before = settings_key(workload, RunSettings(given.seed)), read_result(RESULT)
+    key, code, before = (
+        settings_key(workload, RunSettings(given.seed)),
+        scoring_code(workload.task),
+        read_result(RESULT),
+    )
     runs: dict[int, dict[str, Any]] = {}
-    if not given.set and (before.get("settings"), before.get("seed")) == (key, given.seed):
+    if not given.set and tuple(map(before.get, ("settings", "scored_with", "seed"))) == (key, code, given.seed):
         runs = {run["fold"]: run for run in before["folds"]}
     missing = [fold for fold in given.folds if fold not in runs]
     with tempfile.TemporaryDirectory() as scratch:
@@ -149,7 +159,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"fold {fold}: {shown}, epoch {run['best_epoch']}, {run['train_seconds']} s", flush=True)
             if not given.set:
                 so_far = [runs[one] for one in sorted(runs)]
-                write_json(RESULT, {"settings": key, "seed": given.seed, **over_all(so_far), "folds": so_far})
+                said = {"settings": key, "scored_with": code, "seed": given.seed}
+                write_json(RESULT, {**said, **over_all(so_far), "folds": so_far})
     measured = [runs[fold] for fold in given.folds]
     result = over_all(measured)
     rounded = {part: {m: round(value, 4) for m, value in result[part].items()} for part in ("mean", "validation")}

@@ -111,13 +111,13 @@ class SafetyStock:
         """Say what follows from forecasts, see `calibrate` for the arguments.
 
         Returns:
-            `expected_demand`, `safety_stock` and `reorder_point` (W, U), each for a lead time that ends with that step. A
+            `forecast_demand`, `safety_stock` and `reorder_point` (W, U), each for a lead time that ends with that step. A
             reorder point is never below 0; a safety stock is, where forecasts tend to be too high.
         """
         expected = up_to_each_step(forecast)
         reserve = up_to_each_step(uncertainty) * self.margins
         reorder = np.maximum(expected + reserve, 0.0)
-        return {"expected_demand": expected, "safety_stock": reorder - expected, "reorder_point": reorder}
+        return {"forecast_demand": expected, "safety_stock": reorder - expected, "reorder_point": reorder}
 
     def to_json(self) -> dict[str, Any]:
         """Turn into JSON values that `from_json` reads back exactly."""

@@ -172,7 +172,9 @@ def _comparable(challenger: ExampleErrors, champion: ExampleErrors) -> list[Chec
     same_rows = on_the_same_rows(challenger, champion)
     checks = [
         Check(
-            "same_rows", same_rows, f"scored on {'the same rows as' if same_rows else 'other rows than'} the champion"
+            "same_rows",
+            same_rows,
+            f"scored on {'the same rows as' if same_rows else 'other rows, or by a metric of other quantiles, than'} the champion",
         )
     ]
     checks += _measured(challenger, champion)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from gateline.errors import DataError, WorkloadError
 from gateline.evaluation import evaluate
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.metrics import interval_metrics, pinball
+from gateline.paired import on_the_same_rows
 from gateline.predictors.forecasting import Forecaster
 from gateline.table import read_table
 from gateline.tasks.forecasting import TASK, ForecastingPreprocess
@@ -119,6 +121,21 @@ def test_every_column_of_an_answer_equals_the_evaluated_one(made: tuple[Forecast
     assert (answer["sales_low_90"] <= answer["sales_low_50"]).all()
     assert (answer["sales_q10"] <= answer["sales"]).all()
     np.testing.assert_array_equal(answer["sales"], answer["sales_q50"])
+
+
+def test_models_of_other_quantiles_are_not_compared_by_the_pinball_loss(
+    made: tuple[Forecaster, Artifact, Artifact],
+) -> None:
+    forecaster, prepared, evaluation = made
+    other = copy.copy(forecaster)
+    other.levels = (0.01, 0.5, 0.99)  # a mean over farther levels is less, and no better
+
+    mine, theirs = (each.test_errors(prepared, "pinball") for each in (forecaster, other))
+
+    assert mine.score() == pytest.approx(evaluation.read_json("metrics.json")["test"]["pinball"], rel=1e-5)
+    assert theirs.score() < mine.score()
+    assert not on_the_same_rows(theirs, mine)
+    assert on_the_same_rows(*(each.test_errors(prepared, "mae") for each in (forecaster, other)))
 
 
 def test_the_evaluation_measures_quantiles_and_intervals(made: tuple[Forecaster, Artifact, Artifact]) -> None:

@@ -18,7 +18,7 @@ from gateline.workload import Workload
 from gateline.workload.schema import Schema
 from tests.tiny import tiny_table, tiny_workload
 
-STOCK = ["expected_demand", "safety_stock", "reorder_point"]
+STOCK = ["forecast_demand", "safety_stock", "reorder_point"]
 HOLDING, SHORTAGE, LEAD_TIME, REVIEW = 1.0, 4.0, 3, 2
 
 
@@ -51,8 +51,8 @@ def test_the_answer_names_the_stock_of_every_lead_time(made: tuple[Forecaster, A
     assert [name for name, _ in forecaster.output_columns] == list(answer.columns)
     assert list(answer.columns)[-3:] == STOCK
     for _, rows in answer.groupby("shop"):
-        np.testing.assert_allclose(rows["expected_demand"], rows["sales"].cumsum())
-        np.testing.assert_allclose(rows["reorder_point"], rows["expected_demand"] + rows["safety_stock"])
+        np.testing.assert_allclose(rows["forecast_demand"], rows["sales"].cumsum())
+        np.testing.assert_allclose(rows["reorder_point"], rows["forecast_demand"] + rows["safety_stock"])
 
 
 def test_the_served_stock_is_the_evaluated_one(made: tuple[Forecaster, Artifact, Artifact]) -> None:

@@ -57,8 +57,8 @@ def test_the_calibrated_reserve_of_normal_errors_is_z_times_the_deviation_of_the
     stock = SafetyStock.calibrate(forecast, unit, demand, level).decide(forecast[:1], unit[:1])
     expected = normal_safety_stock(np.sqrt(np.arange(1, steps + 1)), level)
     np.testing.assert_allclose(stock["safety_stock"][0], expected, rtol=0.03)
-    np.testing.assert_allclose(stock["expected_demand"][0], 10.0 * np.arange(1, steps + 1))
-    np.testing.assert_allclose(stock["reorder_point"], stock["expected_demand"] + stock["safety_stock"])
+    np.testing.assert_allclose(stock["forecast_demand"][0], 10.0 * np.arange(1, steps + 1))
+    np.testing.assert_allclose(stock["reorder_point"], stock["forecast_demand"] + stock["safety_stock"])
 
 
 def test_errors_that_go_together_need_more_in_reserve_than_independent_ones(rng: np.random.Generator) -> None:

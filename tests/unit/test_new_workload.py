@@ -163,7 +163,20 @@ def test_two_keys_are_found_in_shuffled_rows(project: Project) -> None:
     assert schema.columns["item"].type == "text"
     assert schema.columns["store"].values == ("north", "south")
     assert written.table.series == 6
-    assert yaml.safe_load(written.path.read_text())["evaluation"]["slices"] == ["store", "item"]
+    content = yaml.safe_load(written.path.read_text())
+    assert content["evaluation"]["slices"] == ["store", "item"]
+    assert content["preprocess"]["scaling"] == "column"
+
+
+def test_series_of_very_different_levels_are_scaled_each_by_itself(project: Project) -> None:
+    series = [
+        pd.DataFrame({"store": store, "time": HOURS, "units": level * wave(HOURS)})
+        for store, level in (("north", 1.0), ("south", 40.0))
+    ]
+    written = new_workload(project, "sales", write(project, pd.concat(series)))
+    check_sections(written)
+    assert written.table.levels == pytest.approx(40, rel=0.01)
+    assert yaml.safe_load(written.path.read_text())["preprocess"]["scaling"] == "series"
 
 
 def test_gaps_and_missing_values_are_counted_and_allowed(project: Project) -> None:

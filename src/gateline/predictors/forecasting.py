@@ -266,6 +266,8 @@ class Forecaster:
         digest, inside = digest_of_rows(names, origin, target), {name: in_slice(name, keys, names) for name in slices}
         forecasts = self.forecast_windows(store, starts)
         if metric == PINBALL:
+            # A mean over the levels: of other levels it is another metric, and two models of the same skill would differ by half.
+            digest = digest_of_rows(names, origin, target, np.array(self.levels))
             losses = pinball_by_step(self._all_quantiles(forecasts), target, self.levels)
             observed = np.isfinite(target)
             total = np.where(observed, losses, 0.0).sum(axis=1)  # no number where a forecast is none

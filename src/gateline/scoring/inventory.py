@@ -109,7 +109,7 @@ def draw_stock(plt: Any, predictions: pd.DataFrame, details: Mapping[str, Any]) 
     windows = predictions.groupby([*keys, "origin"], sort=True, observed=True)
     demand = windows["target"].apply(lambda values: values.iloc[:steps].sum(skipna=False))
     at_end = predictions[predictions["step"] == steps].set_index([*keys, "origin"])
-    table = at_end[["expected_demand", "reorder_point"]].assign(demand=demand).reset_index()
+    table = at_end[["forecast_demand", "reorder_point"]].assign(demand=demand).reset_index()
     if keys:  # one series says it
         first = table[keys].iloc[0]
         table = table[(table[keys] == first).all(axis=1)]
@@ -117,7 +117,7 @@ def draw_stock(plt: Any, predictions: pd.DataFrame, details: Mapping[str, Any]) 
     figure, (axis, bars) = plt.subplots(1, 2, figsize=(11, 3.8), width_ratios=(3, 1))
     short = table["demand"] > table["reorder_point"]
     axis.step(table["origin"], table["reorder_point"], where="mid", color=MODEL, label="reorder point")
-    axis.plot(table["origin"], table["expected_demand"], color=SOFT, linestyle=":", label="expected")
+    axis.plot(table["origin"], table["forecast_demand"], color=SOFT, linestyle=":", label="forecast")
     axis.plot(table["origin"], table["demand"], ".", color=INK, label="demand")
     axis.plot(table["origin"][short], table["demand"][short], "x", color=BAD, label="short")
     axis.set_ylabel(f"demand of {steps} steps [{details['unit'] or '-'}]")

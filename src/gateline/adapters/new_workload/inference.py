@@ -105,6 +105,7 @@ class FoundTable:
         calendar: past columns that seem to be known ahead, and why.
         skewness: of the target.
         typical: median of the target's absolute values, in its unit.
+        levels: how many times that of one series is that of another, at most; 1 for one series.
     """
 
     columns: tuple[FoundColumn, ...]
@@ -120,6 +121,7 @@ class FoundTable:
     calendar: Mapping[str, str]
     skewness: float
     typical: float
+    levels: float
 
     def of_role(self, role: str) -> list[FoundColumn]:
         """List the columns with one role."""
@@ -213,7 +215,16 @@ def find_out(
         calendar=_find_calendar(frame, [n for n in rest if reads[n].type != "text"], stamp.name),
         skewness=float(np.asarray(values.astype("float64").skew())) if len(values) > 2 else 0.0,
         typical=float(values.astype("float64").abs().median()),
+        levels=_levels(frame, target, keys),
     )
+
+
+def _levels(frame: pd.DataFrame, target: str, keys: Sequence[str]) -> float:
+    if not keys:
+        return 1.0
+    of_series = frame[target].astype("float64").abs().groupby([frame[key] for key in keys]).median()
+    known = of_series[of_series > 0]
+    return float(known.max() / known.min()) if len(known) else 1.0
 
 
 @dataclass(frozen=True)

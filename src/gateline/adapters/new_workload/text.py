@@ -16,6 +16,8 @@ from gateline.workload.section import format_span
 from gateline.workload.source import File
 
 WIDTH = 120
+UNEVEN = 10.0
+"""How many times the level of one series that of another may be before each is scaled by itself."""
 
 
 def workload_text(name: str, file: File, table: FoundTable, settings: Settings) -> str:
@@ -260,7 +262,7 @@ def _preprocess(table: FoundTable, settings: Settings) -> str:
         ),
         *_transforms(target, settings),
         "  # column: one mean and deviation for all series; series: one for each, where they differ in level or spread.",
-        "  scaling: column",
+        f"  scaling: {'series' if table.levels > UNEVEN else 'column'}",
         "  windows:",
         _comment(
             f"Past steps that the model reads ({span_in_words(settings.lookback, frequency)})"
