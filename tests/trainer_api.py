@@ -29,6 +29,7 @@ POD = {
     "kind": "Pod",
     "metadata": {"name": "train-pod", "namespace": NAMESPACE},
     "spec": {
+        "activeDeadlineSeconds": 7200,
         "nodeSelector": {"pool": "training"},
         "tolerations": [
             {"key": "gpu", "operator": "Exists", "effect": "NoSchedule"},
@@ -65,9 +66,9 @@ class TrainerApi:
     looks: int = 0
     on_create: Callable[[dict[str, Any]], None] = lambda _: None
 
-    def end(self, name: str, kind: str, message: str = "") -> None:
-        """Say how a job ended."""
-        condition = {"type": kind, "status": "True", "reason": f"Jobs{kind}", "message": message}
+    def end(self, name: str, kind: str, message: str = "", reason: str = "") -> None:
+        """Say how a job ended, in the words of JobSet and Trainer."""
+        condition = {"type": kind, "status": "True", "reason": reason or f"Jobs{kind}", "message": message}
         self.jobs[name]["status"] = {"conditions": [condition]}
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:

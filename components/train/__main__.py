@@ -13,7 +13,7 @@ from gateline.adapters.process_group import joined_processes, must_start, proces
 from gateline.adapters.progress import training_progress
 from gateline.adapters.several_nodes.step import trained_on_nodes
 from gateline.manifest import open_artifact
-from gateline.training import RunSettings, help_train, key_of, settings_of_weights, train
+from gateline.training import RunSettings, help_train, key_of, not_refused, settings_of_weights, train
 from gateline.workload import Workload
 
 
@@ -38,13 +38,13 @@ def step(args: argparse.Namespace) -> None:
         return
     run = RunSettings(args.seed, args.device, args.precision, joined_processes(args.processes))
     settings = settings_of_weights(workload, run)
+    store = not_refused(open_store(args.checkpoints, args.model, key_of(prepared, settings)))
     if must_start(args.processes):
         sys.exit(start_processes("components.train", words_of(vars(args)), args.processes))
     with process_group(args.device) as group, stop_between_steps() as stop:
         if not group.first:
             help_train(workload, prepared, run, group, stop)
             return
-        store = open_store(args.checkpoints, args.model, key_of(prepared, settings))
         with tracking.training(workload.name, prepared, settings) as log, training_progress(workload) as shown:
             model = train(
                 *(workload, prepared, args.model, run, (log, shown.on_epoch), shown.on_step),

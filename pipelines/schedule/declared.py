@@ -12,7 +12,12 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AwareDatetime, Field, model_validator
 
-from gateline.adapters.kubeflow.arguments import RUN_SETTINGS, pipeline_arguments, run_settings
+from gateline.adapters.kubeflow.arguments import (
+    RUN_SETTINGS,
+    pipeline_arguments,
+    require_kept_checkpoints,
+    run_settings,
+)
 from gateline.adapters.project import Project
 from gateline.errors import WorkloadError, did_you_mean
 from gateline.manifest import digest_of
@@ -131,21 +136,21 @@ def wanted_runs(schedules: Schedules, project: Project, version: str) -> list[Wa
         version: name of the pipeline version, see `gateline.adapters.kubeflow.server.version_name`.
 
     Raises:
-        WorkloadError: a workload is not there or cannot be read.
+        WorkloadError: a workload is not there or cannot be read, or its checkpoints would be gone with their pod.
     """
-    return [
-        Wanted(
-            name,
-            schedule,
-            pipeline_arguments(
-                project.resolve(schedule.workload),
-                run_settings(project.params() | schedule.settings),
-                only_if_changed=schedule.only_if_changed,
-            ),
-            version,
+    wanted = []
+    for name, schedule in schedules.schedules.items():
+        settings = run_settings(project.params() | schedule.settings)
+        require_kept_checkpoints(
+            settings,
+            f"schedules.{name}.settings.checkpoints",
+            "Write it there, or into params.yaml",
         )
-        for name, schedule in schedules.schedules.items()
-    ]
+        arguments = pipeline_arguments(
+            project.resolve(schedule.workload), settings, only_if_changed=schedule.only_if_changed
+        )
+        wanted.append(Wanted(name, schedule, arguments, version))
+    return wanted
 
 
 def as_rfc3339(moment: datetime | None) -> str | None:

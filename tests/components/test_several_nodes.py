@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from kubeflow_trainer_api import models
 
 from gateline.adapters.several_nodes.train_job import Nodes, Pod, job_name, train_job
-from gateline.errors import WorkloadError
+from gateline.errors import EXIT_REFUSED, WorkloadError
 from gateline.manifest import open_artifact
 from gateline.training import RunSettings, settings_of_weights
 from gateline.workload import Workload
@@ -27,6 +28,8 @@ from gateline.workload.training import Training
 from tests.steps import ROOT, run_until
 from tests.tiny import TINY, prepare_tiny, write_tiny
 from tests.trainer_api import TrainerApi, run_nodes, serving
+
+RUNTIME = ROOT / "infra" / "kubernetes" / "components" / "several-nodes" / "training-runtime.yaml"
 
 
 def spread(**training: object) -> str:
@@ -86,7 +89,9 @@ def test_the_types_of_trainer_know_every_field() -> None:
         "nodeSelector": {"pool": "gpu"},
         "tolerations": tolerations[:1],
     }
-    assert "runtimePatches" not in train_job("rides-0", Pod("ns", "i"), Nodes(2, 0, 1), [])["spec"]
+    plain = train_job("rides-0", Pod("ns", "i"), Nodes(2, 0, 1), [])["spec"]
+    assert "runtimePatches" not in plain
+    assert plain["activeDeadlineSeconds"] == 72 * 3600, "no job without an end"
 
 
 def test_a_job_has_a_name_that_kubernetes_takes() -> None:
@@ -168,7 +173,7 @@ def test_a_step_that_is_taken_away_goes_on_with_its_job(api: TrainerApi, tmp_pat
     first.send_signal(signal.SIGTERM)
     assert ended(first)[0] == 75
     [name] = api.jobs
-    api.end(name, "Failed", "a bug")
+    api.end(name, "Failed", "jobset failed due to reaching max number of restarts", "ReachedMaxRestarts")
 
     second = start(tmp_path, spread())  # a job that failed is made again
     until(lambda: len(api.calls) == 3)
@@ -179,12 +184,44 @@ def test_a_step_that_is_taken_away_goes_on_with_its_job(api: TrainerApi, tmp_pat
     third = start(tmp_path, spread())  # one that goes on is followed
     api.looks = 0
     until(lambda: api.looks)
-    api.end(name, "Failed", "the nodes were refused")
+    api.end(name, "Failed", "applying FailJobSet failure policy action", "FailJobSetFailurePolicyAction")
     code, said = ended(third)
     assert code == 2
     assert "is there already; it is followed" in said
-    assert "the nodes were refused" in said
+    assert "applying FailJobSet failure policy action" in said
+
+    code, said = ended(start(tmp_path, spread()))  # one whose nodes were refused is not, with all its GPUs
+    assert code == 2
+    assert "in an earlier run of this very training" in said
+    assert f"delete trainjob {name}" in said
     assert len(api.calls) == 3
+
+
+def test_a_job_whose_time_is_over_is_made_again(api: TrainerApi, tmp_path: Path) -> None:
+    """Nobody may follow a job any more, so it has an end; a training that needs longer goes on from its checkpoints."""
+    prepare_tiny(tmp_path / "prepared")
+    first = start(tmp_path, spread())
+    until(lambda: api.jobs)
+    [name] = api.jobs
+    assert api.jobs[name]["spec"]["activeDeadlineSeconds"] == 7200, "as the pod of the step"
+    api.end(name, "Failed", "TrainJob exceeded its active deadline", "DeadlineExceeded")
+    code, said = ended(first)
+    assert (code, "TrainJob exceeded its active deadline" in said) == (75, True), said
+
+    second = start(tmp_path, spread())
+    until(lambda: len(api.calls) == 3)
+    assert api.calls == [f"POST {name}", f"DELETE {name}", f"POST {name}"]
+    second.send_signal(signal.SIGTERM)
+    assert ended(second)[0] == 75
+
+
+def test_jobset_gives_its_reason_to_refusals_alone() -> None:
+    runtime = yaml.safe_load(RUNTIME.read_text(encoding="utf-8"))["spec"]["template"]["spec"]
+    (rule,) = runtime["failurePolicy"]["rules"]
+    assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
+    [node] = runtime["replicatedJobs"]
+    (pod_rule,) = node["template"]["spec"]["podFailurePolicy"]["rules"]
+    assert (pod_rule["action"], pod_rule["onExitCodes"]["values"]) == ("FailJob", [EXIT_REFUSED])
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     (tmp_path / "workloads").mkdir()
     for name in ("flight_delays", "weather"):
         shutil.copy(root / "workloads" / f"{name}.yaml", tmp_path / "workloads")
-    shutil.copy(root / "params.yaml", tmp_path)
+    params = (root / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(params.replace("checkpoints: beside", "checkpoints: s3://bucket/checkpoints"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -244,6 +245,10 @@ def test_destroy_removes_all_of_ours(server: Kubeflow, run: Run) -> None:
         ({"nightly": NIGHTLY | {"workload": "flight_delay"}}, "Did you mean 'flight_delays'?"),
         ({"nightly": NIGHTLY | {"crom": "0 0 3 * * *"}}, "Did you mean 'cron'?"),
         ({"nightly": NIGHTLY | {"settings": {"sed": 1}}}, "Did you mean 'seed'?"),
+        (
+            {"nightly": NIGHTLY | {"settings": {"checkpoints": "beside"}}},
+            "schedules.nightly.settings.checkpoints: expected an address that the next pod of a training reaches too",
+        ),
         ({"nightly": NIGHTLY | {"starts": "2027-01-02T00:00:00Z", "ends": "2027-01-01T00:00:00Z"}}, "`ends` after"),
         ({"Nightly run": NIGHTLY}, "lower-case"),
     ],

@@ -31,7 +31,8 @@ def server() -> Iterator[Kubeflow]:
 def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "workloads").mkdir()
     shutil.copy(root / "workloads" / "flight_delays.yaml", tmp_path / "workloads")
-    shutil.copy(root / "params.yaml", tmp_path)
+    params = (root / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(params.replace("checkpoints: beside", "checkpoints: s3://bucket/checkpoints"))
     compile_pipeline(compile_parser().parse_args(["--image", IMAGE, "--output", str(tmp_path / "training.yaml")]))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(submission, "POLL_SECONDS", 0.01)
@@ -69,6 +70,19 @@ def test_a_run_is_started_followed_and_ends_well(server: Kubeflow, project: Path
 
     assert submit(server).exit_code == 0
     assert len(server.versions) == 1, "the same file is uploaded once"
+
+
+def test_the_default_of_params_yaml_is_refused_before_anything_is_uploaded(
+    server: Kubeflow, project: Path, root: Path
+) -> None:
+    shutil.copy(root / "params.yaml", project)
+
+    done = submit(server)
+
+    assert done.exit_code == 2
+    assert "found 'beside', which is gone with the pod" in done.output
+    assert server.calls == []
+    assert submit(server, "--set", "checkpoints=gs://bucket/checkpoints").exit_code == 0
 
 
 def test_a_scheduled_run_that_ended_early_is_told_as_that(server: Kubeflow, project: Path) -> None:
@@ -123,6 +137,14 @@ def test_a_server_that_is_silent_for_a_moment_is_asked_again_and_a_run_can_be_fo
     ("more", "says"),
     [
         (["--set", "sed=3"], "Did you mean 'seed'?"),
+        (["--set", "checkpoints=beside"], "'beside', which is gone with the pod. Add --set checkpoints=s3://BUCKET/"),
+        (["--set", "checkpoints=/mnt/checkpoints"], "'/mnt/checkpoints', which is gone with the pod"),
+        (["--set", "checkpoints=file:///tmp/checkpoints"], "which is gone with the pod"),
+        (["--set", "checkpoints=s3:checkpoints"], "an address that the next pod of a training reaches too"),
+        (
+            ["--set", "checkpoints=s3://me:hidden@bucket/checkpoints"],
+            "an address without a password; found one with it",
+        ),
         (["--pipeline", "params.yaml"], "as `python -m pipelines.compile` writes it"),
         (["--run", "id-9999"], "404"),
     ],
@@ -133,4 +155,5 @@ def test_what_cannot_be_submitted_is_refused_in_one_line(
     done = submit(server, *more)
     assert done.exit_code == 2
     assert says in done.output
+    assert "hidden" not in done.output
     assert server.started == []

@@ -2,7 +2,8 @@
 
     STORE/
     ├── last.pt        everything that the next step depends on
-    └── best-E.pt      the best weights so far, of epoch E
+    ├── best-E.pt      the best weights so far, of epoch E
+    └── refused.json   why this training cannot go on, see `gateline.training.refusals`
 
 `last.pt` names the epoch of the best weights, which are written before it and removed after the next ones are.
 """

@@ -20,6 +20,7 @@ from gateline.processes import Processes
 from gateline.tasks import task_named
 from gateline.training.checkpoints import Checkpoint, CheckpointStore, FolderStore
 from gateline.training.loop import OnEpoch, OnStep, Stop, TrainingLoop
+from gateline.training.refusals import not_refused, refused_once
 from gateline.workload import Workload
 from gateline.workload.training import WITHOUT_EFFECT, Training
 
@@ -82,16 +83,17 @@ def train(
 
     Raises:
         Preempted: `stop` said so; the same call goes on.
-        TrainingError: the loss or the gradient is no number; the weights were not touched by it.
+        TrainingError: the loss or the gradient is no number, now or in an earlier run; the weights were not touched by it.
         WorkloadError: the sections cannot be used.
         ArtifactError: the checkpoint there is one of other data, settings or code.
     """
     task = task_named(workload.task)
     settings = settings_of_weights(workload, run)
     key = key_of(prepared, settings)
-    checkpoint = Checkpoint(checkpoints or beside(folder, key), key)
+    store = not_refused(checkpoints or beside(folder, key))
     with training_loop(workload, prepared, run, processes) as loop:
-        loop.run(checkpoint, on_epoch, on_step, stop)
+        with refused_once(store):
+            loop.run(Checkpoint(store, key), on_epoch, on_step, stop)
         with write_artifact(folder, "model", {"prepared": prepared}) as draft:
             save_tensors(loop.best_weights, draft.path / WEIGHTS)
             shapes = task.shapes(prepared)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -19,6 +20,8 @@ from gateline.workload.source import Source
 
 RUN_SETTINGS = ("seed", "device", "precision", "processes", "checkpoints")
 """Run-wide settings, the keys of `params.yaml` that are parameters of the pipeline."""
+OF_ONE_POD = {"", "file", "local", "memory"}
+"""Kinds of addresses that no other pod reaches."""
 
 
 def run_settings(params: Mapping[str, Any], changes: Sequence[str] = ()) -> dict[str, Any]:
@@ -40,6 +43,34 @@ def run_settings(params: Mapping[str, Any], changes: Sequence[str] = ()) -> dict
         if name not in settings:
             raise WorkloadError(f"params.yaml: {name}", expected="a value", found="none", do="Add it")
     return {name: settings[name] for name in RUN_SETTINGS}
+
+
+def require_kept_checkpoints(settings: Mapping[str, Any], where: str, do: str) -> None:
+    """Refuse to train on a cluster what would begin anew in every pod, whether it was preempted or refused.
+
+    Args:
+        settings: `RUN_SETTINGS` by name.
+        where: what names `checkpoints`, for the error.
+        do: how to name another place.
+
+    Raises:
+        WorkloadError: checkpoints would be gone with the pod, or their address shows a password to whoever sees the run.
+    """
+    address = urlsplit(str(settings["checkpoints"]))
+    if address.scheme in OF_ONE_POD or not address.netloc:
+        raise WorkloadError(
+            where,
+            expected="an address that the next pod of a training reaches too, such as s3://BUCKET/checkpoints",
+            found=f"{str(settings['checkpoints'])!r}, which is gone with the pod",
+            do=do,
+        )
+    if address.password:
+        raise WorkloadError(
+            where,
+            expected="an address without a password",
+            found="one with it",
+            do="Keep it in a Secret of the cluster: docs/schedules.md says which",
+        )
 
 
 def pipeline_arguments(workload: Path, settings: Mapping[str, Any], *, only_if_changed: bool = False) -> dict[str, Any]:

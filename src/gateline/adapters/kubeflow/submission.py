@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateline.adapters.kubeflow.arguments import pipeline_arguments
+from gateline.adapters.kubeflow.arguments import pipeline_arguments, require_kept_checkpoints
 from gateline.adapters.kubeflow.server import KubeflowServer
 from gateline.errors import RegistryError, UnreachableError
 from gateline.workload import SECTIONS_OF_STEP, Workload
@@ -57,10 +57,13 @@ def submit(
         experiment: of Kubeflow.
 
     Raises:
-        WorkloadError: the workload or the pipeline cannot be read.
+        WorkloadError: the workload or the pipeline cannot be read, or checkpoints would be gone with their pod.
         UnreachableError: the server does not answer.
         RegistryError: it refuses.
     """
+    require_kept_checkpoints(
+        settings, "checkpoints", "Add --set checkpoints=s3://BUCKET/checkpoints, or write it into params.yaml"
+    )
     arguments = pipeline_arguments(workload, settings)
     pipeline_id, version_id = server.upload(pipeline)
     experiment_id = server.experiment(experiment)

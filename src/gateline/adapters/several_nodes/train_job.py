@@ -15,6 +15,8 @@ MANAGER = "gateline.dev/train-step"
 GPU = "nvidia.com/gpu"
 LONGEST_NAME = 40
 """Of a job: the names of its pods are longer, and a label holds 63."""
+LONGEST_SECONDS = 72 * 3600
+"""After which a job is stopped where the pod of the step does not say: nobody may follow it any more, and its nodes hold GPUs."""
 OF_KUBERNETES = "node.kubernetes.io/"
 """How the keys of tolerations begin that every pod gets by itself."""
 
@@ -50,6 +52,7 @@ class Pod:
         node_selector: labels of the machines on which it may be.
         tolerations: taints that do not keep it away.
         environment: variables that the nodes get, too.
+        seconds: after which it is stopped; the nodes, too, counted from when their job is made.
     """
 
     namespace: str
@@ -58,6 +61,7 @@ class Pod:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: Sequence[Mapping[str, Any]] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    seconds: int = LONGEST_SECONDS
 
 
 def job_name(workload: str, digest: str) -> str:
@@ -90,6 +94,7 @@ def train_job(name: str, pod: Pod, nodes: Nodes, command: Sequence[str]) -> dict
         "kind": "TrainJob",
         "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "gateline"}},
         "spec": {
+            "activeDeadlineSeconds": pod.seconds,
             "runtimeRef": {"apiGroup": API_GROUP, "kind": "TrainingRuntime", "name": RUNTIME},
             "trainer": {
                 "image": pod.image,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gateline.adapters.provenance import IMAGE, PIPELINE_DIGEST
-from gateline.adapters.several_nodes.train_job import API_GROUP, API_VERSION, PLURAL, RUNTIME, Pod
-from gateline.errors import GatelineError, TrainingError, UnreachableError
+from gateline.adapters.several_nodes.train_job import API_GROUP, API_VERSION, LONGEST_SECONDS, PLURAL, RUNTIME, Pod
+from gateline.errors import GatelineError, TrainingError, TryAgainError, UnreachableError
 
 NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 POLL_SECONDS = 5.0
@@ -19,6 +19,11 @@ MOST_SILENCES = 60
 """Polls without an answer after which following ends; the job itself goes on."""
 GONE_SECONDS = 180.0
 """How long a job that was removed may take to be gone, its pods too."""
+REFUSED = "FailJobSetFailurePolicyAction"
+"""Reason of a job that failed since a node was refused (exit code 2): JobSet's for the runtime's one rule FailJobSet, which the
+TrainJob takes over."""
+TOO_LONG = "DeadlineExceeded"
+"""Reason of a job that was stopped at the end of its time."""
 TIMEOUT = (5, 30)
 """Seconds to reach the API, and to wait for its answer."""
 
@@ -82,6 +87,7 @@ class Trainer:
             node_selector=plain["node_selector"] or {},
             tolerations=plain["tolerations"] or (),
             environment=kept,
+            seconds=pod.spec.active_deadline_seconds or LONGEST_SECONDS,
         )
 
     def require(self, name: str) -> None:
@@ -96,15 +102,21 @@ class Trainer:
     def start(self, manifest: dict[str, Any], say: Say) -> None:
         """See to it that the job runs: go on with the one that is there, or make it; one that failed is made again.
 
+        One whose nodes were refused stays as it is: they would be refused again, each with its GPUs.
+
         Raises:
+            TrainingError: its nodes were refused in an earlier run.
             GatelineError: this account may not, or Trainer is not installed.
             UnreachableError: the API does not answer, or the old job does not go.
         """
         name = manifest["metadata"]["name"]
         job = self._get(name)
-        if job is not None and _condition(job, "Failed") is None and "deletionTimestamp" not in job["metadata"]:
+        failed = None if job is None else _condition(job, "Failed")
+        if job is not None and failed is None and "deletionTimestamp" not in job["metadata"]:
             say(f"TrainJob {name} is there already; it is followed.")
             return
+        if failed is not None and failed.get("reason") == REFUSED:
+            raise self._failure(name, failed, ", in an earlier run of this very training")
         if job is not None:
             say(f"TrainJob {name} failed earlier; it is made again and goes on from its checkpoints.")
             self.remove(name)
@@ -119,6 +131,7 @@ class Trainer:
 
         Raises:
             TrainingError: it failed, or somebody removed it.
+            TryAgainError: its time was over.
             UnreachableError: the API is silent for long; the job goes on.
         """
         silences, said = 0, ""
@@ -142,12 +155,7 @@ class Trainer:
             if _condition(job, "Complete") is not None:
                 return
             if (failed := _condition(job, "Failed")) is not None:
-                raise TrainingError(
-                    f"TrainJob {name}",
-                    expected="nodes that train",
-                    found=f"{failed.get('reason', 'no reason')}: {failed.get('message', '')}"[:200],
-                    do=f"Read why: kubectl -n {self._namespace} logs -l jobset.sigs.k8s.io/jobset-name={name} --prefix",
-                )
+                raise self._failure(name, failed)
             if (state := _state(job)) != said:
                 say(f"TrainJob {name}: {state}")
                 said = state
@@ -181,6 +189,21 @@ class Trainer:
                     do="Run again when it is gone; `kubectl describe` says what holds it",
                 )
             time.sleep(1)
+
+    def _failure(self, name: str, condition: dict[str, Any], when: str = "") -> GatelineError:
+        reason = condition.get("reason", "no reason")
+        found = f"{reason}: {condition.get('message', '')}"[:200] + when
+        if reason == TOO_LONG:
+            return TryAgainError(
+                f"TrainJob {name}",
+                expected="nodes that are done before their time is over",
+                found=found,
+                do="Run the same command again; it is made again and goes on from its checkpoints",
+            )
+        do = f"Read why: kubectl -n {self._namespace} logs -l jobset.sigs.k8s.io/jobset-name={name} --prefix"
+        if reason == REFUSED:
+            do += f"; it is made again only after kubectl -n {self._namespace} delete trainjob {name}"
+        return TrainingError(f"TrainJob {name}", expected="nodes that train", found=found, do=do)
 
     def _get(self, name: str) -> dict[str, Any] | None:
         from kubernetes.client.rest import ApiException
