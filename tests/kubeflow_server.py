@@ -34,6 +34,7 @@ class Kubeflow:
 
     Args:
         runs: recurring runs by id.
+        going_on: runs that recurring runs started and that have not ended: of which one each is.
         started: runs.
         looks: what is said of a run, look by look.
         calls: method and path of every request that changes something.
@@ -42,6 +43,7 @@ class Kubeflow:
     """
 
     runs: dict[str, kfp_server_api.V2beta1RecurringRun] = field(default_factory=dict)
+    going_on: dict[str, str] = field(default_factory=dict)
     pipelines: dict[str, kfp_server_api.V2beta1Pipeline] = field(default_factory=dict)
     versions: dict[str, kfp_server_api.V2beta1PipelineVersion] = field(default_factory=dict)
     experiments: dict[str, kfp_server_api.V2beta1Experiment] = field(default_factory=dict)
@@ -82,7 +84,14 @@ def _answer(state: Kubeflow, method: str, path: str, query: dict[str, list[str]]
     if path == "/healthz":
         return {"multi_user": False}
     if path == "/experiments" and method == "GET":
-        return {"experiments": [API.sanitize_for_serialization(each) for each in state.experiments.values()]}
+        name = _equals(query)
+        return {
+            "experiments": [
+                API.sanitize_for_serialization(each)
+                for each in state.experiments.values()
+                if name in (None, each.display_name)
+            ]
+        }
     if path == "/experiments":
         made = _read(body, "V2beta1Experiment")
         made.experiment_id, made.created_at = state.moment()
@@ -167,7 +176,11 @@ def _about_recurring_runs(state: Kubeflow, method: str, path: str, query: dict[s
         if match[1] not in state.runs:
             return None
         if method == "DELETE":
+            policy = query.get("propagation_policy", ["DELETE_PROPAGATION_POLICY_UNSPECIFIED"])[0]
+            assert policy in kfp_server_api.V2beta1DeletePropagationPolicy.allowable_values
             del state.runs[match[1]]
+            if policy != "ORPHAN":  # Kubernetes' garbage collection takes what a deleted object owns
+                state.going_on = {run: owner for run, owner in state.going_on.items() if owner != match[1]}
         elif match[2]:
             state.runs[match[1]].mode = match[2].upper()
         return {}

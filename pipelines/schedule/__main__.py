@@ -10,7 +10,7 @@ from gateline.adapters.door import run_step, tell
 from gateline.adapters.kubeflow.server import KubeflowServer, required_pipeline, version_name
 from gateline.adapters.project import Project
 from gateline.errors import RegistryError
-from pipelines.schedule.declared import Schedules, Wanted, read_schedules, wanted_runs
+from pipelines.schedule.declared import Wanted, read_schedules, wanted_runs
 from pipelines.schedule.plan import Call, calls_for, in_words
 from pipelines.schedule.recurring import RecurringRuns
 
@@ -36,20 +36,21 @@ def parser() -> argparse.ArgumentParser:
 def schedule(args: argparse.Namespace) -> None:
     """Do what the first word says."""
     if args.do == "destroy":
-        _destroy(RecurringRuns(KubeflowServer(args.host, args.namespace)))
+        project = read_schedules(args.file).project
+        _destroy(RecurringRuns(KubeflowServer(args.host, args.namespace), project))
         return
     pipeline = required_pipeline(args.pipeline)
     schedules = read_schedules(args.file)
     wanted = wanted_runs(schedules, Project.find(Path.cwd()), version_name(pipeline))
-    there = RecurringRuns(KubeflowServer(args.host, args.namespace))
+    there = RecurringRuns(KubeflowServer(args.host, args.namespace), schedules.project)
     if args.do == "plan":
         for line in in_words(wanted, there.found()):
             tell(line)
         return
-    _apply(there, schedules, wanted, pipeline)
+    _apply(there, wanted, pipeline)
 
 
-def _apply(there: RecurringRuns, schedules: Schedules, wanted: list[Wanted], pipeline: Path) -> None:
+def _apply(there: RecurringRuns, wanted: list[Wanted], pipeline: Path) -> None:
     """Call until nothing is left to do; a second call changes nothing and uploads nothing."""
     by_name = {each.name: each for each in wanted}
     version: tuple[str, str] | None = None
@@ -60,7 +61,7 @@ def _apply(there: RecurringRuns, schedules: Schedules, wanted: list[Wanted], pip
         for call in calls:
             if call.do == "create":
                 version = version or there.server.upload(pipeline)
-                there.create(by_name[call.name], schedules.experiment, version)
+                there.create(by_name[call.name], version)
             elif call.id is not None:
                 getattr(there, call.do)(call.id)
             else:
@@ -81,9 +82,9 @@ def _destroy(there: RecurringRuns) -> None:
     found = there.found()
     for run in found:
         there.delete(run.id)
-        tell(f"{run.name}: deleted")
+        tell(f"{run.name}: deleted; a run of it that goes on goes on")
     if not found:
-        tell("no recurring run of Gateline is there")
+        tell(f"no recurring run of {there.project} is there")
 
 
 def _past(call: Call) -> str:

@@ -74,6 +74,8 @@ class Schedule(Section):
 class Schedules(Section):
     """The file `schedules.yaml`."""
 
+    project: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=63)]
+    """Whose schedules these are, among all that share a Kubeflow: of others nothing is changed."""
     experiment: Annotated[str, Field(min_length=1)] = "gateline"
     """Of Kubeflow, under which the runs are listed."""
     schedules: dict[str, Schedule]
@@ -91,14 +93,18 @@ class Wanted:
     """A recurring run as it should be.
 
     Args:
+        project: whose it is.
         name: of the schedule.
         schedule: when.
+        experiment: of Kubeflow, under which its runs are listed.
         arguments: of the pipeline, by parameter.
         version: name of the pipeline version that it is pinned to.
     """
 
+    project: str
     name: str
     schedule: Schedule
+    experiment: str
     arguments: Mapping[str, Any]
     version: str
 
@@ -106,7 +112,14 @@ class Wanted:
     def digest(self) -> str:
         """sha256 of all that needs another recurring run when it changes; whether it is enabled does not."""
         clock = self.schedule.model_dump(mode="json", exclude={"enabled", "only_if_changed", "settings", "workload"})
-        return digest_of({"clock": clock, "arguments": dict(self.arguments), "version": self.version})
+        return digest_of(
+            {
+                "clock": clock,
+                "experiment": self.experiment,
+                "arguments": dict(self.arguments),
+                "version": self.version,
+            }
+        )
 
 
 def read_schedules(file: Path) -> Schedules:
@@ -149,7 +162,7 @@ def wanted_runs(schedules: Schedules, project: Project, version: str) -> list[Wa
         arguments = pipeline_arguments(
             project.resolve(schedule.workload), settings, only_if_changed=schedule.only_if_changed
         )
-        wanted.append(Wanted(name, schedule, arguments, version))
+        wanted.append(Wanted(schedules.project, name, schedule, schedules.experiment, arguments, version))
     return wanted
 
 

@@ -13,7 +13,8 @@ from typing import Literal
 
 from pipelines.schedule.declared import Wanted
 
-MARK = re.compile(r"^gateline schedule ([a-z][a-z0-9_]*) ([0-9a-f]{64})$", re.MULTILINE)
+MARK = re.compile(r"^gateline schedule ([a-z][a-z0-9_-]*)/([a-z][a-z0-9_]*) ([0-9a-f]{64})$", re.MULTILINE)
+"""Project, name of the schedule, digest."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Call:
 
 def mark_of(wanted: Wanted) -> str:
     """Write what tells, in the description of a recurring run, whose it is."""
-    return f"gateline schedule {wanted.name} {wanted.digest}"
+    return f"gateline schedule {wanted.project}/{wanted.name} {wanted.digest}"
 
 
 def calls_for(wanted: Sequence[Wanted], found: Iterable[Found]) -> list[Call]:
@@ -54,7 +55,7 @@ def calls_for(wanted: Sequence[Wanted], found: Iterable[Found]) -> list[Call]:
 
     Args:
         wanted: by the file; a schedule that is not in it any more goes.
-        found: recurring runs of ours.
+        found: recurring runs of the same project.
 
     Returns:
         Calls in order; a run that is made is made disabled, and enabled by what this says when asked again.

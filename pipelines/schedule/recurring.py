@@ -12,17 +12,18 @@ PAGE = 100
 
 
 class RecurringRuns:
-    """Those that `apply` made, now or earlier; of others nothing is seen or touched.
+    """Those that `apply` made for a project, now or earlier; of others nothing is seen or touched.
 
     Args:
         server: where they are.
+        project: whose they are.
     """
 
-    def __init__(self, server: KubeflowServer) -> None:
-        self.server = server
+    def __init__(self, server: KubeflowServer, project: str) -> None:
+        self.server, self.project = server, project
 
     def found(self) -> list[Found]:
-        """List the recurring runs that were made from a file of schedules."""
+        """List the recurring runs that were made from the project's file of schedules."""
         found, token = [], ""
         while True:
             with self.server.asked():
@@ -31,19 +32,19 @@ class RecurringRuns:
                 )
             for run in page.recurring_runs or []:
                 mark = MARK.search(run.description or "")
-                if mark:
+                if mark and mark[1] == self.project:
                     enabled = run.mode == "ENABLE"
-                    found.append(Found(run.recurring_run_id, mark[1], mark[2], enabled, _sortable(run.created_at)))
+                    found.append(Found(run.recurring_run_id, mark[2], mark[3], enabled, _sortable(run.created_at)))
             token = page.next_page_token or ""
             if not token:
                 return found
 
-    def create(self, wanted: Wanted, experiment: str, version: tuple[str, str]) -> None:
+    def create(self, wanted: Wanted, version: tuple[str, str]) -> None:
         """Make a recurring run, disabled."""
         schedule = wanted.schedule
         with self.server.asked():
             self.server.client.create_recurring_run(
-                experiment_id=self.server.experiment(experiment),
+                experiment_id=self.server.experiment(wanted.experiment),
                 job_name=f"{wanted.name} {wanted.version}",
                 description=f"Runs the workload {schedule.workload}.\n{mark_of(wanted)}",
                 start_time=as_rfc3339(schedule.starts),
@@ -71,12 +72,12 @@ class RecurringRuns:
             self.server.client.disable_recurring_run(run)
 
     def delete(self, run: str) -> None:
-        """Remove a recurring run; one that is gone already is fine."""
+        """Remove a recurring run; those that run go on, and one that is gone already is fine."""
         import kfp_server_api
 
         with self.server.asked():
             try:
-                self.server.client.delete_recurring_run(run)
+                self.server.delete_recurring_run(run)
             except kfp_server_api.ApiException as error:
                 if error.status != 404:
                     raise

@@ -107,6 +107,19 @@ def test_each_change_lets_it_run(change: Any, says: str, to: Connection, monkeyp
     assert tags_of(to, "run-2")["reason"] == reason
 
 
+@pytest.mark.parametrize("state", ["SUCCEEDED", "COMPLETE"])
+def test_both_words_of_kubeflow_for_a_good_end_tell_of_the_champion(state: str, to: Connection) -> None:
+    ask(NAME, [], FIRST, only_if_changed=True)
+    promote(to, 1, None)
+
+    assert conclude(NAME, "run-1", json.dumps({"state": state})) == [
+        f"{NAME}: run run-1 SUCCEEDED: champion none, now version 1"
+    ]
+    tags = tags_of(to, "run-1")
+    assert (tags["outcome"], tags["reason"]) == ("SUCCEEDED", "SUCCEEDED: champion none, now version 1")
+    assert tags["status"] == "FINISHED"
+
+
 def test_what_failed_is_tried_again_though_nothing_changed(to: Connection) -> None:
     ask(NAME, [], FIRST, only_if_changed=True)
     (line,) = conclude(NAME, "run-1", FAILED)

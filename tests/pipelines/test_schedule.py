@@ -53,9 +53,10 @@ def server() -> Iterator[Kubeflow]:
 
 @pytest.fixture
 def run(server: Kubeflow, project: Path, compiled: dict[str, Path]) -> Run:
-    def run(do: str, schedules: dict[str, Any] | None = None, pipeline: str = "first") -> int:
+    def run(do: str, schedules: dict[str, Any] | None = None, pipeline: str = "first", **more: str) -> int:
         file = project / "schedules.yaml"
-        file.write_text(yaml.safe_dump({"schedules": {"nightly": NIGHTLY} if schedules is None else schedules}))
+        named = {"nightly": NIGHTLY} if schedules is None else schedules
+        file.write_text(yaml.safe_dump({"project": "rides", **more, "schedules": named}))
         argv = [do, "--host", server.url, "--pipeline", str(compiled[pipeline]), "--file", str(file)]
         return run_step(parser(), schedule, argv)
 
@@ -102,6 +103,8 @@ def test_twice_is_once(server: Kubeflow, run: Run) -> None:
         ({"nightly": NIGHTLY | {"only_if_changed": False}}, "first"),
         ({"nightly": NIGHTLY | {"max_concurrency": 2}}, "first"),
         ({"nightly": NIGHTLY | {"starts": "2027-01-01T00:00:00Z"}}, "first"),
+        ({"nightly": NIGHTLY | {"ends": "2027-01-01T00:00:00Z"}}, "first"),
+        ({"nightly": NIGHTLY | {"pipeline_root": "s3://bucket/kubeflow"}}, "first"),
         ({"nightly": NIGHTLY | {"service_account": "trainer"}}, "first"),
         ({"nightly": NIGHTLY}, "second"),
     ],
@@ -145,6 +148,51 @@ def test_disabling_enabling_and_leaving_out(server: Kubeflow, run: Run) -> None:
     assert run("apply") == 0
     (left,) = server.runs.values()
     assert (left.recurring_run_id in first, left.mode) == (True, "ENABLE")
+
+
+def test_another_experiment_replaces(server: Kubeflow, run: Run) -> None:
+    assert run("apply") == 0
+    before = set(server.runs)
+
+    assert run("apply", experiment="night-shift") == 0
+
+    (after,) = server.runs.values()
+    assert after.recurring_run_id not in before
+    assert server.experiments[after.experiment_id].display_name == "night-shift"
+    server.calls.clear()
+    assert run("apply", experiment="night-shift") == 0
+    assert server.calls == []
+
+
+def test_a_run_that_goes_on_survives_a_change_and_destroy(server: Kubeflow, run: Run) -> None:
+    """By default Kubeflow ends what a recurring run started when it is deleted (kubeflow/pipelines#7421)."""
+    assert run("apply") == 0
+    server.going_on = {"training": next(iter(server.runs))}
+    assert run("apply", {"nightly": NIGHTLY | {"cron": "0 0 4 * * *"}}) == 0
+    assert len(server.runs) == 1
+    server.going_on["of the new one"] = next(iter(server.runs))
+    assert run("destroy") == 0
+    assert server.runs == {}
+    assert set(server.going_on) == {"training", "of the new one"}
+
+
+def test_projects_that_share_a_kubeflow_leave_each_other_alone(
+    server: Kubeflow, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("apply") == 0
+    (ours,) = server.runs
+    assert run("apply", {"hourly": NIGHTLY}, project="rides-2") == 0
+    assert run("apply", {"nightly": NIGHTLY | {"cron": "0 0 4 * * *"}}, project="rides-2") == 0
+    assert len(server.runs) == 2
+    assert ours in server.runs
+    capsys.readouterr()
+    assert run("plan") == 0
+    assert capsys.readouterr().out == "gateline: nightly: = as it should be\n"
+
+    assert run("destroy", project="rides-2") == 0
+    assert list(server.runs) == [ours]
+    assert run("destroy", project="nobody") == 0
+    assert list(server.runs) == [ours]
 
 
 def test_what_others_made_is_left_alone(server: Kubeflow, run: Run) -> None:

@@ -36,6 +36,8 @@ PARTS = {
 }
 """From what a run is made, in words."""
 RUNNING, SUCCEEDED, FAILED, UNCHANGED = "RUNNING", "SUCCEEDED", "FAILED", "UNCHANGED"
+ENDED_WELL = (SUCCEEDED, "COMPLETE")
+"""Kubeflow's words for tasks that ended well."""
 WEBHOOK = "GATELINE_WEBHOOK"
 """Environment variable with the address that is told of every run that ended, from a Secret."""
 LONGEST = 1000
@@ -155,10 +157,9 @@ def conclude(workload: str, run: str, status: str) -> list[str]:
 def _read_status(text: str) -> tuple[str, str]:
     try:
         status: dict[str, Any] = json.loads(text)
-        state, error = str(status["state"]), status.get("error") or {}
-        return (SUCCEEDED if state in (SUCCEEDED, "COMPLETE") else FAILED), " ".join(
-            str(error.get("message") or ("" if state == SUCCEEDED else state)).split()
-        )
+        said, error = str(status["state"]), status.get("error") or {}
+        state = SUCCEEDED if said in ENDED_WELL else FAILED
+        return state, " ".join(str(error.get("message") or ("" if state == SUCCEEDED else said)).split())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WorkloadError(
             "--status", expected="JSON with a state", found=repr(text[:80]), do="Let Kubeflow fill it in"
