@@ -20,7 +20,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from gateline.adapters.kubeflow.pipeline_runs import RELEASE, read_release
 from gateline.adapters.mlflow_server import connected
+from gateline.adapters.provenance import KUBEFLOW_RUN
 from gateline.adapters.registry.changes import promote, roll_back
 from gateline.adapters.registry.decision import as_record, enter
 from gateline.adapters.registry.history import explain
@@ -57,6 +59,30 @@ def decision(folder: Path, which: str) -> dict[str, Any]:
 
 def client() -> mlflow.MlflowClient:
     return mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+
+
+def test_the_run_of_the_pipeline_that_asked_learns_what_was_decided(
+    made: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = here()
+    decided = {}
+    for which, asked in (("strong", "run-1"), ("weak", "run-2"), ("strong", "run-3")):
+        monkeypatch.setenv(KUBEFLOW_RUN, asked)
+        assert register(made, which, folder) == 0
+        decided[asked] = decision(folder, which)
+        shutil.rmtree(folder / which / "release")
+
+    for asked, content in decided.items():
+        assert read_release("tiny", asked) == {key: content[key] for key in RELEASE}
+    told = [read_release("tiny", asked) for asked in decided]
+    assert [(each["version"], each["alias"], each["promoted"]) for each in told] == [
+        (1, "champion", True),
+        (2, "challenger", False),
+        (1, "champion", True),
+    ]
+    assert read_release("tiny", "run-4") == {}
+    assert read_release("another", "run-1") == {}
+    assert client().get_experiment_by_name("another") is None, "whoever only looks makes nothing"
 
 
 def versions() -> int:

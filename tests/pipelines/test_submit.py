@@ -12,7 +12,10 @@ from typer.testing import CliRunner, Result
 
 from gateline.adapters.kubeflow import submission
 from gateline.adapters.kubeflow.arguments import pipeline_arguments
+from gateline.adapters.kubeflow.pipeline_runs import note_release
+from gateline.adapters.mlflow_server import connected
 from gateline.adapters.project import Project
+from gateline.adapters.provenance import KUBEFLOW_RUN
 from gateline.cli import app
 from pipelines.compile import compile_pipeline
 from pipelines.compile import parser as compile_parser
@@ -36,6 +39,7 @@ def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     compile_pipeline(compile_parser().parse_args(["--image", IMAGE, "--output", str(tmp_path / "training.yaml")]))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(submission, "POLL_SECONDS", 0.01)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     return tmp_path
 
 
@@ -56,12 +60,13 @@ def test_a_run_is_started_followed_and_ends_well(server: Kubeflow, project: Path
         look("SUCCEEDED", ingest="SKIPPED", validate="SUCCEEDED"),
     ]
 
-    done = submit(server, "--set", "device=auto")
+    done = submit(server, "--set", "device=auto", "--pipeline-root", "s3://bucket/kubeflow")
 
     assert done.exit_code == 0, done.output
     (run,) = server.started
     settings = Project(project).params() | {"device": "auto"}
     assert run.runtime_config.parameters == pipeline_arguments(project / "workloads" / "flight_delays.yaml", settings)
+    assert run.runtime_config.pipeline_root == "s3://bucket/kubeflow"
     assert run.pipeline_spec is None
     said = done.output.splitlines()
     steps = ["ingest: runs", "ingest: taken from the cache", "validate: runs", "validate: done"]
@@ -70,6 +75,7 @@ def test_a_run_is_started_followed_and_ends_well(server: Kubeflow, project: Path
 
     assert submit(server).exit_code == 0
     assert len(server.versions) == 1, "the same file is uploaded once"
+    assert server.started[-1].runtime_config.pipeline_root is None, "as the cluster is set"
 
 
 def test_the_default_of_params_yaml_is_refused_before_anything_is_uploaded(
@@ -83,6 +89,43 @@ def test_the_default_of_params_yaml_is_refused_before_anything_is_uploaded(
     assert "found 'beside', which is gone with the pod" in done.output
     assert server.calls == []
     assert submit(server, "--set", "checkpoints=gs://bucket/checkpoints").exit_code == 0
+
+
+@pytest.mark.parametrize("promoted", [True, False])
+def test_what_was_decided_is_told_in_the_end(
+    promoted: bool, server: Kubeflow, project: Path, mlflow_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_database}")
+    assert "MLFLOW_TRACKING_URI knows nothing of this run" in submit(server).output
+    number, alias = server.started[-1].run_id, "champion" if promoted else "challenger"
+    decided = {"name": "flight_delays", "version": 7, "alias": alias, "promoted": promoted, "mlflow_run_id": "abc"}
+    with monkeypatch.context() as of_the_step, connected("flight_delays") as to:
+        of_the_step.setenv(KUBEFLOW_RUN, number)
+        note_release(to, decided)
+
+    done = submit(server, "--run", number)
+
+    assert done.exit_code == 0, done.output
+    said = f"flight_delays version 7, alias {alias}, {'promoted' if promoted else 'not promoted'}"
+    assert [line.split(maxsplit=1)[1] for line in done.output.splitlines()[-3:-1]] == [said, "abc in MLflow"]
+
+
+def test_without_the_address_of_mlflow_it_says_where_the_decision_stands(server: Kubeflow, project: Path) -> None:
+    done = submit(server)
+    assert done.exit_code == 0, done.output
+    assert "not known here: MLFLOW_TRACKING_URI is not set" in done.output
+    assert "gateline history flight_delays" in done.output
+    assert not (project / "mlflow.db").exists()
+
+
+def test_an_mlflow_that_does_not_answer_is_no_fault_of_the_run(
+    server: Kubeflow, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    done = submit(server)
+    assert done.exit_code == 0, done.output
+    assert "not known here: MLflow at http://127.0.0.1:9" in done.output
 
 
 def test_a_scheduled_run_that_ended_early_is_told_as_that(server: Kubeflow, project: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gateline.adapters.door import refuse
 from gateline.cli.app import app, in_one_line, print_beside, say, shown
-from gateline.errors import EXIT_BUG, WorkloadError
+from gateline.errors import EXIT_BUG, GatelineError, WorkloadError
 
 if TYPE_CHECKING:
     from gateline.adapters.kubeflow.local import LocalRun
@@ -54,6 +56,14 @@ def submit(
         str | None, typer.Option(metavar="ID", help="Follow this run instead of starting one.  [default: none]")
     ] = None,
     experiment: Annotated[str, typer.Option(metavar="NAME", help="Of Kubeflow.")] = "gateline",
+    pipeline_root: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where Kubeflow keeps the artifacts, e.g. s3://bucket/kubeflow.  [default: as the cluster is set]",
+            show_default=False,
+        ),
+    ] = None,
     namespace: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of the user, where a cluster has several.  [default: none]")
     ] = None,
@@ -94,6 +104,7 @@ def submit(
     """
     from gateline.adapters.kubeflow.arguments import run_settings
     from gateline.adapters.project import Project
+    from gateline.workload import Workload
 
     project = Project.find(Path.cwd())
     path = project.resolve(workload)
@@ -116,13 +127,39 @@ def submit(
 
     server = KubeflowServer(host, namespace)
     if run is None:
-        started = submission.submit(server, path, required_pipeline(pipeline), settings, experiment)
+        started = submission.submit(server, path, required_pipeline(pipeline), settings, experiment, pipeline_root)
     else:
         started = submission.submitted(server, run)
     print(f"{path.stem}: run {started.id}, {started.address}")
     if follow:
-        ran = submission.follow(server, started, say)
-        print(f"{path.stem}: " + ("all six steps are done" if ran else "ended early, since nothing has changed"))
+        if not submission.follow(server, started, say):
+            print(f"{path.stem}: ended early, since nothing has changed")
+            return
+        _say_what_was_decided(Workload.read(path).name, started.id)
+        print(f"{path.stem}: all six steps are done")
+
+
+def _say_what_was_decided(name: str, run: str) -> None:
+    """Kubeflow does not know; MLflow does, if the one of the cluster can be asked from here."""
+    from gateline.adapters.kubeflow.pipeline_runs import read_release
+
+    found, release = "MLFLOW_TRACKING_URI is not set", {}
+    if os.environ.get("MLFLOW_TRACKING_URI", "").strip():
+        try:
+            release, found = read_release(name, run), "the MLflow of MLFLOW_TRACKING_URI knows nothing of this run"
+        except GatelineError as error:
+            found = str(error).removesuffix(".")
+    if release:
+        _say_what_is_registered(release)
+    else:
+        print_beside("registered", f"not known here: {found}")
+        print_beside("asks MLflow", f"gateline history {name}")
+
+
+def _say_what_is_registered(release: Mapping[str, Any]) -> None:
+    said = "promoted" if release["promoted"] else "not promoted"
+    print_beside("registered", f"{release['name']} version {release['version']}, alias {release['alias']}, {said}")
+    print_beside("run", f"{release['mlflow_run_id']} in MLflow")
 
 
 def _say_how_it_ended(name: str, ended: LocalRun) -> None:
@@ -135,7 +172,5 @@ def _say_how_it_ended(name: str, ended: LocalRun) -> None:
         print_beside("log", str(shown(ended.failed.folder / "log.txt")))
         raise typer.Exit(refuse(f"{ended.failed.step}: {ended.failed.why}", ended.exit_code))
     if release := ended.release:
-        said = "promoted" if release["promoted"] else "not promoted"
-        print_beside("registered", f"{release['name']} version {release['version']}, alias {release['alias']}, {said}")
-        print_beside("run", f"{release['mlflow_run_id']} in MLflow")
+        _say_what_is_registered(release)
     print(f"{name}: all six steps are done")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateline.adapters.kubeflow.raw_sources import marks_of
 from gateline.adapters.mlflow_server import Connection, connected
-from gateline.adapters.provenance import KUBEFLOW_RUN_TAG, PIPELINE_DIGEST
+from gateline.adapters.provenance import KUBEFLOW_RUN, KUBEFLOW_RUN_TAG, PIPELINE_DIGEST
 from gateline.adapters.registry.ledger import read_ledger
 from gateline.adapters.registry.notification import post
 from gateline.errors import WorkloadError
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 KIND_TAG, KIND = "gateline.kind", "pipeline"
 TAG = "gateline.pipeline."
-"""Before the tags of a run of the pipeline: run, outcome, reason, and each of `PARTS`."""
+"""Before the tags of a run of the pipeline: run, outcome, reason, release, and each of `PARTS`."""
+RELEASE = ("name", "version", "alias", "promoted", "mlflow_run_id")
+"""What the tag of a release says of the version that a run registered."""
 PARTS = {
     "data": "what the workload pins of the raw data",
     "source": "what lies at the addresses of the raw data",
@@ -154,6 +156,38 @@ def conclude(workload: str, run: str, status: str) -> list[str]:
     return lines
 
 
+def note_release(to: Connection, decided: Mapping[str, Any]) -> None:
+    """Write down which version a run of the pipeline registered, and whether it is champion; where none asked, nothing.
+
+    Args:
+        to: MLflow.
+        decided: the decision, as `decision.json` of the release has it.
+    """
+    if run := os.environ.get(KUBEFLOW_RUN):
+        of_pipeline = _run_of(to, decided["name"], run)
+        said = json.dumps({key: decided[key] for key in RELEASE})
+        to.client.set_tag(of_pipeline.info.run_id, f"{TAG}release", said)
+
+
+def read_release(workload: str, run: str) -> dict[str, Any]:
+    """Read back what `note_release` wrote of a run.
+
+    Args:
+        workload: its name.
+        run: Kubeflow's name of it.
+
+    Returns:
+        `RELEASE` by name; empty where this MLflow knows of no such run, or of nothing that it registered.
+
+    Raises:
+        GatelineError: MLflow does not answer, or lets nobody in.
+    """
+    with connected(workload, create=False) as to:
+        found = _look_up(to, run) if to.experiment_id else None
+        said: dict[str, Any] = json.loads("{}" if found is None else found.data.tags.get(f"{TAG}release", "{}"))
+    return said
+
+
 def _read_status(text: str) -> tuple[str, str]:
     try:
         status: dict[str, Any] = json.loads(text)
@@ -186,11 +220,14 @@ def _last_that_ended_well(to: Connection, this: str) -> Run | None:
 
 def _run_of(to: Connection, workload: str, run: str) -> Run:
     """Find the run in MLflow of a run of the pipeline, or open it: a task that is tried again goes on with the same."""
-    found = _find(to, f"tags.`{KIND_TAG}` = '{KIND}' and tags.`{TAG}run` = '{run}'")
-    if found:
-        return found[0]
+    if found := _look_up(to, run):
+        return found
     tags = {KIND_TAG: KIND, f"{TAG}run": run}
     return to.client.create_run(to.experiment_id, tags=tags, run_name=f"{workload} pipeline {run[:8]}")
+
+
+def _look_up(to: Connection, run: str) -> Run | None:
+    return next(iter(_find(to, f"tags.`{KIND_TAG}` = '{KIND}' and tags.`{TAG}run` = '{run}'")), None)
 
 
 def _find(to: Connection, conditions: str, most: int = 1) -> list[Run]:

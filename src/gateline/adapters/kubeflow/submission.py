@@ -45,7 +45,12 @@ class Submitted:
 
 
 def submit(
-    server: KubeflowServer, workload: Path, pipeline: Path, settings: Mapping[str, Any], experiment: str
+    server: KubeflowServer,
+    workload: Path,
+    pipeline: Path,
+    settings: Mapping[str, Any],
+    experiment: str,
+    pipeline_root: str | None = None,
 ) -> Submitted:
     """Start a run of a workload, pinned to the version of a compiled pipeline.
 
@@ -55,6 +60,7 @@ def submit(
         pipeline: what `python -m pipelines.compile` wrote; uploaded unless it is there.
         settings: run-wide settings, see `gateline.adapters.kubeflow.arguments.RUN_SETTINGS`.
         experiment: of Kubeflow.
+        pipeline_root: address under which Kubeflow keeps the artifacts; None: as the cluster is set.
 
     Raises:
         WorkloadError: the workload or the pipeline cannot be read, or checkpoints would be gone with their pod.
@@ -74,6 +80,7 @@ def submit(
             params=arguments,
             pipeline_id=pipeline_id,
             version_id=version_id,
+            pipeline_root=pipeline_root,
         )
     return submitted(server, run.run_id)
 

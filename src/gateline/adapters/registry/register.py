@@ -15,6 +15,7 @@ import numpy as np
 
 from gateline.adapters import tracking
 from gateline.adapters.door import tell
+from gateline.adapters.kubeflow.pipeline_runs import note_release
 from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.registry.decision import as_record, enter, recorded, rolled_back
 from gateline.adapters.registry.golden_requests import golden_requests
@@ -121,6 +122,7 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
             draft.facts |= {key: decided[key] for key in ("name", "version", "alias", "promoted")}
         release = open_artifact(folder, "release")
         tracking.write_release(to, run, release)
+        note_release(to, decided)
     return Outcome(release, tuple(lines))
 
 
