@@ -17,15 +17,19 @@ from components.ask.__main__ import parser as ask_parser
 from components.ask.__main__ import step as ask_step
 from components.conclude.__main__ import parser as conclude_parser
 from components.conclude.__main__ import step as conclude_step
+from components.preprocess.__main__ import parser as preprocess_parser
+from components.preprocess.__main__ import step as preprocess_step
 from gateline.adapters.door import run_step
-from gateline.adapters.kubeflow.pipeline_runs import KIND, KIND_TAG, TAG, Question, ask, conclude
+from gateline.adapters.kubeflow.pipeline_runs import Question, ask, conclude
 from gateline.adapters.kubeflow.raw_sources import marks_of
+from gateline.adapters.kubeflow.run_notes import KIND, KIND_TAG, TAG, Failure, note_failure, read_failures
 from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.provenance import KUBEFLOW_RUN, KUBEFLOW_RUN_TAG
 from gateline.adapters.registry.ledger import append, new_entry, project, read_ledger
 from gateline.adapters.tracking import say_where
 from gateline.ledger import PROMOTED
 from gateline.workload.source import File
+from tests.steps import argv_of
 from tests.tiny import write_tiny
 
 NAME = "tiny"
@@ -105,6 +109,47 @@ def test_each_change_lets_it_run(change: Any, says: str, to: Connection, monkeyp
     assert go
     assert says in reason
     assert tags_of(to, "run-2")["reason"] == reason
+
+
+def preprocess_without_a_report(folder: Path) -> int:
+    """Run the step as Kubeflow does, on folders that are not there."""
+    executor_input = {"outputs": {"outputFile": str(folder / "executor_output.json")}}
+    words = [*argv_of("preprocess", write_tiny(folder), folder), "--executor-input", json.dumps(executor_input)]
+    return run_step(preprocess_parser(), preprocess_step, words)
+
+
+def test_a_step_that_refuses_writes_down_what_kubeflow_would_not_hand_on(
+    to: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KUBEFLOW_RUN, "run-1")
+    ask(NAME, [], FIRST, only_if_changed=True)
+    assert preprocess_without_a_report(tmp_path) == 2
+
+    (failure,) = read_failures(NAME, "run-1")
+    assert (failure.step, failure.exit_code) == ("preprocess", 2)
+    assert "found no such folder" in failure.said
+    (line,) = conclude(NAME, "run-1", json.dumps({"state": "FAILED", "error": {"message": "no more retries left"}}))
+    assert line == f"{NAME}: run run-1 FAILED: no more retries left; preprocess ended with 2: {failure.said}"
+    assert "preprocess ended with 2" in tags_of(to, "run-1")["reason"]
+    assert read_failures(NAME, "run-2") == []
+
+
+def test_what_is_noted_of_failures_is_the_last_try_of_each_step_without_passwords(
+    to: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KUBEFLOW_RUN, "run-1")
+    text = json.dumps({"name": NAME, "task": "forecasting"})
+    note_failure(text, "train", 75, "MLflow is away")
+    note_failure(text, "ingest", 75, "SIGTERM")
+    note_failure(text, "train", 1, "KeyError: 'x' at https://me:hidden@store.example/x")
+    note_failure(text, "conclude", 2, "beside the steps")
+    note_failure("{", "validate", 2, "no workload: this costs no traceback")
+    assert read_failures(NAME, "run-1") == [
+        Failure("ingest", 75, "SIGTERM"),
+        Failure("train", 1, "KeyError: 'x' at https://store.example/x"),
+    ]
+    ask(NAME, [], FIRST, only_if_changed=True)
+    assert conclude(NAME, "run-1", WELL) == [f"{NAME}: run run-1 SUCCEEDED: champion none, as before"]
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "COMPLETE"])

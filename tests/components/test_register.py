@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from gateline.adapters.kubeflow.pipeline_runs import RELEASE, read_release
+from gateline.adapters.kubeflow.run_notes import RELEASE, read_release
 from gateline.adapters.mlflow_server import connected
 from gateline.adapters.provenance import KUBEFLOW_RUN
 from gateline.adapters.registry.changes import promote, roll_back

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from gateline.adapters.kubeflow import submission
 from gateline.adapters.kubeflow.arguments import pipeline_arguments
-from gateline.adapters.kubeflow.pipeline_runs import note_release
+from gateline.adapters.kubeflow.run_notes import note_failure, note_release
 from gateline.adapters.mlflow_server import connected
 from gateline.adapters.project import Project
 from gateline.adapters.provenance import KUBEFLOW_RUN
@@ -149,6 +149,28 @@ def test_a_failed_step_is_named_with_what_kubeflow_says(server: Kubeflow, projec
     assert done.exit_code == 2
     assert "preprocess failed (report: expected the verdict yes)" in done.output
     assert "/#/runs/details/" in done.output
+
+
+@pytest.mark.parametrize("code", [1, 2, 75])
+def test_what_the_step_wrote_down_is_the_exit_code_and_the_reason(
+    code: int, server: Kubeflow, project: Path, mlflow_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_database}")
+    assert submit(server, "--no-follow").exit_code == 0
+    number, text = server.started[-1].run_id, '{"name": "flight_delays", "task": "forecasting"}'
+    with monkeypatch.context() as of_the_step:
+        of_the_step.setenv(KUBEFLOW_RUN, number)
+        note_failure(text, "validate", 75, "taken away, and well in the end")
+        note_failure(text, "train", code, "this is why")
+    failed = look("FAILED", validate="SUCCEEDED", train="FAILED")
+    failed["run_details"]["task_details"][-1]["error"] = {"code": 13, "message": "no more retries left"}
+    server.looks = [failed]
+
+    done = submit(server, "--run", number)
+
+    assert done.exit_code == code, done.output
+    assert f"train failed (no more retries left). train ended with {code}: this is why" in done.output
+    assert "taken away" not in done.output
 
 
 def test_a_server_that_is_silent_for_a_moment_is_asked_again_and_a_run_can_be_followed_later(

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from gateline.adapters.kubeflow.run_notes import note_failure
 from gateline.adapters.kubeflow.task_outputs import KubeflowTask
 from gateline.errors import EXIT_BUG, EXIT_DONE, EXIT_REFUSED, EXIT_TRY_AGAIN, GatelineError, Preempted
 
@@ -69,6 +70,8 @@ def run_step(
         signal.signal(signal.SIGTERM, before)
         if task is not None:
             task.write_outcome(code, line)
+            if code != EXIT_DONE and "workload" in args:
+                note_failure(args.workload, parser.prog.removeprefix(STEP), code, line)
     return refuse(line, code) if line else code
 
 

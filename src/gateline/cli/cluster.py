@@ -15,6 +15,7 @@ from gateline.errors import EXIT_BUG, GatelineError, WorkloadError
 
 if TYPE_CHECKING:
     from gateline.adapters.kubeflow.local import LocalRun
+    from gateline.adapters.kubeflow.submission import Ended, Submitted
 
 
 @app.command(
@@ -100,7 +101,8 @@ def submit(
     """Run a workload with the compiled pipeline, and follow the run to its end.
 
     Exit code 0: all six steps ended well; 2: one refused or failed, and which; 75: nothing wrong, run or follow it again; 1: a
-    step has a bug. What was decided about the model stands in MLflow: `gateline history WORKLOAD`.
+    step has a bug. With --host, set MLFLOW_TRACKING_URI to the cluster's MLflow: there stands what was decided about the model, and
+    why a step failed.
     """
     from gateline.adapters.kubeflow.arguments import run_settings
     from gateline.adapters.project import Project
@@ -132,28 +134,32 @@ def submit(
         started = submission.submitted(server, run)
     print(f"{path.stem}: run {started.id}, {started.address}")
     if follow:
-        if not submission.follow(server, started, say):
-            print(f"{path.stem}: ended early, since nothing has changed")
-            return
-        _say_what_was_decided(Workload.read(path).name, started.id)
-        print(f"{path.stem}: all six steps are done")
+        _say_what_became_of_it(Workload.read(path).name, started, submission.follow(server, started, say))
 
 
-def _say_what_was_decided(name: str, run: str) -> None:
-    """Kubeflow does not know; MLflow does, if the one of the cluster can be asked from here."""
-    from gateline.adapters.kubeflow.pipeline_runs import read_release
+def _say_what_became_of_it(name: str, run: Submitted, ended: Ended) -> None:
+    """Kubeflow knows neither why a step failed nor what was decided; MLflow does, if the cluster's can be asked from here."""
+    from gateline.adapters.kubeflow.run_notes import read_failures, read_release
+    from gateline.adapters.kubeflow.submission import why_it_failed
 
-    found, release = "MLFLOW_TRACKING_URI is not set", {}
-    if os.environ.get("MLFLOW_TRACKING_URI", "").strip():
+    release, failures, problem = {}, [], "MLFLOW_TRACKING_URI is not set"
+    if os.environ.get("MLFLOW_TRACKING_URI", "").strip() and ended.ran:
+        problem = "the MLflow of MLFLOW_TRACKING_URI knows nothing of this run"
         try:
-            release, found = read_release(name, run), "the MLflow of MLFLOW_TRACKING_URI knows nothing of this run"
+            release, failures = read_release(name, run.id), read_failures(name, run.id)
         except GatelineError as error:
-            found = str(error).removesuffix(".")
+            problem = str(error)
+    if not ended.well:
+        raise why_it_failed(run, ended, failures)
+    if not ended.ran:
+        print(f"{name}: ended early, since nothing has changed")
+        return
     if release:
         _say_what_is_registered(release)
     else:
-        print_beside("registered", f"not known here: {found}")
+        print_beside("registered", f"not known here: {problem}")
         print_beside("asks MLflow", f"gateline history {name}")
+    print(f"{name}: all six steps are done")
 
 
 def _say_what_is_registered(release: Mapping[str, Any]) -> None:

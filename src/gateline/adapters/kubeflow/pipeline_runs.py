@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gateline.adapters.kubeflow.raw_sources import marks_of
+from gateline.adapters.kubeflow.run_notes import KIND, KIND_TAG, TAG, failures_in, find_runs, run_of_pipeline
 from gateline.adapters.mlflow_server import Connection, connected
-from gateline.adapters.provenance import KUBEFLOW_RUN, KUBEFLOW_RUN_TAG, PIPELINE_DIGEST
+from gateline.adapters.provenance import KUBEFLOW_RUN_TAG, PIPELINE_DIGEST
 from gateline.adapters.registry.ledger import read_ledger
 from gateline.adapters.registry.notification import post
 from gateline.errors import WorkloadError
@@ -23,11 +24,6 @@ from gateline.workload.source import File
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-KIND_TAG, KIND = "gateline.kind", "pipeline"
-TAG = "gateline.pipeline."
-"""Before the tags of a run of the pipeline: run, outcome, reason, release, and each of `PARTS`."""
-RELEASE = ("name", "version", "alias", "promoted", "mlflow_run_id")
-"""What the tag of a release says of the version that a run registered."""
 PARTS = {
     "data": "what the workload pins of the raw data",
     "source": "what lies at the addresses of the raw data",
@@ -97,7 +93,7 @@ def ask(workload: str, files: Sequence[File], question: Question, *, only_if_cha
             go, reason = True, f"since run {_pipeline_run(last)}, {' and '.join(changed)}"
         else:
             go, reason = False, f"neither data nor code, settings or champion changed since run {_pipeline_run(last)}"
-        run = _run_of(to, workload, question.run)
+        run = run_of_pipeline(to, workload, question.run)
         outcome = RUNNING if go else UNCHANGED
         for key, value in {**now, "outcome": outcome, "reason": reason[:LONGEST]}.items():
             to.client.set_tag(run.info.run_id, f"{TAG}{key}", value)
@@ -133,18 +129,20 @@ def conclude(workload: str, run: str, status: str) -> list[str]:
     """
     state, problem = _read_status(status)
     with connected(workload) as to:
-        of_pipeline = _run_of(to, workload, run)
+        of_pipeline = run_of_pipeline(to, workload, run)
         tags = of_pipeline.data.tags
         if tags.get(f"{TAG}outcome") == UNCHANGED:
             return [f"{workload}: run {run} ended early: {tags.get(f'{TAG}reason')}"]
         before, champion = tags.get(f"{TAG}champion", NOBODY), _champion(to, workload)
         moved = f"champion {before}, now {champion}" if champion != before else f"champion {champion}, as before"
+        if state == FAILED and (failures := failures_in(tags)):
+            problem += f"; {failures[-1].step} ended with {failures[-1].exit_code}: {failures[-1].said}"
         said = f"{state}: {problem or moved}"
         # The champion that this run made is no change for the next one.
         for key, value in {"outcome": state, "reason": said[:LONGEST], "champion": champion}.items():
             to.client.set_tag(of_pipeline.info.run_id, f"{TAG}{key}", value)
         to.client.set_terminated(of_pipeline.info.run_id, "FINISHED" if state == SUCCEEDED else "FAILED")
-        of_steps = _find(to, f"tags.`{KUBEFLOW_RUN_TAG}` = '{run}'", most=20)
+        of_steps = find_runs(to, f"tags.`{KUBEFLOW_RUN_TAG}` = '{run}'", most=20)
         for each in of_steps:
             to.client.set_tag(each.info.run_id, f"{TAG}outcome", state)
         runs = [each.info.run_id for each in of_steps]
@@ -154,38 +152,6 @@ def conclude(workload: str, run: str, status: str) -> list[str]:
         not_told = post(WEBHOOK, json.dumps(body))
         lines += [] if not_told is None else [f"not told: {not_told}"]
     return lines
-
-
-def note_release(to: Connection, decided: Mapping[str, Any]) -> None:
-    """Write down which version a run of the pipeline registered, and whether it is champion; where none asked, nothing.
-
-    Args:
-        to: MLflow.
-        decided: the decision, as `decision.json` of the release has it.
-    """
-    if run := os.environ.get(KUBEFLOW_RUN):
-        of_pipeline = _run_of(to, decided["name"], run)
-        said = json.dumps({key: decided[key] for key in RELEASE})
-        to.client.set_tag(of_pipeline.info.run_id, f"{TAG}release", said)
-
-
-def read_release(workload: str, run: str) -> dict[str, Any]:
-    """Read back what `note_release` wrote of a run.
-
-    Args:
-        workload: its name.
-        run: Kubeflow's name of it.
-
-    Returns:
-        `RELEASE` by name; empty where this MLflow knows of no such run, or of nothing that it registered.
-
-    Raises:
-        GatelineError: MLflow does not answer, or lets nobody in.
-    """
-    with connected(workload, create=False) as to:
-        found = _look_up(to, run) if to.experiment_id else None
-        said: dict[str, Any] = json.loads("{}" if found is None else found.data.tags.get(f"{TAG}release", "{}"))
-    return said
 
 
 def _read_status(text: str) -> tuple[str, str]:
@@ -215,21 +181,4 @@ def _pipeline_run(run: Run) -> str:
 
 def _last_that_ended_well(to: Connection, this: str) -> Run | None:
     conditions = f"tags.`{TAG}outcome` = '{SUCCEEDED}' and tags.`{KIND_TAG}` = '{KIND}' and tags.`{TAG}run` != '{this}'"
-    return next(iter(_find(to, conditions)), None)
-
-
-def _run_of(to: Connection, workload: str, run: str) -> Run:
-    """Find the run in MLflow of a run of the pipeline, or open it: a task that is tried again goes on with the same."""
-    if found := _look_up(to, run):
-        return found
-    tags = {KIND_TAG: KIND, f"{TAG}run": run}
-    return to.client.create_run(to.experiment_id, tags=tags, run_name=f"{workload} pipeline {run[:8]}")
-
-
-def _look_up(to: Connection, run: str) -> Run | None:
-    return next(iter(_find(to, f"tags.`{KIND_TAG}` = '{KIND}' and tags.`{TAG}run` = '{run}'")), None)
-
-
-def _find(to: Connection, conditions: str, most: int = 1) -> list[Run]:
-    order = ["attributes.start_time DESC"]
-    return list(to.client.search_runs([to.experiment_id], conditions, max_results=most, order_by=order))
+    return next(iter(find_runs(to, conditions)), None)

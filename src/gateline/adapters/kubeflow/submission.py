@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gateline.adapters.kubeflow.arguments import pipeline_arguments, require_kept_checkpoints
+from gateline.adapters.kubeflow.run_notes import Failure
 from gateline.adapters.kubeflow.server import KubeflowServer
 from gateline.errors import RegistryError, UnreachableError
 from gateline.workload import SECTIONS_OF_STEP, Workload
@@ -17,6 +18,7 @@ POLL_SECONDS = 5.0
 MOST_SILENCES = 12
 """Polls without an answer after which following ends; the run itself goes on."""
 ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
+NOT_WELL = ("FAILED", "CANCELED")
 TOLD = ("ask", *SECTIONS_OF_STEP, "conclude")
 """The tasks that a person is told of; the others are what Kubeflow puts around them."""
 IN_WORDS = {
@@ -42,6 +44,28 @@ class Submitted:
 
     id: str
     address: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended.
+
+    Args:
+        state: Kubeflow's word.
+        ran: whether the steps ran; a scheduled run ends early, and well, where nothing has changed.
+        failed: the tasks that did not end well.
+        said: what Kubeflow says of them.
+    """
+
+    state: str
+    ran: bool
+    failed: tuple[str, ...]
+    said: str
+
+    @property
+    def well(self) -> bool:
+        """Whether every task ended well."""
+        return self.state == "SUCCEEDED"
 
 
 def submit(
@@ -90,19 +114,15 @@ def submitted(server: KubeflowServer, run_id: str) -> Submitted:
     return Submitted(run_id, f"{server.host.rstrip('/')}/#/runs/details/{run_id}")
 
 
-def follow(server: KubeflowServer, run: Submitted, say: Callable[[str], None]) -> bool:
-    """Say what each task does until the run ends well.
+def follow(server: KubeflowServer, run: Submitted, say: Callable[[str], None]) -> Ended:
+    """Say what each task does until the run ends.
 
     Args:
         server: where.
         run: which.
         say: told whenever a task's state changes.
 
-    Returns:
-        Whether the steps ran; a scheduled run ends early, and well, where nothing has changed.
-
     Raises:
-        RegistryError: the run failed or was stopped; says which step, and what Kubeflow knows of it.
         UnreachableError: the server is silent for long; the run goes on.
     """
     seen: dict[str, str] = {}
@@ -131,14 +151,30 @@ def follow(server: KubeflowServer, run: Submitted, say: Callable[[str], None]) -
         if found.state in ENDED:
             break
         time.sleep(POLL_SECONDS)
-    if found.state != "SUCCEEDED":
-        raise RegistryError(
-            f"run {run.id}",
-            expected="tasks that end well",
-            found=_what_failed(found, tasks),
-            do=f"Read its log at {run.address}",
-        )
-    return "ask" not in seen or any(name in SECTIONS_OF_STEP for name in seen)
+    ran = "ask" not in seen or any(name in SECTIONS_OF_STEP for name in seen)
+    failed = tuple(task.display_name for task in tasks if task.state in NOT_WELL)
+    return Ended(found.state, ran, failed, _what_failed(found, tasks))
+
+
+def why_it_failed(run: Submitted, ended: Ended, noted: Iterable[Failure]) -> RegistryError:
+    """Say why a run failed or was stopped, with the exit code of the step that stopped it.
+
+    Args:
+        run: which.
+        ended: how, by what Kubeflow knows.
+        noted: what the steps wrote of it themselves; Kubeflow hands on neither their exit codes nor their words.
+
+    Returns:
+        What to raise; its exit code is 2 where no step wrote its own.
+    """
+    known = [failure for failure in noted if failure.step in ended.failed]
+    said = ". ".join([ended.said, *(f"{each.step} ended with {each.exit_code}: {each.said}" for each in known)])
+    error = RegistryError(
+        f"run {run.id}", expected="tasks that end well", found=said, do=f"Read its log at {run.address}"
+    )
+    if known:
+        error.exit_code = known[-1].exit_code
+    return error
 
 
 def _tasks(run: Any) -> list[Any]:
@@ -147,7 +183,7 @@ def _tasks(run: Any) -> list[Any]:
 
 def _what_failed(run: Any, tasks: list[Any]) -> str:
     """Name the failed steps with what Kubeflow says of them; without one, what it says of the run."""
-    failed = [task for task in tasks if task.state in ("FAILED", "CANCELED")]
+    failed = [task for task in tasks if task.state in NOT_WELL]
     said = [
         f"{task.display_name} {IN_WORDS[task.state]}" + (f" ({_message(task.error)})" if _message(task.error) else "")
         for task in failed

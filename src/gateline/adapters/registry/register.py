@@ -15,7 +15,7 @@ import numpy as np
 
 from gateline.adapters import tracking
 from gateline.adapters.door import tell
-from gateline.adapters.kubeflow.pipeline_runs import note_release
+from gateline.adapters.kubeflow.run_notes import note_release
 from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.registry.decision import as_record, enter, recorded, rolled_back
 from gateline.adapters.registry.golden_requests import golden_requests
