@@ -19,7 +19,8 @@ import yaml
 from kubeflow_trainer_api import models
 
 from gateline.adapters.several_nodes.train_job import Nodes, Pod, job_name, train_job
-from gateline.errors import EXIT_REFUSED, WorkloadError
+from gateline.adapters.several_nodes.trainer import Trainer
+from gateline.errors import EXIT_REFUSED, TryAgainError, WorkloadError
 from gateline.manifest import open_artifact
 from gateline.training import RunSettings, settings_of_weights
 from gateline.workload import Workload
@@ -197,22 +198,19 @@ def test_a_step_that_is_taken_away_goes_on_with_its_job(api: TrainerApi, tmp_pat
     assert len(api.calls) == 3
 
 
-def test_a_job_whose_time_is_over_is_made_again(api: TrainerApi, tmp_path: Path) -> None:
+def test_a_job_whose_time_is_over_is_made_again(api: TrainerApi) -> None:
     """Nobody may follow a job any more, so it has an end; a training that needs longer goes on from its checkpoints."""
-    prepare_tiny(tmp_path / "prepared")
-    first = start(tmp_path, spread())
-    until(lambda: api.jobs)
-    [name] = api.jobs
-    assert api.jobs[name]["spec"]["activeDeadlineSeconds"] == 7200, "as the pod of the step"
-    api.end(name, "Failed", "TrainJob exceeded its active deadline", "DeadlineExceeded")
-    code, said = ended(first)
-    assert (code, "TrainJob exceeded its active deadline" in said) == (75, True), said
+    trainer = Trainer()
+    said: list[str] = []
+    job = train_job("tiny-0", trainer.own_pod(), Nodes(2, 0, 1), ["python"])
+    trainer.start(job, said.append)
+    assert api.jobs["tiny-0"]["spec"]["activeDeadlineSeconds"] == 7200, "as the pod of the step"
+    api.end("tiny-0", "Failed", "TrainJob exceeded its active deadline", "DeadlineExceeded")
+    with pytest.raises(TryAgainError, match="TrainJob exceeded its active deadline"):
+        trainer.follow("tiny-0", said.append, lambda: False)
 
-    second = start(tmp_path, spread())
-    until(lambda: len(api.calls) == 3)
-    assert api.calls == [f"POST {name}", f"DELETE {name}", f"POST {name}"]
-    second.send_signal(signal.SIGTERM)
-    assert ended(second)[0] == 75
+    trainer.start(job, said.append)
+    assert api.calls == ["POST tiny-0", "DELETE tiny-0", "POST tiny-0"]
 
 
 def test_jobset_gives_its_reason_to_refusals_alone() -> None:

@@ -205,6 +205,7 @@ def test_a_server_that_is_silent_for_a_moment_is_asked_again_and_a_run_can_be_fo
         (["--set", "checkpoints=beside"], "'beside', which is gone with the pod. Add --set checkpoints=s3://BUCKET/"),
         (["--set", "checkpoints=/mnt/checkpoints"], "'/mnt/checkpoints', which is gone with the pod"),
         (["--set", "checkpoints=file:///tmp/checkpoints"], "which is gone with the pod"),
+        (["--set", "checkpoints=s3://[bucket/checkpoints"], "an address that the next pod of a training reaches too"),
         (["--set", "checkpoints=s3:checkpoints"], "an address that the next pod of a training reaches too"),
         (
             ["--set", "checkpoints=s3://me:hidden@bucket/checkpoints"],

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from gateline.adapters.kubeflow.dvc_objects import with_dvc_objects
+from gateline.adapters.mlflow_server import shown
 from gateline.errors import WorkloadError, require_known
 from gateline.manifest import digest_of
 from gateline.passport import code_version
@@ -56,12 +57,15 @@ def require_kept_checkpoints(settings: Mapping[str, Any], where: str, do: str) -
     Raises:
         WorkloadError: checkpoints would be gone with the pod, or their address shows a password to whoever sees the run.
     """
-    address = urlsplit(str(settings["checkpoints"]))
+    try:
+        address = urlsplit(str(settings["checkpoints"]))
+    except ValueError:  # brackets that do not close
+        address = urlsplit("")
     if address.scheme in OF_ONE_POD or not address.netloc:
         raise WorkloadError(
             where,
             expected="an address that the next pod of a training reaches too, such as s3://BUCKET/checkpoints",
-            found=f"{str(settings['checkpoints'])!r}, which is gone with the pod",
+            found=f"{shown(settings['checkpoints'])!r}, which is gone with the pod",
             do=do,
         )
     if address.password:
