@@ -17,7 +17,6 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from gateline.adapters.kubeflow.run_notes import note_failure
 from gateline.adapters.kubeflow.task_outputs import KubeflowTask
 from gateline.errors import EXIT_BUG, EXIT_DONE, EXIT_REFUSED, EXIT_TRY_AGAIN, GatelineError, Preempted
 
@@ -71,7 +70,7 @@ def run_step(
         if task is not None:
             task.write_outcome(code, line)
             if code != EXIT_DONE and "workload" in args:
-                note_failure(args.workload, parser.prog.removeprefix(STEP), code, line)
+                _note_failure(args.workload, parser.prog.removeprefix(STEP), code, line)
     return refuse(line, code) if line else code
 
 
@@ -99,6 +98,14 @@ def _outcome(
             raise
         return EXIT_REFUSED, line
     return EXIT_DONE, ""
+
+
+def _note_failure(workload: str, step: str, exit_code: int, said: str) -> None:
+    from gateline.adapters.kubeflow.run_notes import (
+        note_failure,
+    )  # reads workloads, which no other use of this frame waits for
+
+    note_failure(workload, step, exit_code, said)
 
 
 def path_in_words(error: OSError) -> str | None:
