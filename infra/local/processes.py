@@ -130,6 +130,12 @@ def require_free(port: int, variable: str, server: str) -> None:
             ) from error
 
 
+def free_ports(count: int) -> list[int]:
+    """Find ports that nobody has."""
+    with contextlib.ExitStack() as held:
+        return [held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]
+
+
 def answers(port: int) -> bool:
     """Say whether somebody listens."""
     with socket.socket() as probe:

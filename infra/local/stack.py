@@ -23,7 +23,7 @@ from pathlib import Path
 
 from gateline.errors import TryAgainError, WorkloadError
 from infra.local.credentials import Credentials, credentials
-from infra.local.processes import Server, answers, require_free
+from infra.local.processes import Server, answers, free_ports, require_free
 
 STORE = Path("infra/kubernetes/images")
 """The object store and its packages: the same as on a cluster."""
@@ -31,8 +31,8 @@ BUCKETS = {"mlflow": "mlflow", "steps": "gateline"}
 """Bucket of each account: artifacts of MLflow; checkpoints and DVC's remote."""
 REGION = "us-east-1"
 PORTS = {"postgres": 5433, "object-store": 9000, "mlflow": 5000}
-BACKEND_PORTS = (6200, 6201, 6202)
-"""Where the object store's inner servers listen."""
+BACKENDS = ("object", "container", "account")
+"""The object store's inner servers, which nobody else asks: they listen where there is room at each start."""
 DATABASE = "mlflow"
 POSTGRES = Path("/usr/lib/postgresql")
 """Where Debian has it, by version, when it is not on PATH."""
@@ -164,8 +164,6 @@ class Stack:
         }
 
     def _store(self, secrets: Credentials) -> None:
-        for port in BACKEND_PORTS:
-            require_free(port, "", "object-store")
         folder = self.folder / "object-store"
         python = self._store_python(folder)
         keys = {
@@ -179,11 +177,13 @@ class Stack:
             "DATA": str(folder / "data"),
             "PORT": str(self.ports["object-store"]),
         }
+        inner = dict(zip(BACKENDS, free_ports(len(BACKENDS)), strict=True))
+        places |= {f"{kind.upper()}_PORT": str(port) for kind, port in inner.items()}
         path = f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"
         self._server("object-store").start(
             [str(python), str(self.root / STORE / "object_store.py")],
             _plain_environment() | keys | places | {"PATH": path},
-            lambda: all(map(answers, (*BACKEND_PORTS, self.ports["object-store"]))) and self._make_buckets(secrets),
+            lambda: all(map(answers, (*inner.values(), self.ports["object-store"]))) and self._make_buckets(secrets),
         )
 
     def _store_python(self, folder: Path) -> Path:

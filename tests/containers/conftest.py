@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from infra.local import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "build" / "containers"
@@ -144,11 +145,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 def free_ports() -> dict[str, str]:
     """Ports for the stack that nobody has; those of a developer's own stack stay theirs."""
-    sockets = {name: socket.create_server(("127.0.0.1", 0)) for name in ("MLFLOW", "POSTGRES", "OBJECT_STORE")}
-    ports = {f"GATELINE_{name}_PORT": str(bound.getsockname()[1]) for name, bound in sockets.items()}
-    for bound in sockets.values():
-        bound.close()
-    return ports
+    names = ("MLFLOW", "POSTGRES", "OBJECT_STORE")
+    return {f"GATELINE_{name}_PORT": str(port) for name, port in zip(names, processes.free_ports(3), strict=True)}
 
 
 def call(*words: str, environment: Mapping[str, str] | None = None, timeout: float = 1500) -> str:

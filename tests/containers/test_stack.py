@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -68,6 +69,14 @@ def _is_there(path: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_no_server_of_the_stack_has_a_port_that_another_stack_wants(stack: Mapping[str, str]) -> None:
+    texts = [file.read_text() for file in (KEPT / "stack" / "object-store" / "config").glob("*.conf")]
+    inner = {int(port) for text in texts for port in re.findall(r"bind_port = (\d+)", text)}
+
+    assert len(inner) == 4
+    assert not inner & {6200, 6201, 6202, *PORTS.values()}
 
 
 def test_mlflow_keeps_runs_in_postgresql_and_files_in_the_object_store(

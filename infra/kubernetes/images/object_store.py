@@ -2,7 +2,7 @@
 
 Two variables per account: NAME_ACCESS_KEY_ID, which reads ACCOUNT:USER, and NAME_SECRET_ACCESS_KEY. An account sees its own buckets
 only. DATA is the disk, PORT where S3 is spoken; the servers behind it listen on the pod's own loopback. Settings and rings
-stand in CONFIG, which need not outlive the pod.
+stand in CONFIG, which need not outlive the pod; no file's place on the disk depends on a port.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from swift.common.ring import RingBuilder
 
 BACKENDS = {"object": 6200, "container": 6201, "account": 6202}
+"""Ports of the servers behind it, unless OBJECT_PORT, CONTAINER_PORT and ACCOUNT_PORT say others."""
 DEVICE = "disk"
 REGION = "us-east-1"
 PROXY = """
@@ -96,7 +97,8 @@ def configure(config: Path, data: Path, port: int, workers: int) -> dict[str, Pa
     every = {"config": config, "data": data, "workers": workers, "user": getpass.getuser()}
     text = PROXY.format(port=port, region=REGION, users=users(os.environ), **every)
     files["proxy"].write_text(text, encoding="utf-8")
-    for kind, backend_port in BACKENDS.items():
+    for kind, usual_port in BACKENDS.items():
+        backend_port = int(os.environ.get(f"{kind.upper()}_PORT", usual_port))
         files[kind] = config / f"{kind}.conf"
         files[kind].write_text(BACKEND.format(kind=kind, port=backend_port, **every), encoding="utf-8")
         ring = RingBuilder(part_power=4, replicas=1, min_part_hours=1)

@@ -13,19 +13,25 @@ from pathlib import Path
 from typing import Any
 
 PREFIX = "mlflow/"
+PART_BYTES = 1 << 20
+"""A dump may be larger than the memory of the pod, so it is never read whole."""
 
 
 def put(store: Any, bucket: str, dump: Path, keep: int) -> str:
     """Put a dump, see that what the store holds are the same bytes, then remove what is more than `keep`; say its name."""
-    content = dump.read_bytes()
-    if not content.startswith(b"PGDMP"):
-        sys.exit(f"{dump}: expected a dump in pg_dump's custom format; found something else. Nothing was stored.")
+    with dump.open("rb") as file:
+        if file.read(5) != b"PGDMP":
+            sys.exit(f"{dump}: expected a dump in pg_dump's custom format; found something else. Nothing was stored.")
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").digest()
     name = f"{PREFIX}{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}.dump"
-    store.put_object(Bucket=bucket, Key=name, Body=content)
-    stored = store.get_object(Bucket=bucket, Key=name)["Body"].read()
-    if hashlib.sha256(stored).digest() != hashlib.sha256(content).digest():
+    store.upload_file(str(dump), bucket, name)
+    stored = hashlib.sha256()
+    for part in store.get_object(Bucket=bucket, Key=name)["Body"].iter_chunks(PART_BYTES):
+        stored.update(part)
+    if stored.digest() != digest:
         sys.exit(
-            f"s3://{bucket}/{name}: expected the {len(content):,} bytes of the dump; found others. Look at the store."
+            f"s3://{bucket}/{name}: expected the {dump.stat().st_size:,} bytes of the dump; found others. Look at the store."
         )
     for old in names(store, bucket)[:-keep]:
         store.delete_object(Bucket=bucket, Key=old)
@@ -38,7 +44,7 @@ def get(store: Any, bucket: str, dump: Path, name: str) -> str:
     if not known or (name and name not in known):
         sys.exit(f"s3://{bucket}/{name or PREFIX}: expected a dump; found {', '.join(known) or 'none'}.")
     name = name or known[-1]
-    dump.write_bytes(store.get_object(Bucket=bucket, Key=name)["Body"].read())
+    store.download_file(bucket, name, str(dump))
     return name
 
 
