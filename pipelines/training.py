@@ -51,6 +51,8 @@ WEBHOOK_SECRET, WEBHOOK = "gateline-webhook", "GATELINE_WEBHOOK"
 """Secret, if there is one, with the address (key `address`) that is told how each run ended, and variable that holds it."""
 TELLS = {"gateline-tells": "true"}
 """Label of the pods that tell it; a NetworkPolicy of `infra/kubernetes` lets only them reach who listens."""
+NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
+"""Label of every pod: where Kubeflow's namespace has a mesh, a step is no part of it, as Kubeflow's own pods around it are none."""
 KUBEFLOW_RUN = "GATELINE_KUBEFLOW_RUN"
 CPU_BESIDE, MEMORY_BESIDE = "500m", "1Gi"
 USER = 10001  # as in infra/images/Dockerfile
@@ -272,6 +274,8 @@ def _as_every_pod(task: Any, step: str, image: str, digest: str) -> None:
     kubernetes.use_secret_as_env(task, SECRET, {key: key for key in KEYS}, optional=True)
     # Kubeflow labels every pod of a run so; in MLflow the runs of the steps are found by it.
     kubernetes.use_field_path_as_env(task, KUBEFLOW_RUN, "metadata.labels['pipeline/runid']")
+    for key, value in NO_SIDECAR.items():
+        kubernetes.add_pod_label(task, key, value)
     task.set_env_variable("GATELINE_IMAGE", image)
     if digest:
         task.set_env_variable("GATELINE_PIPELINE_DIGEST", digest)

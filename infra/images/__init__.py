@@ -1,1 +1,1 @@
-"""Images of the six steps: `python -m infra.images build` makes them with podman or docker, `show` says which they are."""
+"""Images of the six steps (`python -m infra.images build`) and of the servers (`servers`), made with podman or docker; `push`ed to a registry."""

@@ -68,8 +68,7 @@ def build(
         TryAgainError: a base image, a wheel or a build failed.
         WorkloadError: an image is larger than it may be.
     """
-    base = settings.base or (LOCAL_BASE if engine.inspect(LOCAL_BASE) else BASE_IMAGE)
-    base_id = str((engine.inspect(base) or engine.pull(base))["Id"])
+    base, base_id = base_of(engine, settings)
     (root / BUILD).mkdir(parents=True, exist_ok=True)
     images = read_mapping(root) if (root / MAPPING).is_file() else {}
     for step in steps:
@@ -81,10 +80,8 @@ def build(
             say(f"building {name}")
             _build_one(root, engine, settings, step, name, {**shapes, "BASE_IMAGE": base})
             facts = engine.inspect(name) or {}
-        images[step] = _entry(engine, name, facts)
-        bill = root / BUILD / f"{step}.cdx.json"
-        if not (bill.is_file() and sbom.describes(bill, images[step]["id"])):
-            sbom.write(bill, engine, name, images[step]["id"])
+        images[step] = entry(engine, name, facts)
+        bill = bill_of(root, engine, step, images[step])
         if images[step]["bytes"] > MAX_BYTES.get(step, images[step]["bytes"]):
             raise WorkloadError(
                 name,
@@ -94,6 +91,24 @@ def build(
             )
         replace_text(root / MAPPING, json.dumps(images, indent=2, sort_keys=True) + "\n")
     return images
+
+
+def base_of(engine: Engine, settings: Settings) -> tuple[str, str]:
+    """Name the base image, which is fetched where it is not here, and its id: a renewed base is another one.
+
+    Raises:
+        TryAgainError: no registry gave it.
+    """
+    base = settings.base or (LOCAL_BASE if engine.inspect(LOCAL_BASE) else BASE_IMAGE)
+    return base, str((engine.inspect(base) or engine.pull(base))["Id"])
+
+
+def bill_of(root: Path, engine: Engine, of: str, made: Mapping[str, Any]) -> Path:
+    """Write an image's bill of materials unless it is there, and say where."""
+    bill = root / BUILD / f"{of}.cdx.json"
+    if not (bill.is_file() and sbom.describes(bill, made["id"])):
+        sbom.write(bill, engine, made["image"], made["id"])
+    return bill
 
 
 def _build_one(
@@ -121,7 +136,8 @@ def _build_one(
     )
 
 
-def _entry(engine: Engine, name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+def entry(engine: Engine, name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Say of an image what the mapping keeps."""
     digests = [str(known).partition("@")[2] for known in facts.get("RepoDigests") or ()]
     image_id = f"sha256:{str(facts['Id']).removeprefix('sha256:')}"
     # What docker builds has no digest before it is pushed.

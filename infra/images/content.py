@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gateline.manifest import digest_of, file_digest
@@ -39,14 +39,19 @@ def tag_of(root: Path, step: str, arguments: Mapping[str, str], base_id: str) ->
 
 
 def commit_of(root: Path, step: str) -> str:
-    """The last commit that changed what a step's image is made of; ``unknown`` with changes in it, or without git.
+    """The last commit that changed what a step's image is made of, see `last_commit`."""
+    return last_commit(root, inputs(step))
+
+
+def last_commit(root: Path, paths: Sequence[str]) -> str:
+    """The last commit that changed files that an image is made of; ``unknown`` with changes in them, or without git.
 
     So an image is not built again for a commit that it does not hold.
     """
     try:
         answers = [
             subprocess.run(  # noqa: S603  (fixed words)
-                ["git", *words, "--", *inputs(step)],  # noqa: S607  (wherever git is)
+                ["git", *words, "--", *paths],  # noqa: S607  (wherever git is)
                 cwd=root,
                 capture_output=True,
                 text=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,40 @@ class Engine:
                 do="Name another with --base, or make one: `infra/images/debian_base.sh`",
             )
         return facts
+
+    def push(self, image: str, target: str) -> str:
+        """Send an image to a registry.
+
+        Args:
+            image: here.
+            target: ``REPO:TAG`` there.
+
+        Returns:
+            Its digest there, which is another than here, since layers travel compressed.
+
+        Raises:
+            TryAgainError: the registry did not take it.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            told = Path(folder) / "digest"
+            if self.name == "podman":
+                commands = [["push", "--digestfile", str(told), image, f"docker://{target}"]]
+            else:
+                commands = [["tag", image, target], ["push", target]]
+            for words in commands:
+                done = subprocess.run([self.command, *words], capture_output=True, text=True, check=False)  # noqa: S603
+                if done.returncode != 0:
+                    raise TryAgainError(
+                        target,
+                        expected="a registry that takes the image",
+                        found=(done.stderr.strip().splitlines() or ["no answer"])[-1][-240:],
+                        do=f"See to its address and `{self.name} login`, and run again",
+                    )
+            if told.is_file():
+                return told.read_text(encoding="utf-8").strip()
+        repository = target.rpartition(":")[0]
+        known = (self.inspect(target) or {}).get("RepoDigests") or ()
+        return next(str(each).partition("@")[2] for each in known if str(each).startswith(f"{repository}@"))
 
     def run(self, image: str, command: Sequence[str]) -> str:
         """Run a command in an image, without network, and give what it prints."""

@@ -24,8 +24,9 @@ import yaml
 from gateline.adapters.kubeflow.arguments import pipeline_arguments
 from gateline.workload import Workload
 from gateline.workload.budgets import with_budget
+from infra.images.servers import MAPPING
 from pipelines.training import WEBHOOK
-from tests.cluster.kubectl import Cluster, Manifest, image_names
+from tests.cluster.kubectl import Cluster, Manifest
 from tests.cluster.step_pods import Task, step_pod, tasks_of
 from tests.conftest import ROOT
 
@@ -34,8 +35,8 @@ STEPS = ["ingest", "validate", "preprocess", "train", "evaluate", "register"]
 SERVERS = ("mlflow", "postgres", "object-store")
 NAME = "flight_delays_cluster"
 OVERLAY = ROOT / "infra" / "kubernetes" / "overlays" / "test"
-NEWER_THAN_THE_CLUSTER = {"CronJob", "PodDisruptionBudget"}
-"""Kinds that a cluster before 1.25 knows by another version; their pods are tried all the same, or checked by schema."""
+NEWER_THAN_THE_CLUSTER = {"CronJob", "PodDisruptionBudget", "TrainingRuntime"}
+"""Kinds that a cluster before 1.25 knows by another version, or not without Kubeflow Trainer; their pods are tried all the same, or checked by schema."""
 CPU, CPU_OF_TRAIN, CHECKPOINTS = "1500m", "800m", "s3://gateline/checkpoints"
 """Of two processors the servers need little; one step at a time takes the rest, and two trainings share it."""
 TRAIN_JOB = ("trainer.kubeflow.org/v1alpha1", "TrainJob")
@@ -101,9 +102,10 @@ def images() -> dict[str, str]:
     if shown.returncode != 0:
         pytest.skip(f"no images of the steps: run `make images` ({shown.stderr.strip()[:200]})")
     steps = {step: f"{made['image']}@{made['digest']}" for step, made in json.loads(shown.stdout).items()}
-    servers = subprocess.run([ROOT / "infra/kubernetes/images/build.sh"], capture_output=True, text=True)
-    assert servers.returncode == 0, servers.stderr
-    found = {f"gateline-{name}": image for name, image in image_names(servers.stdout).items()}
+    built = subprocess.run([sys.executable, "-m", "infra.images", "servers"], cwd=ROOT, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    servers = json.loads((ROOT / MAPPING).read_text(encoding="utf-8"))
+    found = {f"gateline-{name}": made["image"] for name, made in servers.items()}
     found |= {f"step-{step}": image for step, image in steps.items()}
     found["gateline-serving"] = steps["register"].partition("@")[0]
     return found
@@ -140,7 +142,6 @@ def stack(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
     subprocess.run([sys.executable, "-m", "pipelines.compile", *flags, "--output", compiled], cwd=ROOT, check=True)
     for what in ("statefulset/postgres", "statefulset/object-store", "deployment/mlflow"):
         cluster.run("rollout", "status", what, "--timeout=400s", seconds=420)
-    cluster.complete("buckets")
     assert coming.wait() == 0
     yield Stack(cluster, manifests, images["gateline-mlflow"], folder, compiled)
     if not os.environ.get("GATELINE_KEEP_CLUSTER"):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
+
+from tests.conftest import ROOT
 
 T = TypeVar("T")
 Manifest = dict[str, Any]
@@ -116,9 +119,12 @@ class Cluster:
             process.wait(timeout=10)
 
 
-def image_names(lines: str) -> dict[str, str]:
-    """Read the lines `NAME IMAGE` that a build prints."""
-    return dict(line.split() for line in lines.splitlines() if line.strip())
+def documented(first: str, namespace: str) -> str:
+    """Give the lines of docs/operations.md that begin so and stand together, for another namespace."""
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"(?:^ {4,}\S.*\n)+", text, re.MULTILINE)
+    [block] = [each for each in map(textwrap.dedent, blocks) if each.startswith(first)]
+    return block.replace("-n gateline ", f"-n {namespace} ")
 
 
 def of_kind(manifests: Sequence[Manifest], kind: str, name: str) -> Manifest:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 from typing import Any
 
 import pytest
 import requests
 from mlflow import MlflowClient
 
+from gateline.manifest import file_digest
+from infra.images.content import RECIPE, last_commit
+from infra.images.engine import Engine
+from infra.images.servers import DOCKERFILE, MAPPING, SERVERS
 from pipelines.training import WEBHOOK_SECRET
 from tests.cluster.conftest import NAME, STEPS, Stack, run_pod
-from tests.cluster.kubectl import Manifest, of_kind
+from tests.cluster.kubectl import Manifest, documented, of_kind
 from tests.cluster.step_pods import RUN, Task, step_pod
+from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -44,6 +50,13 @@ def registered(stack: Stack, trained: dict[str, str], prepared: dict[str, Task])
     status = json.dumps({"state": "SUCCEEDED"})  # Kubeflow fills it in
     last = dataclasses.replace(last, parameters={**last.parameters, "status": status})
     return {**said, "conclude": run_pod(stack, step_pod(last, "conclude", stack.carrier))}
+
+
+def shell(lines: str) -> str:
+    """Run what an operator pastes."""
+    done = subprocess.run(["bash", "-c", lines], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def plain_pod(name: str, image: str, *command: str) -> Manifest:
@@ -132,7 +145,9 @@ def test_the_champion_is_served_and_rolled_without_loss(stack: Stack, registered
         asked = {"artifact_file_path": "serving_input_example.json"}
         body = requests.get(place, params=asked, timeout=30).text
     cluster.run("rollout", "status", "deployment/serving", "--timeout=400s", seconds=420)
-    cluster.apply(plain_pod("asker", stack.carrier, "python", "-c", ASK, body))
+    asker = plain_pod("asker", stack.carrier, "python", "-c", ASK, body)
+    asker["metadata"]["labels"] = {"gateline-clients": "true"}
+    cluster.apply(asker)
     cluster.until(lambda: (cluster.get("pod", "asker") or {})["status"]["phase"] == "Running", 300, "asker")
     cluster.run("rollout", "restart", "deployment/serving")
     cluster.run("rollout", "status", "deployment/serving", "--timeout=400s", seconds=420)
@@ -146,6 +161,24 @@ def test_the_champion_is_served_and_rolled_without_loss(stack: Stack, registered
     cluster.run("scale", "deployment/serving", "--replicas=0")
 
 
+def test_the_images_of_the_servers_say_what_they_are_made_of_and_have_nothing_to_install_with(stack: Stack) -> None:
+    engine = Engine.find()
+    look = "import importlib.util as u; print([name for name in ('pip', 'ensurepip') if u.find_spec(name)])"
+    for name, made in json.loads((ROOT / MAPPING).read_text()).items():
+        labels = (engine.inspect(made["image"]) or {})["Config"]["Labels"]
+        own = SERVERS[name]
+        assert labels["org.opencontainers.image.revision"] == last_commit(ROOT, (DOCKERFILE, RECIPE, *own))
+        if name != "postgres":
+            assert labels["gateline.lock-digest"] == file_digest(ROOT / own[0])
+        for python in ("python3", "/usr/bin/python3"):
+            assert engine.run(made["image"], [python, "-c", look]) == "[]\n"
+        bill = json.loads((ROOT / "build" / "images" / f"{name}.cdx.json").read_text())
+        assert bill["metadata"]["component"]["version"] == made["id"]
+        assert {"mlflow": "mlflow", "postgres": "postgresql-15", "object-store": "swift"}[name] in {
+            part["name"] for part in bill["components"]
+        }
+
+
 def test_a_backup_brings_back_what_was_lost(stack: Stack, registered: dict[str, str]) -> None:
     cluster = stack.cluster
 
@@ -155,9 +188,18 @@ def test_a_backup_brings_back_what_was_lost(stack: Stack, registered: dict[str, 
 
     cluster.apply(job("dump", "backup"))
     cluster.complete("dump")
+    listed = shell(documented("kubectl -n gateline exec -i deployment/mlflow", cluster.namespace).splitlines()[0])
+    assert listed.startswith("mlflow/")
+    assert listed.endswith(".dump\n")
     with cluster.forwarded("service/mlflow", 5000) as address:
         MlflowClient(address).delete_registered_model(NAME)
     cluster.run("scale", "deployment/mlflow", "--replicas=0")
+    # The password is changed meanwhile, twice, since the first time finds the one that the database was made with.
+    rotation = documented("new=$(openssl", cluster.namespace)
+    before = cluster.get("secret", "postgres")
+    for _ in range(2):
+        shell(rotation)
+    assert (cluster.get("secret", "postgres") or {})["data"] != (before or {})["data"]
     cluster.apply(job("bring-back", "restore"))
     cluster.complete("bring-back")
     cluster.run("scale", "deployment/mlflow", "--replicas=1")

@@ -8,6 +8,9 @@ from typing import Any
 
 Manifest = Mapping[str, Any]
 
+ADDRESSES = {"MLFLOW_ARTIFACTS_DESTINATION", "BACKUP_BUCKET"}
+EXAMPLE = re.compile(r"@sha256:0{64}|\bregistry\.example/|\bexample-|\.example\b")
+DIGEST = re.compile(r"@sha256:[0-9a-f]{64}")
 SECRETS = {
     "postgres": {"password"},
     "gateline-webhook": {"address"},
@@ -16,18 +19,22 @@ SECRETS = {
 """Secrets that docs/operations.md has made by hand, with their keys; none stands in git."""
 SECRETIVE = re.compile(r"passw|secret|token|credential|access_?key", re.IGNORECASE)
 RUNS_ON = ("Deployment", "StatefulSet")
+NO_SIDECAR = "sidecar.istio.io/inject"
+"""In a mesh, a sidecar would want rights that the namespace refuses, and a way that its policies close; a Job would not end beside it."""
+DATABASE_CA = "/etc/gateline/database"
 WITH_TOKEN = {"pipeline-runner"}
 """Accounts whose pods speak to the API of Kubernetes."""
 
 
-def faults(manifests: Sequence[Manifest], *, pinned: bool) -> list[str]:
+def faults(manifests: Sequence[Manifest], *, pinned: bool, whole: bool = True) -> list[str]:
     """List what is wrong with the manifests of one overlay.
 
     Args:
         manifests: what `kubectl kustomize` wrote.
         pinned: whether every image must be named by its digest.
+        whole: whether the namespace is theirs, and not somebody else's to which they add.
     """
-    found = [*_of_the_whole(manifests)]
+    found = [*_forgotten(manifests), *(_of_the_whole(manifests) if whole else ())]
     for manifest in manifests:
         name = f"{manifest['kind']}/{manifest['metadata']['name']}"
         for pod in pods_of(manifest):
@@ -47,6 +54,22 @@ def pods_of(manifest: Manifest) -> Iterator[Manifest]:
             yield spec["jobTemplate"]["spec"]["template"]
         case "TrainingRuntime":
             yield from (job["template"]["spec"]["template"] for job in spec["template"]["spec"]["replicatedJobs"])
+
+
+def _forgotten(manifests: Sequence[Manifest]) -> list[str]:
+    """List the examples that are left where others were replaced: as it comes, an overlay has all of them."""
+    places = {}
+    for manifest in manifests:
+        name = f"{manifest['kind']}/{manifest['metadata']['name']}"
+        for pod in pods_of(manifest):
+            for container in (*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]):
+                places[f"{name}: {container['name']}: the image"] = container["image"]
+        if manifest["kind"] == "ConfigMap":
+            of_stores = manifest.get("data", {}).items()
+            places |= {f"{name}: {key}": value for key, value in of_stores if key in ADDRESSES}
+    examples = {place: value for place, value in places.items() if EXAMPLE.search(value)}
+    replaced = any(DIGEST.search(value) or "s3://" in value for value in places.values() if not EXAMPLE.search(value))
+    return [f"{place} {value} is still the example" for place, value in examples.items()] if replaced else []
 
 
 def _of_the_whole(manifests: Sequence[Manifest]) -> Iterator[str]:
@@ -96,12 +119,15 @@ def _of_a_pod(pod: Manifest, manifests: Sequence[Manifest], kind: str, pinned: b
     account = spec.get("serviceAccountName", "default")
     if not _named(manifests, "ServiceAccount", account):
         yield f"runs as {account!r}, which is no account of this overlay"
+    if labels(pod).get(NO_SIDECAR) != "false":
+        yield "gets a sidecar where there is a mesh"
     if spec.get("automountServiceAccountToken") is not False and account not in WITH_TOKEN:
         yield "has a token of its service account"
     for volume in spec.get("volumes", []):
         if "hostPath" in volume:
             yield f"the volume {volume['name']} is a folder of its node"
-        if "configMap" in volume and not _named(manifests, "ConfigMap", volume["configMap"]["name"]):
+        config = volume.get("configMap", {"optional": True})
+        if not config.get("optional") and not _named(manifests, "ConfigMap", config["name"]):
             yield f"the ConfigMap {volume['configMap']['name']} is not there"
     for container in (*spec.get("initContainers", []), *spec["containers"]):
         found = _of_a_container(container, manifests, pinned)
@@ -127,6 +153,11 @@ def _of_a_container(container: Manifest, manifests: Sequence[Manifest], pinned: 
     image = container["image"]
     if image.endswith(":latest") or (pinned and not re.fullmatch(r"[^@\s]+@sha256:[0-9a-f]{64}", image)):
         yield f"the image {image} may be another one tomorrow"
+    variables = {variable["name"] for variable in container.get("env", [])}
+    if "PGPASSWORD" in variables and DATABASE_CA not in {
+        each["mountPath"] for each in container.get("volumeMounts", [])
+    }:
+        yield "does not have the authority of the database"
     for variable in container.get("env", []):
         if SECRETIVE.search(variable["name"]) and "value" in variable:
             yield f"the variable {variable['name']} holds its value"
