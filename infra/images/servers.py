@@ -50,10 +50,8 @@ def build_servers(
     (root / BUILD).mkdir(parents=True, exist_ok=True)
     found = {}
     for server, own in SERVERS.items():
-        inputs = (DOCKERFILE, RECIPE, *own)
-        arguments = {"COMMIT": last_commit(root, inputs)}
-        tag = digest_of({"files": digest_of_files(root, inputs), "arguments": arguments, "base": base_id})[:16]
-        name = f"localhost/gateline-{server}:{tag}"
+        arguments = {"COMMIT": last_commit(root, inputs(server))}
+        name = f"localhost/gateline-{server}:{tag_of(root, server, arguments, base_id)}"
         facts = engine.inspect(name)
         if facts is None:
             say(f"building {name}")
@@ -71,6 +69,17 @@ def build_servers(
         bill_of(root, engine, server, found[server])
         replace_text(root / MAPPING, json.dumps(found, indent=2, sort_keys=True) + "\n")
     return found
+
+
+def inputs(server: str) -> tuple[str, ...]:
+    """Files of the repository that go into a server's image."""
+    return (DOCKERFILE, RECIPE, *SERVERS[server])
+
+
+def tag_of(root: Path, server: str, arguments: Mapping[str, str], base_id: str) -> str:
+    """Tag of a server's image: 16 digits over all that it is made of."""
+    content = {"files": digest_of_files(root, inputs(server)), "arguments": dict(arguments), "base": base_id}
+    return digest_of(content)[:16]
 
 
 def _secrets(settings: Settings) -> dict[str, Path]:

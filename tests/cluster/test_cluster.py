@@ -12,9 +12,9 @@ import requests
 from mlflow import MlflowClient
 
 from gateline.manifest import file_digest
-from infra.images.content import RECIPE, last_commit
+from infra.images.content import last_commit
 from infra.images.engine import Engine
-from infra.images.servers import DOCKERFILE, MAPPING, SERVERS
+from infra.images.servers import MAPPING, SERVERS, inputs
 from pipelines.training import WEBHOOK_SECRET
 from tests.cluster.conftest import NAME, STEPS, Stack, run_pod
 from tests.cluster.kubectl import Manifest, documented, of_kind
@@ -166,10 +166,9 @@ def test_the_images_of_the_servers_say_what_they_are_made_of_and_have_nothing_to
     look = "import importlib.util as u; print([name for name in ('pip', 'ensurepip') if u.find_spec(name)])"
     for name, made in json.loads((ROOT / MAPPING).read_text()).items():
         labels = (engine.inspect(made["image"]) or {})["Config"]["Labels"]
-        own = SERVERS[name]
-        assert labels["org.opencontainers.image.revision"] == last_commit(ROOT, (DOCKERFILE, RECIPE, *own))
+        assert labels["org.opencontainers.image.revision"] == last_commit(ROOT, inputs(name))
         if name != "postgres":
-            assert labels["gateline.lock-digest"] == file_digest(ROOT / own[0])
+            assert labels["gateline.lock-digest"] == file_digest(ROOT / SERVERS[name][0])
         for python in ("python3", "/usr/bin/python3"):
             assert engine.run(made["image"], [python, "-c", look]) == "[]\n"
         bill = json.loads((ROOT / "build" / "images" / f"{name}.cdx.json").read_text())

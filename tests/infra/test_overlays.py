@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.overlays import edited, overlay, stores
+from tests.infra.overlays import edited, production, stores
 from tests.infra.policy import DATABASE_CA, faults, pods_of
 from tests.infra.schema import VERSIONS, refused
 
@@ -66,7 +66,7 @@ EDITS: dict[str, Callable[[dict[str, Any]], None]] = {
 @pytest.mark.parametrize("name", EDITS)
 def test_what_operations_says_to_edit_keeps_the_policy(name: str, tmp_path: Path) -> None:
     manifests = edited(tmp_path, EDITS[name])
-    assert manifests != overlay("prod")
+    assert manifests != production()
     assert refused(manifests, VERSIONS[-1]) == []
     assert faults(manifests, pinned=True) == []
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.overlays import HOUSE, Manifests, edited, named, overlay, rendered
+from tests.infra.overlays import HOUSE, Manifests, edited, named, overlay, production, rendered, require_as_it_comes
 from tests.infra.reach import OUTSIDE, Network, Pod, pods_by_name
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on this machine to run kustomize")
@@ -112,12 +112,12 @@ def test_only_those_reach_each_other_who_must() -> None:
     manifests = rendered(HOUSE)
     assert set(pods_by_name(manifests)) <= HERE
     assert table(manifests) == REACH
-    dev = overlay("dev")
-    assert table(dev) == REACH
+    require_as_it_comes("dev")
+    assert table(overlay("dev")) == REACH
 
 
 def test_production_reaches_its_stores_outside() -> None:
-    prod = overlay("prod")
+    prod = production()
     assert table(prod) == expected(prod, WITH_OUTSIDE)
 
 
