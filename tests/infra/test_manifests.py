@@ -211,6 +211,16 @@ def test_the_image_of_a_server_is_named_by_all_that_it_is_made_of(tmp_path: Path
     assert all(tags()[server] != before[server] for server in SERVERS)
 
 
+@pytest.mark.parametrize("file", ["infra/images/Dockerfile", "infra/kubernetes/images/Dockerfile"])
+def test_no_label_of_an_image_comes_from_the_cache_of_another_commit(file: str) -> None:
+    """buildah compares the text of a LABEL, in which the argument is a name; it compares the arguments before a RUN."""
+    stages = re.split("^FROM ", (ROOT / file).read_text(), flags=re.MULTILINE)
+    labelled = [stage for stage in stages if re.search("^LABEL .*COMMIT", stage, re.MULTILINE)]
+    assert labelled
+    for stage in labelled:
+        assert re.search(r'^ARG COMMIT=.*\n(ARG .*\n)*RUN : "\$\{COMMIT\}"\nLABEL ', stage, re.MULTILINE), stage
+
+
 def test_serving_ends_no_request() -> None:
     """What drains needs the time that docs/serving.md names, after the time in which a service may still send something."""
     serving = named(rendered(HOUSE), "Deployment", "serving")["spec"]
