@@ -12,8 +12,7 @@ from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
 from gateline.baselines import forecasting as baselines
-from gateline.baselines import forecasting_linear as linear
-from gateline.baselines import forecasting_trees
+from gateline.baselines import forecasting_nlinear, forecasting_trees
 from gateline.baselines.forecasting import (
     BASELINES,
     QUANTILE_BASELINES,
@@ -117,33 +116,6 @@ def test_the_position_in_a_cycle_follows_the_local_clock(problem: Problem) -> No
     assert (hours == local.hour).all()
 
 
-def test_ridge_equals_scikit_learns_with_penalty_and_grouping_chosen_on_validation(problem: Problem) -> None:
-    parts = ("train", "validation", "test")
-    validation, series = problem.target("validation"), {part: problem.series(part) for part in parts}
-    tried = []
-    for groups in ([set(np.unique(series["train"]))], [{one} for one in np.unique(series["train"])]):
-        for alpha in linear.ALPHAS:
-            error, answer = 0.0, np.full((len(problem.origins["test"]), HORIZON), np.nan)
-            for step in range(HORIZON):
-                inputs = {part: linear._ridge_inputs(problem, part)(step) for part in parts}
-                for group in groups:
-                    rows = {part: np.isin(series[part], list(group)) for part in parts}
-                    target = problem.target("train")[:, step]
-                    there = rows["train"] & np.isfinite(target)
-                    mean, deviation = inputs["train"][there].mean(axis=0), inputs["train"][there].std(axis=0) + 1e-8
-                    scaled = {part: (values - mean) / deviation for part, values in inputs.items()}
-                    model = Ridge(alpha=alpha).fit(scaled["train"][there], target[there])
-                    held_out = model.predict(scaled["validation"]) - validation[:, step]
-                    error += float(np.nansum(np.abs(held_out[rows["validation"]])))
-                    answer[rows["test"], step] = model.predict(scaled["test"])[rows["test"]]
-            tried.append((error, answer))
-    assert np.bincount(series["train"]).min() >= linear.MIN_OWN_WINDOWS
-
-    expected = problem.in_raw_units(min(tried, key=lambda pair: pair[0])[1], "test")
-
-    np.testing.assert_allclose(BASELINES["ridge"](problem, "test"), expected, rtol=1e-4)
-
-
 @pytest.mark.parametrize("complete", [True, False])
 def test_nlinear_equals_scikit_learns_ridge_above_the_last_value(problem: Problem, complete: bool) -> None:
     if complete:
@@ -159,7 +131,7 @@ def test_nlinear_equals_scikit_learns_ridge_above_the_last_value(problem: Proble
         last[part] = np.array([one[np.isfinite(one)][-1] for one in past])
         lags[part] = np.nan_to_num(past - last[part][:, None])
     errors, answers = [], []
-    for alpha in linear.NLINEAR_ALPHAS:
+    for alpha in forecasting_nlinear.ALPHAS:
         error, answer = 0.0, []
         for step in range(HORIZON):
             target = problem.target("train")[:, step] - last["train"]

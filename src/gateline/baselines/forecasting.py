@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from gateline.baselines.forecasting_linear import nlinear, ridge
+from gateline.baselines.forecasting_nlinear import nlinear
 from gateline.baselines.forecasting_problem import Problem
+from gateline.baselines.forecasting_ridge import ridge
 from gateline.baselines.forecasting_trees import gradient_boosting
 from gateline.baselines.naive2 import naive2
 from gateline.baselines.quantiles import ewma_quantiles, historical_quantiles

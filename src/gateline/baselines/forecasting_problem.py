@@ -68,6 +68,28 @@ class Problem:
         return self.encoding.inputs().encoder_of(self.store.arrays[VALUES])
 
     @cached_property
+    def carried_inputs(self) -> np.ndarray:
+        """What the encoder reads of every row, with the value before where one is missing in place of 0: float32 (N, Fp)."""
+        values, inputs = np.asarray(self.store.arrays[VALUES]), self.encoding.inputs()
+        carried = pd.DataFrame(values).groupby(self.series_of_rows()).ffill().to_numpy()
+        masks = np.array(inputs.encoder) >= inputs.num_values
+        return np.where(masks, self.encoder, inputs.encoder_of(carried))
+
+    def covariates(self, carried: bool) -> np.ndarray:
+        """`encoder` or `carried_inputs` without the target and the clock, and with a column for each code of a text: float32 (N, Fc).
+
+        What the clock said before follows from what it will say, which `decoder` holds.
+        """
+        encoder = self.carried_inputs if carried else self.encoder
+        codes = zip(
+            self.past_texts(np.arange(len(encoder))),
+            self.num_codes((*self.encoding.past, *self.encoding.known)),
+            strict=True,
+        )
+        numbers = encoder[:, 2 : encoder.shape[1] - len(self.encoding.calendar.names())]
+        return np.column_stack([numbers, *(one_hot(values, size) for values, size in codes)])
+
+    @cached_property
     def decoder(self) -> np.ndarray:
         """What the model's decoder reads of every row: float32 (N, Fk)."""
         return self.encoding.inputs().decoder_of(self.store.arrays[VALUES])
@@ -156,3 +178,8 @@ class Problem:
         """Last observed target before each origin, scaled: (W,)."""
         scaler = self.encoding.scalers[self.encoding.target]
         return scaler.forward(self.carried_forward[origins - 1], self.store.static(SERIES, origins))
+
+
+def one_hot(values: np.ndarray, size: int) -> np.ndarray:
+    """Turn codes (n,) into a column for each: float32 (n, size)."""
+    return (values[:, None] == np.arange(size)).astype(np.float32)

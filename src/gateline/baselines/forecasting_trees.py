@@ -26,6 +26,8 @@ saves four fifths of the time; weather, with 413,000, loses 1 %. Evenly spaced o
 def gradient_boosting(problem: Problem, part: str) -> np.ndarray:
     """Histogram gradient boosting with an absolute loss, all steps in one model; the number of trees chosen on validation.
 
+    Of the covariates it reads the newest step before the origin, and what is known of the step ahead.
+
     Trees cannot go beyond what they have seen, so they are also fitted on the target less its mean over the window; and where
     series have different units, those of each unit alone. What answers is decided on the validation part.
     """

@@ -18,11 +18,10 @@ from gateline.baselines.forecasting import (
     QUANTILE_BASELINES,
     VOLATILITY_BASELINES,
 )
-from gateline.baselines.forecasting_problem import Problem, VolatilityColumns
+from gateline.baselines.forecasting_problem import Problem
 from gateline.comparison import digest_of_rows
 from gateline.data.prepared_windows import STATE, open_store, read_windows
 from gateline.data.series_encoding import Encoding
-from gateline.data.splits import PARTS
 from gateline.evaluation import Figure, Scores
 from gateline.intervals import positions_of
 from gateline.manifest import Artifact
@@ -39,6 +38,7 @@ from gateline.metrics import (
 from gateline.models.forecaster.settings import MEDIAN
 from gateline.predictors.forecasting import Forecaster, WindowForecasts
 from gateline.scoring import INK, MODEL
+from gateline.scoring.baseline_problem import baseline_problem
 from gateline.scoring.calibration import draw_quantile_calibration, share_below
 from gateline.scoring.cell_gates import draw_cell_gates, look_inside
 from gateline.scoring.competition import (
@@ -73,22 +73,9 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
         prepared: windows and arrays.
         model: weights and configuration.
     """
-    state = prepared.read_json(STATE)
-    encoding = Encoding.from_json(state["encoding"])
     forecaster = task.load_predictor(model.path)
-    problem = Problem(
-        store=open_store(prepared),
-        encoding=encoding,
-        origins={part: read_windows(prepared, part) for part in PARTS},
-        lookback=state["windows"]["lookback"],
-        horizon=state["windows"]["horizon"],
-        season=settings.season,
-        cycle=settings.cycle,
-        levels=forecaster.levels,
-        volatility=VolatilityColumns(**settings.volatility.model_dump())
-        if settings.volatility
-        else VolatilityColumns(),
-    )
+    problem = baseline_problem(settings, prepared, forecaster.levels)
+    encoding = problem.encoding
     target = np.asarray(problem.store.arrays["raw_target"])[problem.steps("test")]  # (W, U)
     forecasts = forecaster.forecast_windows(problem.store, problem.origins["test"])
     # One thread: sums over threads differ in their last bits, and an oversubscribed OpenMP crawls.

@@ -75,7 +75,7 @@ class Windows(Section):
     lookback: Steps
     horizon: Steps
     stride: Steps = 1
-    """Steps between the origins of the training part; validation and test take every origin."""
+    """Steps between the origins that the network is trained on; validation, test and the baselines take every origin."""
 
 
 class Split(Section):
