@@ -1,4 +1,4 @@
-"""The tables that the queries of `weather`, `weather_europe` and `traffic` make, against pandas; and that they see no future."""
+"""The tables that the queries of `weather`, `weather_europe`, `traffic` and `bike_demand` make, against pandas; and that they see no future."""
 
 from __future__ import annotations
 
@@ -180,3 +180,43 @@ def test_what_is_usual_in_a_window_does_not_change_with_its_coming_weather(tmp_p
     days = pd.to_datetime(changed[changed].index)
     assert not days[(days >= "2002-12-19") & (days <= "2003-01-16")].size
     assert {"2001-12-31", "2003-12-31", "2004-01-05", "2009-12-30"} <= set(days.strftime("%Y-%m-%d"))
+
+
+def test_nothing_known_ahead_tells_which_hours_of_bike_demand_have_no_row(tmp_path: Path) -> None:
+    """Nobody knows ahead that an hour will be absent, so its calendar and weather stand in the table, and its rentals alone do not."""
+    hours = pd.date_range("2012-08-30", periods=24 * 8, freq="h")  # the 31st is a Friday, Monday the 3rd is Labor Day
+    holiday = hours.normalize() == pd.Timestamp("2012-09-03")
+    rng = np.random.default_rng(2)
+    file = pd.DataFrame(
+        {
+            "dteday": hours.strftime("%Y-%m-%d"),
+            "hr": hours.hour,
+            "holiday": holiday.astype(int),
+            "workingday": ((hours.day_of_week < 5) & ~holiday).astype(int),
+            "weathersit": rng.integers(1, 5, len(hours)),
+            **{name: rng.random(len(hours)).round(4) for name in ("temp", "atemp", "hum", "windspeed")},
+            "cnt": rng.integers(1, 900, len(hours)),
+        }
+    )
+    place = np.arange(len(hours))
+    absent = ((place >= 68) & (place < 99)) | (
+        place == 148
+    )  # from 20:00 on Saturday, over all of Sunday, to 3:00 on Labor Day
+    file[~absent].to_csv(tmp_path / "hour.csv", index=False)
+
+    table = table_of("bike_demand", tmp_path, tmp_path / "hour.csv")
+
+    assert table["hour"].tolist() == hours.tolist()
+    assert (table["rentals"].isna().to_numpy() == absent).all()
+    np.testing.assert_array_equal(table["rentals"].to_numpy()[~absent], file["cnt"][~absent])
+    assert not table.drop(columns="rentals").isna().any(axis=None)
+    assert (table["holiday"].to_numpy() == holiday).all()
+    assert (table["working_day"].to_numpy() == file["workingday"]).all()
+    carried = file[~absent].reindex(file.index).ffill()
+    np.testing.assert_allclose(table["temperature"], 47 * carried["temp"] - 8)
+    np.testing.assert_allclose(table["felt_temperature"], 66 * carried["atemp"] - 16)
+    np.testing.assert_allclose(table["humidity"], 100 * carried["hum"])
+    np.testing.assert_allclose(table["wind_speed"], 67 * carried["windspeed"])
+    assert table["sky"].tolist() == [
+        ("clear", "mist", "rain", "storm")[int(kind) - 1] for kind in carried["weathersit"]
+    ]

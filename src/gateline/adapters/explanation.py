@@ -12,7 +12,8 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.readout import read_out
 from gateline.table import TABLE, read_table
 from gateline.tasks import Task, task_named
+from gateline.tasks.forecasting import ForecastingPreprocess
 from gateline.validation import rules
 from gateline.workload import OPTIONAL, SECTIONS, Workload
 from gateline.workload.budgets import read_budgets, with_budget
@@ -38,6 +40,8 @@ from gateline.workload.search import Dimension, read_search
 from gateline.workload.section import format_span
 from gateline.workload.source import File, Source
 from gateline.workload.training import Training
+
+DAY = timedelta(days=1)
 
 RULES_IN_WORDS = {
     "rows": "number of rows",
@@ -104,7 +108,7 @@ def explain(project: Project, reference: str) -> Explanation:
     sections = _read(workload, task)
     _check_together(workload, task, sections)
     budgets = {"budgets": lines} if (lines := list(_budgets(workload))) else {}
-    notes = []
+    notes = list(_hours_left_out(workload, task))
     if path.parent != project.root / WORKLOADS or path.stem != workload.name:
         notes.append(f"`gateline run` needs it as {WORKLOADS}/{workload.name}.yaml")
     with contextlib.chdir(project.root), tempfile.TemporaryDirectory() as scratch:
@@ -157,6 +161,22 @@ def _budgets(workload: Workload) -> Iterator[str]:
         check_sections(smaller)
         changes = ", ".join(f"{key} {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items())
         yield f"`gateline run {workload.name} --budget {name}` runs it as {smaller.name} with {changes}"
+
+
+def _hours_left_out(workload: Workload, task: Task) -> Iterator[str]:
+    """Note a stride, of the workload itself or of a budget, that trains on some times of the day only; evaluate asks at all of them."""
+    for each in (workload, *(with_budget(workload, name) for name in read_budgets(workload))):
+        preprocess = each.section("preprocess", task.Preprocess)
+        if not isinstance(preprocess, ForecastingPreprocess):
+            return
+        stride, frequency = preprocess.windows.stride, each.section("schema", Schema).grid.frequency
+        steps = max(1, round(DAY / frequency))
+        if (common := gcd(stride, steps)) > 1:
+            yield (
+                f"{each.name}: with `preprocess.windows.stride: {stride}` every training window begins at one of {steps // common} "
+                f"of the day's {steps} steps, and the model is asked at all of them; take a stride that has no factor in "
+                f"common with {steps}, or 1 and `training.examples_per_epoch`"
+            )
 
 
 def _read(workload: Workload, task: Task) -> _Sections:

@@ -75,7 +75,8 @@ class Windows(Section):
     lookback: Steps
     horizon: Steps
     stride: Steps = 1
-    """Steps between the origins that the network is trained on; validation, test and the baselines take every origin."""
+    """Steps between the origins that the network is trained on; validation, test and the baselines take every origin. With a factor in common with the
+    steps of a day, the network never starts at some of its hours; `training.examples_per_epoch` spares as much time."""
 
 
 class Split(Section):
