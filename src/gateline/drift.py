@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from gateline.table import violations
-from gateline.training_statistics import effective_count
+from gateline.training_statistics import effective_count, series_of
 from gateline.workload.schema import Column, Schema
 
 Verdict = Literal["none", "warn", "drift"]
@@ -99,13 +99,14 @@ def compare(
     """
     schema = Schema.model_validate(expected["schema"])
     times = None if schema.time is None or schema.time.column not in frame else frame[schema.time.column]
+    series = series_of(frame, schema)
     findings: list[Finding] = []
     for name, column in schema.columns.items():
         seen = expected["columns"].get(name)
         if seen is None or column.type in ("time", "bytes"):
             continue
         if name in frame:
-            findings += _compare_column(name, column, seen, frame[name], times)
+            findings += _compare_column(name, column, seen, frame[name], times, series)
         elif needed is None or name in needed:
             findings += _absent_column(name, seen, len(frame))
     for name, (unknown, tokens) in (unknown_tokens or {}).items():
@@ -144,7 +145,12 @@ def _verdict(finding: Finding, adjusted: float) -> Verdict:
 
 
 def _compare_column(
-    name: str, column: Column, seen: Mapping[str, Any], values: pd.Series, times: pd.Series | None
+    name: str,
+    column: Column,
+    seen: Mapping[str, Any],
+    values: pd.Series,
+    times: pd.Series | None,
+    series: pd.Series | None,
 ) -> list[Finding]:
     rows, expected_rows = len(values), seen["count"] + seen["missing"]
     if rows < FEWEST or expected_rows < FEWEST:
@@ -152,11 +158,11 @@ def _compare_column(
     raw = values.to_numpy(dtype=np.float64 if column.type in ("float", "integer") else object)
     outside = violations(raw, column)
     kept = values[~outside & values.notna().to_numpy()]
-    there = None if times is None else times[kept.index]
+    there, of_series = (None if each is None else each[kept.index] for each in (times, series))
     # A row of a series says less than a row of its own, also about what is missing.
     worth = seen["effective_rows"] / expected_rows
     absent = values.isna()
-    new_worth = effective_count(absent.astype(float), times) / rows
+    new_worth = effective_count(absent.astype(float), times, series) / rows
     findings = [
         _shares(
             name,
@@ -176,14 +182,14 @@ def _compare_column(
                 (seen["taken_as_missing"], expected_rows),
                 (int(outside.sum()), rows),
                 worth,
-                effective_count(pd.Series(outside.astype(float), index=values.index), times) / rows,
+                effective_count(pd.Series(outside.astype(float), index=values.index), times, series) / rows,
             )
         )
     if len(kept) >= FEWEST and seen["count"] >= FEWEST:
         if column.type in ("float", "integer"):
-            findings += _numbers(name, seen, kept.to_numpy(dtype=np.float64), effective_count(kept, there))
+            findings += _numbers(name, seen, kept.to_numpy(dtype=np.float64), effective_count(kept, there, of_series))
         else:
-            findings += _texts(name, column, seen, kept, there)
+            findings += _texts(name, column, seen, kept, there, of_series)
     return findings
 
 
@@ -221,14 +227,19 @@ def _numbers(name: str, seen: Mapping[str, Any], new: np.ndarray, effective: flo
 
 
 def _texts(
-    name: str, column: Column, seen: Mapping[str, Any], kept: pd.Series, times: pd.Series | None
+    name: str,
+    column: Column,
+    seen: Mapping[str, Any],
+    kept: pd.Series,
+    times: pd.Series | None,
+    series: pd.Series | None,
 ) -> list[Finding]:
     if column.type == "text" and seen["other"] > MOST_OTHER * seen["count"]:  # free text: its length says something
         lengths = kept.astype(str).str.len().astype(float)
         return [
             replace(each, column=f"{name} (characters)")
             for each in _numbers(
-                name, {**seen["lengths"], **_counts(seen)}, lengths.to_numpy(), effective_count(lengths, times)
+                name, {**seen["lengths"], **_counts(seen)}, lengths.to_numpy(), effective_count(lengths, times, series)
             )
         ]
     known = {each["value"]: each["count"] for each in seen["values"]}
@@ -237,7 +248,7 @@ def _texts(
     strange = counts[~counts.index.isin(list(known))]
     codes = spelt.map({value: place for place, value in enumerate(known)}).fillna(-1).astype(float)
     effective = min(
-        (effective_count((codes == place).astype(float), times) for place in range(len(known))), default=0.0
+        (effective_count((codes == place).astype(float), times, series) for place in range(len(known))), default=0.0
     )
     expected_count = float(seen["effective_count"])
     shares = np.array([*known.values(), seen["other"]], dtype=float) / seen["count"]
@@ -252,7 +263,7 @@ def _texts(
     if not seen["other"] and len(strange):
         share = float(strange.sum() / len(kept))
         named = ", ".join(str(value)[:40] for value in strange.index[:3])
-        worth = effective_count((codes < 0).astype(float), times)
+        worth = effective_count((codes < 0).astype(float), times, series)
         p_value = binomial_tail(share * worth, worth, RARE)
         findings.append(
             Finding(name, "unknown_values", share, p_value, expected_count, worth, f"{named}: {share:.1%} of the rows")

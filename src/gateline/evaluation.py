@@ -175,7 +175,8 @@ def _answers(predictions: pd.DataFrame, predictor: Predictor) -> Any:
         if evaluated in predictions and evaluated not in columns:
             columns[evaluated] = name
     time = next((name for name, kind in predictor.output_columns if kind == "time"), None)
-    return answer_statistics(predictions, columns, time) if columns else None
+    keys = [name for name in predictor.place_columns if name != time]
+    return answer_statistics(predictions, columns, time, keys) if columns else None
 
 
 def summary(evaluation: Artifact) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,10 @@ def training_statistics(rows: pd.DataFrame, schema: Schema, vocabulary: Json = N
     """
     times = None if schema.time is None else rows[schema.time.column]
     columns = statistics(rows, schema)
+    series = series_of(rows, schema)
     for name, described in columns.items():
-        described["effective_count"] = effective_count(rows[name], times)
-        described["effective_rows"] = effective_count(rows[name].isna().astype(float), times)
+        described["effective_count"] = effective_count(rows[name], times, series)
+        described["effective_rows"] = effective_count(rows[name].isna().astype(float), times, series)
     reports = {"": vocabulary} if vocabulary and "parts" in vocabulary else dict(vocabulary or {})
     return {
         "schema": schema.model_dump(mode="json"),
@@ -54,25 +55,39 @@ def training_statistics(rows: pd.DataFrame, schema: Schema, vocabulary: Json = N
     }
 
 
-def answer_statistics(answers: pd.DataFrame, columns: Mapping[str, str], time: str | None) -> dict[str, Json]:
+def answer_statistics(
+    answers: pd.DataFrame, columns: Mapping[str, str], time: str | None, keys: Sequence[str] = ()
+) -> dict[str, Json]:
     """Describe what a model answered on its test part, so that later answers can be compared with it.
 
     Args:
         answers: as evaluate wrote them, one row per answer.
         columns: the served model's name of each column of numbers that is described.
         time: column of time stamps; None where answers have nothing to do with each other.
+        keys: columns that tell one series from another, as far as answers have them.
 
     Returns:
         as `training_statistics`.
     """
     times = {} if time is None or time not in answers else {time: Column(type="time")}
     numbers = {served: Column(type="float", missing_share=1.0) for served in columns.values()}
-    schema = Schema(columns={**times, **numbers}, time=Time(column=time) if times and time else None)
-    rows = answers[[*times, *columns]].rename(columns=dict(columns))
+    names = {key: Column(type="text") for key in keys if key in answers}
+    schema = Schema(
+        columns={**names, **times, **numbers}, keys=tuple(names), time=Time(column=time) if times and time else None
+    )
+    rows = answers[[*names, *times, *columns]].rename(columns=dict(columns)).astype(dict.fromkeys(names, "str"))
     return training_statistics(rows, schema)
 
 
-def effective_count(values: pd.Series, times: pd.Series | None) -> float:
+def series_of(rows: pd.DataFrame, schema: Schema) -> pd.Series | None:
+    """Number the series of each row; None where a table has one, or lacks a key."""
+    keys = list(schema.keys)
+    if not keys or not set(keys) <= set(rows):
+        return None
+    return rows.groupby(keys, sort=False, dropna=False).ngroup()
+
+
+def effective_count(values: pd.Series, times: pd.Series | None, series: pd.Series | None = None) -> float:
     """Say how many independent values a column of a table with times is worth.
 
     Rows that stand near each other in time, in one series or in several, are alike: a warm week is a warm week for each of
@@ -82,6 +97,8 @@ def effective_count(values: pd.Series, times: pd.Series | None) -> float:
     Args:
         values: (N,); of a column without numbers, whether there is a value.
         times: (N,); None where rows have nothing to do with each other.
+        series: (N,) number of the series of each row; None for one. Values count from the mean of their series: that one town
+            is always warmer than another makes no hour of either worth more.
 
     Returns:
         At most the number of values.
@@ -98,6 +115,9 @@ def effective_count(values: pd.Series, times: pd.Series | None) -> float:
     if low == high:
         return float(count)
     kept, share = numbers[there].to_numpy(dtype=np.float64), (moments - low) / (high - low)
+    if series is not None:
+        _, number = np.unique(series[there], return_inverse=True)
+        kept = kept - (np.bincount(number, kept) / np.bincount(number))[number]
     worth = min(_worth_in_blocks(kept, share, blocks) for blocks in BLOCKS)
     return float(f"{min(count, max(1.0, worth)):.6g}")
 

@@ -194,6 +194,33 @@ def test_a_level_that_wanders_raises_no_alarm_and_one_that_left_does(rng: np.ran
     assert found >= 0.9 * repeats
 
 
+@pytest.mark.parametrize("apart", [0.0, 10.0])
+def test_series_of_different_levels_raise_no_alarm_that_one_series_would_not(
+    apart: float, rng: np.random.Generator
+) -> None:
+    schema = {
+        "time": {"column": "time", "frequency": "1h"},
+        "keys": ["shop"],
+        "columns": {"shop": {"type": "text"}, "time": {"type": "time"}, "level": {"type": "float"}},
+    }
+    hours, held_out, repeats = 24 * 240, 24 * 7, 40
+    times = pd.date_range("2024-01-01", periods=hours + held_out, freq="h", tz="UTC")
+    alarms = found = 0
+    for _ in range(repeats):
+        shops = [
+            pd.DataFrame({"shop": name, "time": times, "level": place * apart + autoregressive(rng, len(times), 0.9)})
+            for place, name in enumerate(("east", "west"))
+        ]
+        frame = pd.concat(shops, ignore_index=True)
+        new = frame["time"] >= times[hours]
+        expected = described(frame[~new], schema)
+        alarms += worst(compare(expected, frame[new])) != "none"
+        moved = frame[new].assign(level=frame["level"][new] + 2.5 * shops[0]["level"].std())
+        found += worst(compare(expected, moved)) == "drift"
+    assert alarms <= 4, "with the levels for a part of the noise, every second would"
+    assert found >= 0.8 * repeats
+
+
 def test_unknown_tokens_are_compared_with_the_validation_part() -> None:
     schema = Schema.model_validate({"columns": {"text": {"type": "text"}}})
     report = {"parts": {"validation": {"tokens": 5000, "unknown": 50}}}

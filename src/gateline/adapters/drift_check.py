@@ -306,7 +306,11 @@ def _answers(
         return answers, []
     schema = Schema.model_validate(expected["schema"])
     found = compare(expected, _typed(answers, schema, log), needed=())
-    named = [Finding(**{**asdict(each), "column": ANSWERS + each.column}) for each in found if each.kind != "missing"]
+    named = [
+        Finding(**{**asdict(each), "column": ANSWERS + each.column})
+        for each in found
+        if each.kind != "missing" and each.column not in schema.keys
+    ]
     return answers, named
 
 
