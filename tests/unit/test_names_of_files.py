@@ -11,7 +11,7 @@ import pytest
 from gateline.adapters.drift_check import _read
 from gateline.adapters.duckdb_names import as_glob
 from gateline.adapters.serving.predict import _begin, _claimed, predict
-from gateline.errors import DataError
+from gateline.errors import DataError, RegistryError
 from gateline.manifest import file_digest
 from gateline.workload.schema import Schema
 
@@ -55,6 +55,32 @@ def test_answers_are_not_written_over_the_rows_that_are_asked(
         )
 
     assert asked.read_text() == "x\n1\n"
+
+
+def test_a_version_that_cannot_answer_is_not_what_the_next_run_goes_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_database: Path
+) -> None:
+    asked = tmp_path / "new.csv"
+    asked.write_text("x\n1\n")
+
+    def versions_tried() -> str:
+        with pytest.raises(RegistryError) as refused:
+            predict(
+                "tiny", asked, tmp_path / "out.csv", version=None, batch_rows=1, log=None, on_rows=lambda *_: None,
+                stop=lambda: False,
+            )  # fmt: skip
+        return str(refused.value)
+
+    for champion in (9, 2):
+        monkeypatch.setattr("gateline.adapters.serving.predict.require_champion", lambda _name, c=champion: c)
+        assert f"version {champion}" in versions_tried()
+        assert not (tmp_path / "out.csv.parts").exists()
+
+    parts = tmp_path / "out.csv.parts"
+    _begin(parts, {"input": file_digest(asked), "model": "tiny", "batch_rows": 1, "version": 7})
+    assert "version 2" in versions_tried(), "it had answered nothing"
+    (parts / "000000.parquet").touch()
+    assert "began with version 7: name another by --version" in versions_tried()
 
 
 @pytest.mark.parametrize("rows", [1, 2])

@@ -146,22 +146,37 @@ def predict(
     parts = output.with_name(output.name + ".parts")
     asked = {"input": file_digest(source), "model": name, "batch_rows": batch_rows}
     begun = _begun_with(parts, asked)
-    if begun is None or version not in (None, begun):
-        version = require_champion(name) if version is None else version
-        _begin(parts, {**asked, "version": version})
-    else:
-        version = begun  # whoever is champion now: one file is answered by one version
-    with _claimed(parts):
-        with _asking(name, version, log) as (process, kept):
-            answered = _answer_all(process, kept, source, parts, batch_rows, on_rows, stop)
-        rows = _join(answered, output)
-        shutil.rmtree(parts)
-    return name, version, rows
+    if parts.exists():
+        with _claimed(parts):  # said at once, not when the model is loaded
+            pass
+    goes_on = begun is not None and version in (None, begun)
+    # Whoever is champion now: one file is answered by one version.
+    chosen = begun if goes_on and begun is not None else require_champion(name) if version is None else version
+    try:
+        with _asking(name, chosen, log) as (process, kept):
+            batches = InputBatches(source, process.asked, parts)
+            if not goes_on:  # only now: what cannot answer this file is not what the next run goes on with
+                _begin(parts, {**asked, "version": chosen})
+            with _claimed(parts):
+                answered = _answer_all(process, kept, batches, source, parts, batch_rows, on_rows, stop)
+                rows = _join(answered, output)
+                shutil.rmtree(parts)
+    except RegistryError as error:
+        if not goes_on or version is not None:
+            raise
+        raise RegistryError(
+            error.where,
+            expected=error.expected,
+            found=error.found,
+            do=f"{parts} is of a stopped run that began with version {chosen}: name another by --version, and it begins anew",
+        ) from error
+    return name, chosen, rows
 
 
 def _answer_all(
     process: BatchProcess,
     kept: PredictionLog | None,
+    batches: InputBatches,
     source: Path,
     parts: Path,
     batch_rows: int,
@@ -169,7 +184,6 @@ def _answer_all(
     stop: Callable[[], bool],
 ) -> list[Path]:
     """Answer what no run before has answered; returns the files of all answers in the order of the rows."""
-    batches = InputBatches(source, process.asked, parts)
     done, answered = 0, []
     for number, batch in enumerate(batches.batches(batch_rows)):
         part = parts / f"{number:06d}.parquet"
@@ -203,7 +217,7 @@ def _asking(name: str, version: int, log: Path | None) -> Iterator[tuple[BatchPr
 
 
 def _begun_with(parts: Path, asked: dict[str, object]) -> int | None:
-    """Say with which version a stopped run of the very same began; None if there is none, or it asked something else.
+    """Say with which version a stopped run of the very same began; None if there is none, it asked something else, or answered nothing.
 
     Raises:
         DataError: the folder is there, and no run of this command made it.
@@ -223,7 +237,7 @@ def _begun_with(parts: Path, asked: dict[str, object]) -> int | None:
             found="another folder or file",
             do="Move it away, or name another --output; nothing was deleted",
         )
-    return version if state == asked else None
+    return version if state == asked and any(parts.glob("*.parquet")) else None
 
 
 def _begin(parts: Path, state: dict[str, object]) -> None:
