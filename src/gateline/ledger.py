@@ -195,7 +195,7 @@ class Ledger:
         said = [] if self.changed is None else [str(self.changed)]
         if self.altered:
             which = ", ".join(map(str, self.altered))
-            said.append(f"the decision kept at entries {which} was changed since it was made")
+            said.append(f"the decision kept at entries {which} was changed, or removed, since it was made")
         return said
 
     def digests(self) -> dict[int, str]:

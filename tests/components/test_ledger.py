@@ -223,8 +223,9 @@ def test_a_deleted_champion_and_a_deleted_entry_are_named(to: Connection) -> Non
     put(to, PROMOTED, 1, None)
     put(to, PROMOTED, 2, 1)
     to.client.delete_model_version(NAME, "2")
-    with pytest.raises(RegistryError, match=r"tiny version 2: .* deleted in the registry.*gateline rollback tiny"):
-        open_ledger(to, NAME, print)
+    for look in (lambda: open_ledger(to, NAME, print), lambda: champion_of(to, NAME)):
+        with pytest.raises(RegistryError, match=r"tiny version 2: .* deleted in the registry.*gateline rollback tiny"):
+            look()
     promote(to, NAME, 3, print, why="version 2 was deleted")
     assert aliases(to) == {"champion": 3}
 
@@ -427,6 +428,30 @@ def test_by_a_ledger_of_which_an_entry_was_edited_nothing_is_decided_until_a_per
     assert aliases(to) == {"champion": 3}
     edit(to, 2, "a third")
     assert read_history(to, NAME).remarks() == [remark]
+
+
+def test_a_ledger_or_a_decision_that_was_deleted_is_no_beginning(to: Connection) -> None:
+    decided = {"promoted": False, "awaiting_approval": False, "checks": [{"name": "a", "passed": False, "reason": "b"}]}
+    put(to, PROMOTED, 1, None)
+    version, champion = (to.client.get_model_version(NAME, number) for number in ("2", "1"))
+    enter(to, NAME, version, champion, decided, read_ledger(to, NAME))
+    assert read_ledger(to, NAME).edits() == []
+
+    text = to.client.get_model_version(f"{NAME}.ledger", "2").tags["gateline.decision"]
+    to.client.delete_model_version_tag(f"{NAME}.ledger", "2", "gateline.decision")
+    with pytest.raises(RegistryError, match="decision"):
+        open_ledger(to, NAME, print)
+    to.client.set_model_version_tag(f"{NAME}.ledger", "2", "gateline.decision", text)
+    open_ledger(to, NAME, print)
+
+    to.client.delete_registered_model(f"{NAME}.ledger")
+    for attempt in (lambda: open_ledger(to, NAME, print), lambda: promote(to, NAME, 3, print)):
+        with pytest.raises(RegistryError, match="found none: it was deleted"):
+            attempt()
+    step = promote(to, NAME, 1, print, why="the backup is of before")
+    assert step is not None
+    assert read_ledger(to, NAME).champion == 1
+    assert said(lambda say: open_ledger(to, NAME, say)) == []
 
 
 def test_a_decision_about_many_slices_is_kept_whole_in_a_file(to: Connection) -> None:

@@ -31,6 +31,7 @@ PATH_ERRORS = {
     errno.EPERM: "no leave to do so",
     errno.ENOTDIR: "a file where a folder should be",
     errno.EISDIR: "a folder where a file should be",
+    errno.EEXIST: "a file where a folder should be",
     errno.ENAMETOOLONG: "a name that is too long",
     errno.ELOOP: "links that lead in a circle",
 }

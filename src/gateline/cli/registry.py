@@ -86,8 +86,8 @@ def rollback(
         nobody = to == "none"
         target = None if to is None or nobody else number_of(server, name, to)
         step = roll_back(server, name, target, say, nobody=nobody, why=reason)
-        now = "nobody" if step.after is None else f"version {step.after}"
-        print(f"{name}: {now} is champion now, version {step.before} no more: {step.entry.reason}")
+        now = _words(step.after)
+        print(f"{name}: {now} is champion now, {_words(step.before)} no more: {step.entry.reason}")
         for line in tell_all(server, name, who_is_told(server, name, step, say), step, folder=find_root(Path.cwd())):
             say(line)
 
@@ -228,6 +228,10 @@ def compare_models(
         f"\nby the comparison alone, version {found.challenger} {'wins' if found.decision.promote else 'does not win'} against "
         f"version {found.champion}; register also asks the baselines and limits of the gates"
     )
+
+
+def _words(version: int | None) -> str:
+    return "nobody" if version is None else f"version {version}"
 
 
 def _number(version: int | None) -> str:

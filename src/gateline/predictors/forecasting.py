@@ -242,7 +242,7 @@ class Forecaster:
                 prepared.path,
                 expected=f"windows of {self.horizon} steps to forecast",
                 found=f"{state['windows']['horizon']}",
-                do="Models of different horizons cannot be compared; register under another name",
+                do="Run preprocess of a workload with this horizon; models of different horizons cannot be compared",
             )
         rows = read_windows(prepared, "test")
         their_encoding, their_series = Encoding.from_json(state["encoding"]), theirs.static(SERIES, rows)

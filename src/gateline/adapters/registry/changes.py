@@ -14,6 +14,7 @@ from gateline.adapters.registry.ledger import (
     damaged,
     exists,
     in_words,
+    lost,
     meanwhile,
     moved_by_hand,
     new_entry,
@@ -57,7 +58,7 @@ def promote(
     if why is not None and not why.strip():
         raise RegistryError("--force-reason", expected="a reason", found="none", do="Say why; it stands in the ledger")
     ledger, alias = read_both(to, name)
-    damage = damaged(name, ledger)
+    damage = damaged(name, ledger) or lost(to, name, ledger)
     if damage is not None and (why is None or version is None):
         raise damage
     known = bool(ledger.entries) and damage is None

@@ -57,7 +57,7 @@ def read_ledger(to: Connection, name: str) -> Ledger:
         page = answer.token
         if not page:
             break
-    entries, altered = [], []
+    entries, altered, said = [], [], set()
     for version in found:
         number, settled = int(version.version), SETTLED_TAG in version.tags
         try:
@@ -66,9 +66,14 @@ def read_ledger(to: Connection, name: str) -> Ledger:
             continue  # it is missed by its number
         entries.append(entry)
         kept = version.tags.get(DECISION_TAG)
-        if kept is not None and digest_in(kept) != entry.decision:
-            altered.append(number)
+        if kept is not None:
+            said.add(digest_in(kept))
+            if digest_in(kept) != entry.decision:
+                altered.append(number)
     entries.sort(key=lambda entry: entry.number)
+    # An approval rests on the decision that an entry before it keeps; one that no entry keeps was removed.
+    removed = {entry.number for entry in entries if entry.decision is not None and entry.decision not in said}
+    altered = sorted({*altered, *removed})
     last = max((int(version.version) for version in found), default=0)
     last = max(last, highest)
     known = {entry.number for entry in entries} | {number for entry in entries for number in entry.missing}
@@ -263,6 +268,8 @@ def champion_of(to: Connection, name: str) -> int | None:
         raise entries_missing(name, ledger)
     if not ledger.entries:
         return alias
+    if not exists(to, name, ledger.champion):
+        raise gone(name, ledger)
     if alias != ledger.champion and not ledger.explains(alias):
         raise moved_by_hand(name, ledger.champion, alias)
     return ledger.champion
@@ -298,7 +305,7 @@ def read_both(to: Connection, name: str) -> tuple[Ledger, int | None]:
 
 def put_right(to: Connection, name: str, ledger: Ledger, alias: int | None, say: Callable[[str], None]) -> Ledger:
     """Do what `open_ledger` does, where ledger and alias have been read."""
-    if (damage := damaged(name, ledger)) is not None:
+    if (damage := damaged(name, ledger) or lost(to, name, ledger)) is not None:
         raise damage
     if not ledger.entries and alias is not None:
         entry = new_entry(ADOPTED, alias, None, f"there was an alias {CHAMPION}, and no ledger yet", seen=ledger)
@@ -376,6 +383,21 @@ def damaged(name: str, ledger: Ledger) -> RegistryError | None:
         found="; ".join(edits),
         do="Restore it from a backup of MLflow's database, or say who is champion: "
         f"`gateline promote {name} VERSION --force-reason WHY` accepts it as it is and goes on from there",
+    )
+
+
+def lost(to: Connection, name: str, ledger: Ledger) -> RegistryError | None:
+    """Say that the whole ledger was deleted: versions of the model say what was decided, which is written behind an entry only."""
+    if ledger.entries or not any(
+        DECISION_TAG in version.tags for version in to.client.search_model_versions(f"name = '{name}'")
+    ):
+        return None
+    return RegistryError(
+        f"{name}{SUFFIX}",
+        expected="the ledger by which versions of the model were decided about",
+        found="none: it was deleted, and what a person undid cannot be told",
+        do="Restore it from a backup of MLflow's database, or say who is champion: "
+        f"`gateline promote {name} VERSION --force-reason WHY` begins another one",
     )
 
 

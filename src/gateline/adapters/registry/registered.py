@@ -15,7 +15,7 @@ import yaml
 from gateline.adapters.mlflow_server import Connection, shown
 from gateline.adapters.registry.ledger import CHAMPION, version_by_alias
 from gateline.adapters.registry.reference import NUMBER, read_reference
-from gateline.adapters.registry.versions import PAPERS_FOLDER, PASSPORT, SERVED_FOLDER, WORKLOAD
+from gateline.adapters.registry.versions import PAPERS_FOLDER, PASSPORT, PASSPORT_TAG, SERVED_FOLDER, WORKLOAD
 from gateline.errors import RegistryError
 from gateline.manifest import Json
 
@@ -130,7 +130,11 @@ def registered(version: ModelVersion) -> Iterator[Registered]:
             raise RegistryError(
                 where,
                 expected="a passport inside the model",
-                found="none: it was registered before models had one",
-                do=f"Run `gateline run {version.name}`; what is registered from now on can be traced",
+                found="none, and its tag has the digest of one: somebody removed it"
+                if PASSPORT_TAG in version.tags
+                else "none: it was registered before models had one",
+                do="Restore it from a backup of MLflow's artifacts"
+                if PASSPORT_TAG in version.tags
+                else f"Run `gateline run {version.name}`; what is registered from now on can be traced",
             )
         yield found

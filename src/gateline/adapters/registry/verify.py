@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gateline.adapters.mlflow_server import Connection, connected, shown
 from gateline.adapters.registry.inputs import judged, read_errors
 from gateline.adapters.registry.kept_decision import digest_in, read_kept
-from gateline.adapters.registry.ledger import DECISION_TAG, in_words, read_both, read_ledger
+from gateline.adapters.registry.ledger import DECISION_TAG, in_words, lost, read_both, read_ledger
 from gateline.adapters.registry.links import Link, Verification, broken, compared, holds, short, unchecked
 from gateline.adapters.registry.package import (
     PACKAGE_TAG,
@@ -290,6 +290,8 @@ class _Chain:
     def _ledger(self) -> Link:
         """See that no entry is gone or was changed since a later one was written, nor a decision beside one."""
         name, ledger = "ledger", read_ledger(self.to, self.found.name)
+        if lost(self.to, self.found.name, ledger) is not None:
+            return broken(name, "there is none any more, and versions of the model say what it decided")
         if ledger.missing:
             return broken(name, f"it has no entry {examples(ledger.missing)}, deleted or damaged")
         if edits := ledger.edits():
