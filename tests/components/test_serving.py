@@ -262,6 +262,11 @@ def test_a_refusal_is_one_line_that_names_row_and_column(served: Served, body: b
         "request, row 7, column price: expected values from 0 to 100; found -3.0. "
         "Correct them, or leave them empty where they are not known."
     )
+    for value in ("cheap", [1.5], {"of": 2}):
+        asked["dataframe_split"]["data"][7][price] = value
+        status, said, _ = served.ask(json.dumps(asked).encode())
+        assert status == 400
+        assert said["message"].startswith("request, row 7, column price: expected a number; found "), said
     assert served.ask(b"{")[0] == 400
     assert served.ask(body)[0] == 200
 

@@ -46,6 +46,7 @@ JSON = b"application/json"
 LOADING_NICENESS = 10
 """A tenth of a processor where others ask for all of it, so that loading ends all the same."""
 LONGEST_REASON = 500  # characters of a refusal
+LONGEST_VALUE = 40  # of a value in one
 REASON = "Error: "  # stands between the request, printed whole, and what MLflow or the model says of it
 
 
@@ -175,6 +176,8 @@ class Front:
             code = str(error.error_code)
             # MLflow repeats what it could not read, be it 64 MiB.
             words = error.message.rpartition(REASON)[2].partition("Input:")[0][:LONGEST_REASON]
+            if error.get_http_status_code() == 400:
+                words = no_number(body, self._schema) or words
             return error.get_http_status_code(), JSON, refusal(words, code)
         except RecursionError:
             return 400, JSON, refusal("request: expected JSON as MLflow reads it; found some nested too deeply")
@@ -223,6 +226,38 @@ class Held:
 def refusal(words: str, code: str = "INVALID_PARAMETER_VALUE") -> str:
     """Write a refusal as MLflow does, in one line, without the request itself, which MLflow prints before the reason."""
     return json.dumps({"error_code": code, "message": " ".join(words.split())})
+
+
+def no_number(body: bytes, schema: Any) -> str | None:
+    """Name the first value of a refused request that is no number where the model reads one; None if that is not why."""
+    try:
+        request = json.loads(body)
+        split = request.get("dataframe_split")
+        rows = (
+            request.get("dataframe_records")
+            if split is None
+            else [dict(zip(split["columns"], row, strict=False)) for row in split["data"]]
+        )
+        numbers = [column["name"] for column in schema.to_dict() if column["type"] == "double"]
+        for place, row in enumerate(rows or []):
+            for name in numbers:
+                value = row.get(name)
+                if isinstance(value, list | dict) or (isinstance(value, str) and not _is_number(value)):
+                    return (
+                        f"request, row {place}, column {name}: expected a number; found {str(value)[:LONGEST_VALUE]!r}. "
+                        "Correct it, or leave it empty where it is not known."
+                    )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pass  # it is refused for another reason, which MLflow has said
+    return None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Asked:
