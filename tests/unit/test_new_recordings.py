@@ -220,4 +220,4 @@ def test_a_data_set_that_nobody_has_seen_goes_in_and_comes_out_as_a_model(projec
     evaluation = open_artifact(project.root / "artifacts" / "evaluation", "evaluation")
     assert evaluation.facts["metrics"]["word_error_rate"] < 0.3
     assert open_artifact(project.root / "artifacts" / "release", "release").facts["promoted"]
-    assert with_budget(Workload.read(found.path), "smoke").section("training", Training).epochs == 1
+    assert with_budget(Workload.read(found.path), "smoke").section("training", Training).epochs == 3

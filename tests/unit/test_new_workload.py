@@ -15,7 +15,7 @@ from gateline.adapters.new_workload import NewWorkload, new_workload
 from gateline.adapters.new_workload.inference import widened
 from gateline.adapters.new_workload.text import flow, scalar
 from gateline.adapters.project import Project
-from gateline.errors import GatelineError, WorkloadError
+from gateline.errors import DataError, GatelineError, WorkloadError
 from gateline.table import read_table
 from gateline.workload import SECTIONS, Workload
 from gateline.workload.gates import Gates
@@ -57,9 +57,7 @@ def write(project: Project, frame: pd.DataFrame, name: str = "data.csv", **setti
 
 def check_sections(written: NewWorkload) -> Workload:
     workload = Workload.read(written.path)
-    assert tuple(workload.sections) == tuple(
-        name for name in SECTIONS if name not in ("resources", "budgets", "variants")
-    )
+    assert tuple(workload.sections) == tuple(name for name in SECTIONS if name not in ("resources", "variants"))
     for name, kind in (("source", Source), ("schema", Schema), ("training", Training), ("gates", Gates)):
         workload.section(name, kind)
     return workload
@@ -424,3 +422,24 @@ def test_params_that_cannot_be_extended_leave_everything_as_it_was(tmp_path: Pat
         Project(tmp_path).add_workload("second", "name: second\n")
     assert (tmp_path / "params.yaml").read_text() == before
     assert list((tmp_path / "workloads").iterdir()) == []
+
+
+def test_what_check_would_refuse_is_refused_and_nothing_is_written(project: Project) -> None:
+    before = (project.root / "params.yaml").read_text()
+    tenths = pd.date_range("2024-01-01", periods=3000, freq="100ms")
+    months = pd.date_range("2024-01-01", periods=900, freq="h").append(
+        pd.date_range("2024-03-10", periods=100, freq="h")
+    )
+    cases = {
+        "whole seconds": (pd.DataFrame({"t": tenths, "load": wave(tenths)}), {}),
+        "on one line": (pd.DataFrame({"t": HOURS, "load\n[MW]": wave(HOURS)}), {}),
+        "tells one series from another": (pd.DataFrame({"t": HOURS, "load": wave(HOURS)}), {"keys": ["t"]}),
+        "preprocess.split": (pd.DataFrame({"t": months, "load": wave(months)}), {}),
+    }
+    for words, (frame, options) in cases.items():
+        with pytest.raises(DataError) as refused:
+            new_workload(project, "refused", write(project, frame), **options)  # type: ignore[arg-type]
+        assert words in str(refused.value)
+        assert "\n" not in str(refused.value)
+        assert list((project.root / "workloads").iterdir()) == []
+        assert (project.root / "params.yaml").read_text() == before

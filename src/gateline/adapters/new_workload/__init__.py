@@ -5,6 +5,7 @@ inference.py       what the table holds: keys, grid, types, ranges, target      
 settings.py        windows, split, transform that fit it                        text.py           the commented file
 labelled_texts.py  the same for texts and labels                                pinned_file.py    the file that it is made from
 recordings.py      the same for a folder of recordings with transcripts         drawn_split.py    parts that those two draw
+checked.py         nothing is written that cannot run
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import yaml
 
 from gateline.adapters.ingestion import make_table
+from gateline.adapters.new_workload.checked import add_checked
 from gateline.adapters.new_workload.inference import FoundTable, find_out
 from gateline.adapters.new_workload.pinned_file import make_whole, pin, workload_path
 from gateline.adapters.new_workload.settings import Settings, propose
@@ -85,8 +86,5 @@ def new_workload(
     if (rows, columns) != (table.rows, [column.name for column in table.columns]) and table.query is not None:
         raise RuntimeError(f"the query makes {rows} rows of {columns}, expected {table.rows}")
     text = workload_text(name, pinned, table, settings)
-    content = yaml.safe_load(text)
-    if content["name"] != name:
-        raise RuntimeError(f"the file names {content['name']!r}, expected {name!r}")
-    project.add_workload(name, text)
+    add_checked(project, name, text, file)
     return NewWorkload(path, table, settings)

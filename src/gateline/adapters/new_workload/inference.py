@@ -156,6 +156,14 @@ def find_out(
         for name, kind in types.items()
         if name not in stamp.made_from
     }
+    for key in keys or ():
+        if key not in reads:
+            raise DataError(
+                f"--key {key}",
+                expected="a column that tells one series from another",
+                found="the time stamps, or a part of them",
+                do="Name another column, or leave --key out",
+            )
     if stamp.name in reads:  # a column of the file is already called so
         stamp = TimeColumn(f"{stamp.name}_stamp", stamp.expression, stamp.made_from, stamp.note)
     selected = [

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from gateline.adapters.ingestion import make_table
+from gateline.adapters.new_workload.checked import add_checked
 from gateline.adapters.new_workload.drawn_split import DrawnSplit, draw_split, epochs_for
 from gateline.adapters.new_workload.pinned_file import make_whole, pin, workload_path
 from gateline.adapters.new_workload.settings import enough_blocks
@@ -157,7 +158,7 @@ def new_labelled_texts(
         split=draw_split({text: table[text].to_numpy(dtype=object)}, text, table[label].to_numpy(dtype=object)),
         left_out=left_out,
     )
-    project.add_workload(name, _workload_text(name, pinned, query, found))
+    add_checked(project, name, _workload_text(name, pinned, query, found), file)
     return found
 
 

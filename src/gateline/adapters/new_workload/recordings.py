@@ -21,6 +21,7 @@ import pandas as pd
 
 from gateline.adapters.folder_store import listing_of, local_files, write_archive
 from gateline.adapters.ingestion import make_table
+from gateline.adapters.new_workload.checked import add_checked
 from gateline.adapters.new_workload.drawn_split import DrawnSplit, draw_split, epochs_for
 from gateline.adapters.new_workload.pinned_file import as_name, make_whole, pin, workload_path
 from gateline.adapters.new_workload.settings import enough_blocks
@@ -149,7 +150,7 @@ def new_recordings(
         split=split,
         without=len(recordings) - len(table),
     )
-    project.add_workload(name, _workload_text(name, source, found))
+    add_checked(project, name, _workload_text(name, source, found), folder, with_data=False)
     return found
 
 
@@ -455,8 +456,9 @@ gates:
 # Smaller runs, e.g. `gateline run {name} --budget smoke`: does everything work?
 budgets:
   smoke:
-    training.epochs: 1
+    training.epochs: 3
     preprocess.speeds: [1.0]
+    gates.metric: sentence_error_rate # at most 1; a network that has just begun to learn babbles, and is wrong more than once a word
     gates.baselines: {{most_frequent: {{rule: non_inferior, margin: 0.9}}}}
 """
 

@@ -39,6 +39,7 @@ def workload_text(name: str, file: File, table: FoundTable, settings: Settings) 
         _evaluation(table, settings),
         _gates(settings),
         _search(),
+        _budgets(name, settings),
     ]
     return "\n".join(part.strip("\n") + "\n" for part in parts)
 
@@ -447,6 +448,17 @@ search:
   sampler: {kind: tpe, seed: 0, startup_trials: 10}
   # median ends a trial that is worse than half of the others at the same epoch, but not before so many epochs; or none.
   pruner: {kind: median, startup_trials: 5, warm_up_epochs: 2}
+"""
+
+
+def _budgets(name: str, settings: Settings) -> str:
+    beaten = "seasonal_naive" if settings.season else "last_value"
+    return f"""\
+# Smaller runs, e.g. `gateline run {name} --budget smoke`: does everything work?
+budgets:
+  smoke:
+    training.epochs: 1
+    gates.baselines: {{{beaten}: {{rule: non_inferior, margin: 0.9}}}}
 """
 
 
