@@ -187,9 +187,11 @@ def test_a_backup_brings_back_what_was_lost(stack: Stack, registered: dict[str, 
 
     cluster.apply(job("dump", "backup"))
     cluster.complete("dump")
-    listed = shell(documented("kubectl -n gateline exec -i deployment/mlflow", cluster.namespace).splitlines()[0])
-    assert listed.startswith("mlflow/")
-    assert listed.endswith(".dump\n")
+    cluster.apply(job("list", "list-dumps"))
+    cluster.complete("list")
+    listed = cluster.run("logs", "job/list")
+    assert listed.startswith(f"{cluster.namespace}/")
+    assert listed.endswith("-dump.dump\n")
     with cluster.forwarded("service/mlflow", 5000) as address:
         MlflowClient(address).delete_registered_model(NAME)
     cluster.run("scale", "deployment/mlflow", "--replicas=0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +15,7 @@ from typing import Any
 import psycopg2
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from tests.containers.conftest import KEPT, ROOT
 
@@ -27,9 +28,10 @@ pytestmark = [pytest.mark.containers, pytest.mark.slow]
 
 def command_of(file: str, container: str) -> list[str]:
     """The command line of a container of a CronJob."""
-    [job] = [each for each in yaml.safe_load_all((BACKUP / file).read_text()) if each["kind"] == "CronJob"]
-    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    return next(each["command"] for each in (*pod["initContainers"], *pod["containers"]) if each["name"] == container)
+    jobs = [each for each in yaml.safe_load_all((BACKUP / file).read_text()) if each["kind"] == "CronJob"]
+    pods = [job["spec"]["jobTemplate"]["spec"]["template"]["spec"] for job in jobs]
+    made = [each for pod in pods for each in (*pod.get("initContainers", []), *pod["containers"])]
+    return next(each["command"] for each in made if each["name"] == container)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Database:
 
 @pytest.fixture
 def database(stack: Mapping[str, str], tmp_path: Path) -> Iterator[Database]:
-    """A copy of MLflow's database as a dump of the CronJob brings it, in one that a plain account owns."""
+    """A dump of MLflow's database as the CronJob makes it, and beside it an empty one that a plain account owns."""
+    MlflowClient(stack["MLFLOW_TRACKING_URI"]).create_run("0")
     said = json.loads((KEPT / "stack" / "credentials.json").read_text())
     port = (KEPT / "stack" / "postgres" / "postmaster.pid").read_text().split()[3]
     address = {"PGHOST": "127.0.0.1", "PGPORT": port, "PGUSER": "mlflow", "PGPASSWORD": said["postgres_password"]}
@@ -130,15 +133,30 @@ def test_a_dump_that_cannot_be_read_changes_nothing(database: Database) -> None:
     assert database.tables() == before | {"kept"}
 
 
-MEASURED = (
-    "import resource, sys; sys.argv = sys.argv[1:]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__'); \
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-)
+def test_a_database_in_which_nothing_was_done_is_not_dumped(database: Database) -> None:
+    dump, restore = command_of("backup.yaml", "dump"), command_of("restore.yaml", "restore")
+    without_tables = database.run(dump)
+    assert without_tables.returncode != 0
+    assert 'relation "runs" does not exist' in without_tables.stderr
+    assert database.run(restore).returncode == 0
+    database.ask("TRUNCATE runs, registered_models CASCADE")
+    (database.dumps / "mlflow.dump").unlink()
+
+    refused = database.run(dump)
+
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "database copy at 127.0.0.1: expected a run or a registered model of MLflow; found none. Nothing was dumped.\n"
+    )
+    assert not (database.dumps / "mlflow.dump").exists()
+    database.ask("INSERT INTO registered_models (name, workspace) VALUES ('one', 'default')")
+    assert database.run(dump).returncode == 0
+    assert (database.dumps / "mlflow.dump").stat().st_size > 0
 
 
-def test_a_dump_that_is_larger_than_the_memory_of_a_pod_is_put_and_fetched(
-    stack: Mapping[str, str], tmp_path: Path
-) -> None:
+@pytest.fixture
+def bucket(stack: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """What dumps.py is told of a bucket that is removed afterwards."""
     import boto3
 
     store = boto3.client(
@@ -149,6 +167,64 @@ def test_a_dump_that_is_larger_than_the_memory_of_a_pod_is_put_and_fetched(
         region_name=stack["AWS_DEFAULT_REGION"],
     )
     store.create_bucket(Bucket="dumps")
+    try:
+        yield {**stack, "BACKUP_BUCKET": "dumps", "BACKUPS_KEPT": "2", "NAMESPACE": "gateline", "JOB": "by-hand"}
+    finally:
+        for entry in store.list_objects_v2(Bucket="dumps").get("Contents", []):
+            store.delete_object(Bucket="dumps", Key=entry["Key"])
+        store.delete_bucket(Bucket="dumps")
+
+
+def test_installations_that_share_a_bucket_leave_each_others_dumps_alone(
+    bucket: Mapping[str, str], tmp_path: Path
+) -> None:
+    dump = tmp_path / "mlflow.dump"
+
+    def dumps(namespace: str, *words: str, job: str = "none", code: int = 0) -> str:
+        environment = {**os.environ, **bucket, "NAMESPACE": namespace, "JOB": job, "DUMP": str(dump)}
+        words = (sys.executable, str(BACKUP / "dumps.py"), *words)
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    def put(namespace: str, job: str) -> None:
+        dump.write_bytes(f"PGDMP of {namespace} by {job}".encode())
+        dumps(namespace, "put", job=job)
+
+    for namespace, job in [("gateline", "b-1"), *(("gateline-drill", f"d-{number}") for number in range(4))]:
+        put(namespace, job)
+    put("gateline", "before-upgrade-1")
+
+    # Two of each are kept, and a name says whose it is and which job made it.
+    listed = dumps("gateline-drill", "list").split()
+    assert [re.sub(r"\d{4}-\d\d-\d\dT\d{6}Z", "TIME", name) for name in listed] == [
+        "gateline-drill/TIME-d-2.dump",
+        "gateline-drill/TIME-d-3.dump",
+        "gateline/TIME-b-1.dump",
+        "gateline/TIME-before-upgrade-1.dump",
+    ]
+    for namespace, name, content in [
+        ("gateline", "", "PGDMP of gateline by before-upgrade-1"),
+        ("gateline-drill", "", "PGDMP of gateline-drill by d-3"),
+        ("gateline-drill", "gateline/", "PGDMP of gateline by before-upgrade-1"),
+        ("gateline-drill", listed[2], "PGDMP of gateline by b-1"),
+    ]:
+        said = dumps(namespace, "get", *([name] if name else []))
+        assert dump.read_text() == content
+        assert f"s3://dumps/{name}" in said
+    for wrong in ("other/", "gateline", listed[2][:-1]):
+        assert f"s3://dumps/{wrong}: expected a dump; found {', '.join(listed)}." in dumps("o", "get", wrong, code=1)
+
+
+MEASURED = (
+    "import resource, sys; sys.argv = sys.argv[1:]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__'); \
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+)
+
+
+def test_a_dump_that_is_larger_than_the_memory_of_a_pod_is_put_and_fetched(
+    bucket: Mapping[str, str], tmp_path: Path
+) -> None:
     dump, fetched = tmp_path / "mlflow.dump", tmp_path / "fetched"
     large, little = 192 << 20, 64 << 20
     with dump.open("wb") as file:
@@ -156,28 +232,23 @@ def test_a_dump_that_is_larger_than_the_memory_of_a_pod_is_put_and_fetched(
         file.truncate(large)
 
     def dumps(action: str, at: Path) -> tuple[str, int]:
-        environment = {**os.environ, **stack, "BACKUP_BUCKET": "dumps", "BACKUPS_KEPT": "2", "DUMP": str(at)}
+        environment = {**os.environ, **bucket, "DUMP": str(at)}
         words = [sys.executable, "-c", MEASURED, str(BACKUP / "dumps.py"), action]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         said, _, kilobytes = done.stdout.rstrip().rpartition("\n")
         return said, int(kilobytes) << 10
 
-    try:
-        _, base = dumps("list", dump)
-        _, put = dumps("put", dump)
-        _, got = dumps("get", fetched)
-        assert max(put, got) < base + little * 2, (base, put, got)
-        assert fetched.stat().st_size == large
-        assert subprocess.run(["cmp", dump, fetched]).returncode == 0
-        name, _ = dumps("list", dump)
-        assert name.startswith("mlflow/")
-        dump.write_bytes(b"no dump")
-        with pytest.raises(AssertionError, match="expected a dump in pg_dump's custom format"):
-            dumps("put", dump)
-        assert dumps("list", dump)[0] == name
-    finally:
-        for entry in store.list_objects_v2(Bucket="dumps").get("Contents", []):
-            store.delete_object(Bucket="dumps", Key=entry["Key"])
-        store.delete_bucket(Bucket="dumps")
-        shutil.rmtree(tmp_path, ignore_errors=True)
+    _, base = dumps("list", dump)
+    _, put = dumps("put", dump)
+    _, got = dumps("get", fetched)
+    assert max(put, got) < base + little * 2, (base, put, got)
+    assert fetched.stat().st_size == large
+    assert subprocess.run(["cmp", dump, fetched]).returncode == 0
+    fetched.unlink()
+    name, _ = dumps("list", dump)
+    assert name.startswith("gateline/")
+    dump.write_bytes(b"no dump")
+    with pytest.raises(AssertionError, match="expected a dump in pg_dump's custom format"):
+        dumps("put", dump)
+    assert dumps("list", dump)[0] == name

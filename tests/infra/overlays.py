@@ -62,8 +62,13 @@ def require_as_it_comes(name: str) -> None:
 
 def edited(scratch: Path, edit: Callable[[dict[str, Any]], object], name: str = "prod") -> Manifests:
     """Render a copy of an overlay as it comes, with its kustomization edited."""
+    return rendered(write_edited(scratch / "overlay", edit, name))
+
+
+def write_edited(target: Path, edit: Callable[[dict[str, Any]], object], name: str = "prod") -> Path:
+    """Write a copy of an overlay as it comes, with its kustomization edited."""
     require_as_it_comes(name)
-    source, target = FOLDER / "overlays" / name, scratch.resolve() / "overlay"
+    source, target = FOLDER / "overlays" / name, target.resolve()
     shutil.copytree(source, target)
     file = target / "kustomization.yaml"
     kustomization = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -74,7 +79,7 @@ def edited(scratch: Path, edit: Callable[[dict[str, Any]], object], name: str = 
             for each in kustomization[key]
         ]
     file.write_text(yaml.safe_dump(kustomization), encoding="utf-8")
-    return rendered(target)
+    return target
 
 
 def named(manifests: Manifests, kind: str, name: str) -> dict[str, Any]:

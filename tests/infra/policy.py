@@ -173,7 +173,7 @@ def _references(container: Manifest, manifests: Sequence[Manifest]) -> Iterator[
     ]
     whole = [(*pair, "envFrom") for each in container.get("envFrom", []) for pair in each.items()]
     for kind, reference, where in (*taken, *whole):
-        name, key = reference["name"], reference.get("key")
+        name, key = reference.get("name"), reference.get("key")
         if kind.startswith("secret"):
             keys = SECRETS.get(name)
         elif kind.startswith("configMap"):
