@@ -26,15 +26,16 @@ WITH_TOKEN = {"pipeline-runner"}
 """Accounts whose pods speak to the API of Kubernetes."""
 
 
-def faults(manifests: Sequence[Manifest], *, pinned: bool, whole: bool = True) -> list[str]:
+def faults(manifests: Sequence[Manifest], *, pinned: bool, whole: bool = True, edited: bool = False) -> list[str]:
     """List what is wrong with the manifests of one overlay.
 
     Args:
         manifests: what `kubectl kustomize` wrote.
         pinned: whether every image must be named by its digest.
         whole: whether the namespace is theirs, and not somebody else's to which they add.
+        edited: whether somebody has made the overlay their own, so that no example may be left in it.
     """
-    found = [*_forgotten(manifests), *(_of_the_whole(manifests) if whole else ())]
+    found = [*_forgotten(manifests, edited), *(_of_the_whole(manifests) if whole else ())]
     for manifest in manifests:
         name = f"{manifest['kind']}/{manifest['metadata']['name']}"
         for pod in pods_of(manifest):
@@ -56,8 +57,8 @@ def pods_of(manifest: Manifest) -> Iterator[Manifest]:
             yield from (job["template"]["spec"]["template"] for job in spec["template"]["spec"]["replicatedJobs"])
 
 
-def _forgotten(manifests: Sequence[Manifest]) -> list[str]:
-    """List the examples that are left where others were replaced: as it comes, an overlay has all of them."""
+def _forgotten(manifests: Sequence[Manifest], edited: bool) -> list[str]:
+    """List the examples that are left in an overlay that was edited, or where others were replaced: as it comes, it has all of them."""
     places = {}
     for manifest in manifests:
         name = f"{manifest['kind']}/{manifest['metadata']['name']}"
@@ -68,8 +69,8 @@ def _forgotten(manifests: Sequence[Manifest]) -> list[str]:
             of_stores = manifest.get("data", {}).items()
             places |= {f"{name}: {key}": value for key, value in of_stores if key in ADDRESSES}
     examples = {place: value for place, value in places.items() if EXAMPLE.search(value)}
-    replaced = any(DIGEST.search(value) or "s3://" in value for value in places.values() if not EXAMPLE.search(value))
-    return [f"{place} {value} is still the example" for place, value in examples.items()] if replaced else []
+    edited = edited or any(DIGEST.search(value) for value in places.values() if not EXAMPLE.search(value))
+    return [f"{place} {value} is still the example" for place, value in examples.items()] if edited else []
 
 
 def _of_the_whole(manifests: Sequence[Manifest]) -> Iterator[str]:

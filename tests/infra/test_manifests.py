@@ -12,11 +12,14 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tests.infra.overlays import FOLDER, HOUSE, OVERLAYS, named, overlay, rendered, stores
+from tests.infra.overlays import FOLDER, HOUSE, OVERLAYS, is_edited, named, overlay, rendered, stores
 from tests.infra.policy import faults, labels, pods_of
 from tests.infra.schema import VERSIONS, refused
 
-OF_IMAGES_BY_TAG = {"dev", "test"}
+BY_TAG = "test"
+"""The overlay whose images the test of the cluster names."""
+COPIED = {"dev": "dev", "prod": "prod", "drill": "prod"}
+"""Overlays in which an example may be forgotten, by the one that is edited."""
 ALONE = FOLDER / "kubeflow-alone"
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on this machine to run kustomize")
@@ -43,7 +46,23 @@ def test_the_trainer_takes_its_runtime() -> None:
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_no_overlay_breaks_the_policy(name: str) -> None:
-    assert faults(overlay(name), pinned=name not in OF_IMAGES_BY_TAG) == []
+    edited = name in COPIED and is_edited(COPIED[name])
+    assert faults(overlay(name), pinned=name != BY_TAG, edited=edited) == []
+
+
+@pytest.mark.parametrize(
+    "folder", [*(FOLDER / "overlays" / name for name in ("dev", "prod")), ALONE], ids=lambda f: f.name
+)
+def test_every_image_of_an_example_is_marked_and_is_one_that_the_push_makes(folder: Path) -> None:
+    from infra.images.content import STEPS
+    from infra.images.servers import SERVERS
+
+    text = (folder / "kustomization.yaml").read_text(encoding="utf-8")
+    assert re.search("^images: # EDIT", text, re.MULTILINE)
+    for image in yaml.safe_load(text)["images"]:
+        made = image["newName"].rpartition("/")[2]
+        assert made in {f"gateline-{name}" for name in (*STEPS, *SERVERS)} or image["newName"].startswith("docker.io/")
+        assert "digest" in image
 
 
 def test_what_a_kubeflow_without_profiles_gets_keeps_the_policy() -> None:

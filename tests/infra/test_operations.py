@@ -86,7 +86,7 @@ def test_nothing_is_done_after_a_line_that_failed(paste: Paste, number: int) -> 
 
 def test_the_lines_name_what_is_there() -> None:
     manifests = rendered(HOUSE)
-    for block in JOBS:
+    for block in LINES:
         for kind, name in re.findall(r"(cronjob|deployment|statefulset)/([\w-]+)", block):
             kinds = {"cronjob": "CronJob", "deployment": "Deployment", "statefulset": "StatefulSet"}
             assert named(manifests, kinds[kind], name)
