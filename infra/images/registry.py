@@ -18,7 +18,7 @@ MAPPING = BUILD / "registry.json"
 def push(
     root: Path, engine: Engine, registry: str, images: Mapping[str, Mapping[str, Any]], say: Callable[[str], None]
 ) -> dict[str, dict[str, str]]:
-    """Push images that are not there yet, and write where each is.
+    """Push images, and write where each is; layers that the registry has are not sent again.
 
         build/images/
         └── registry.json       by step or server: image (REGISTRY/gateline-NAME@sha256:...) and the id of what was pushed
@@ -40,9 +40,7 @@ def push(
     known: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for name, made in images.items():
         repository = f"{registry.rstrip('/')}/gateline-{name}"
-        there = known.get(name, {})
-        if there.get("id") == made["id"] and there["image"].startswith(f"{repository}@"):
-            continue
+        # Each time, since a registry may have lost what it once took.
         say(f"pushing {repository}")
         tag = made["image"].rpartition(":")[2]
         known[name] = {"image": f"{repository}@{engine.push(made['image'], f'{repository}:{tag}')}", "id": made["id"]}

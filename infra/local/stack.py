@@ -55,7 +55,7 @@ class Stack:
     say: Callable[[str], None]
 
     def up(self) -> None:
-        """Start what does not run, and leave alone what does.
+        """Start what does not run, and leave alone what does; nothing is started where a port of one is taken.
 
         Raises:
             WorkloadError: PostgreSQL is not installed, or a port is taken.
@@ -63,9 +63,12 @@ class Stack:
         """
         (self.folder / "servers").mkdir(parents=True, exist_ok=True)
         secrets = credentials(self.folder)
-        for name, start in (("postgres", self._postgres), ("object-store", self._store), ("mlflow", self._mlflow)):
-            if self._server(name).number() is None:
-                require_free(self.ports[name], _variable(name), name)
+        starts = {"postgres": self._postgres, "object-store": self._store, "mlflow": self._mlflow}
+        absent = [name for name in starts if self._server(name).number() is None]
+        for name in absent:
+            require_free(self.ports[name], _variable(name), name)
+        for name, start in starts.items():
+            if name in absent:
                 start(secrets)
             self.say(f"{name} listens on 127.0.0.1:{self.ports[name]}")
 

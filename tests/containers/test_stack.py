@@ -94,15 +94,19 @@ def test_mlflow_keeps_runs_in_postgresql_and_files_in_the_object_store(
     assert any(file.read_bytes() == b"kept" for file in kept)
 
 
-def test_a_port_that_is_taken_is_named_with_its_variable(tmp_path: Path) -> None:
+@pytest.mark.parametrize("server", ["POSTGRES", "OBJECT_STORE", "MLFLOW"])
+def test_a_port_that_is_taken_is_named_with_its_variable_before_anything_is_started(
+    tmp_path: Path, server: str
+) -> None:
     ports = free_ports()
-    with socket.create_server(("127.0.0.1", int(ports["GATELINE_POSTGRES_PORT"]))):
+    with socket.create_server(("127.0.0.1", int(ports[f"GATELINE_{server}_PORT"]))):
         refused = local(tmp_path, "up", **ports)
 
     assert refused.returncode == 2
     assert "expected a port that is free" in refused.stderr
-    assert "GATELINE_POSTGRES_PORT=PORT" in refused.stderr
+    assert f"GATELINE_{server}_PORT=PORT" in refused.stderr
     assert "Traceback" not in refused.stderr
+    assert list((tmp_path / "servers").iterdir()) == []
 
 
 def test_without_postgresql_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
