@@ -109,6 +109,9 @@ def test_a_restore_brings_back_the_tables_of_before_an_upgrade_and_no_other(data
     assert database.tables() == before
     columns = database.ask(f"SELECT column_name FROM information_schema.columns WHERE table_name = '{LAST}'")
     assert ("newer",) not in columns
+    # What the drill asks is asked of these tables.
+    [asked] = re.findall(r"'(SELECT .*)'$", (ROOT / "docs" / "operations.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert database.ask(asked) == []
     # And so a dump of what was restored is one like any other.
     assert database.run(command_of("backup.yaml", "dump")).returncode == 0
     assert database.run(restore).returncode == 0
