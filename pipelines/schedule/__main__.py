@@ -58,14 +58,14 @@ def _apply(there: RecurringRuns, wanted: list[Wanted], pipeline: Path) -> None:
         calls = calls_for(wanted, there.found())
         if not calls:
             break
-        for call in calls:
+        # All that is new first, and alone: only what Kubeflow has taken is a reason to turn off what runs. What was made has
+        # an id only now, so the next look does the rest, or finds the twin of another apply.
+        for call in [call for call in calls if call.do == "create"] or calls:
             if call.do == "create":
                 version = version or there.server.upload(pipeline)
                 there.create(by_name[call.name], version)
             elif call.id is not None:
                 getattr(there, call.do)(call.id)
-            else:
-                continue  # what was made has an id only now: the next look enables it, or a twin of another apply
             tell(f"{call.name}: {_past(call)}")
     else:
         raise RegistryError(

@@ -22,8 +22,7 @@ from gateline.adapters.project import Project
 from gateline.errors import WorkloadError, did_you_mean
 from gateline.manifest import digest_of
 from gateline.workload.section import Section, Span, read_section
-
-CRON_FIELDS = 6
+from pipelines.schedule.cron import check_cron
 
 
 class Schedule(Section):
@@ -53,10 +52,8 @@ class Schedule(Section):
     def _has_one_clock(self) -> Schedule:
         if (self.cron is None) == (self.every is None):
             raise ValueError("either `cron` or `every`")
-        if self.cron is not None and len(self.cron.split()) != CRON_FIELDS:
-            raise ValueError(
-                f"`cron` with {CRON_FIELDS} fields (second minute hour day month weekday), got {self.cron!r}"
-            )
+        if self.cron is not None:
+            check_cron(self.cron)
         if self.every is not None and self.every.total_seconds() % 1:
             raise ValueError("`every` in whole seconds")
         if self.starts is not None and self.ends is not None and self.ends <= self.starts:

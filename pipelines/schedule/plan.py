@@ -1,7 +1,8 @@
 """From what is there and what is wanted to the next call: pure, so that every state a killed `apply` leaves can be tested.
 
-Kubeflow cannot edit a recurring run. A change disables the old one, makes the new one disabled, deletes the old one and enables
-the new one: at no moment are two of a schedule enabled, and whatever state a kill leaves is where the next `apply` goes on.
+Kubeflow cannot edit a recurring run. A change makes the new one disabled, disables the old one, deletes it and enables the new
+one: what Kubeflow refuses to make leaves the old one on, at no moment are two of a schedule enabled, and whatever state a kill
+leaves is where the next `apply` goes on.
 """
 
 from __future__ import annotations
@@ -58,17 +59,19 @@ def calls_for(wanted: Sequence[Wanted], found: Iterable[Found]) -> list[Call]:
         found: recurring runs of the same project.
 
     Returns:
-        Calls in order; a run that is made is made disabled, and enabled by what this says when asked again.
+        Calls in order: first all that make one, disabled, so that nothing is turned off for what is then refused; an id it has,
+        and is enabled, when this is asked again.
     """
     there = sorted(found, key=lambda run: (run.created, run.id))
+    made: list[Call] = []
     calls: list[Call] = []
     for each in wanted:
         of_it = [run for run in there if run.name == each.name]
         right = next((run for run in of_it if run.digest == each.digest), None)
         others = [run for run in of_it if run is not right]
-        calls += [Call("disable", each.name, run.id) for run in others if run.enabled]
         if right is None:
-            calls.append(Call("create", each.name))
+            made.append(Call("create", each.name))
+        calls += [Call("disable", each.name, run.id) for run in others if run.enabled]
         calls += [Call("delete", each.name, run.id) for run in others]
         if right is None and each.schedule.enabled:
             calls.append(Call("enable", each.name))
@@ -76,7 +79,7 @@ def calls_for(wanted: Sequence[Wanted], found: Iterable[Found]) -> list[Call]:
             calls.append(Call("enable" if each.schedule.enabled else "disable", each.name, right.id))
     names = {each.name for each in wanted}
     calls += [Call("delete", run.name, run.id) for run in there if run.name not in names]
-    return calls
+    return made + calls
 
 
 def in_words(wanted: Sequence[Wanted], found: Sequence[Found]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from gateline.adapters.project import Project
 from pipelines.compile import compile_pipeline
 from pipelines.compile import parser as compile_parser
 from pipelines.schedule.__main__ import parser, schedule
+from pipelines.schedule.cron import check_cron
 from tests.kubeflow_server import AwayError, Kubeflow, kubeflow_server
 
 IMAGE = "registry.example/gateline@sha256:" + "0" * 64
@@ -238,6 +240,44 @@ def test_killed_at_any_call_the_next_apply_goes_on(answered: bool, server: Kubef
     assert server.enabled_at_once == 1
 
 
+@pytest.mark.parametrize(
+    ("refused", "after"),
+    [
+        ("POST /recurringruns", 0),
+        ("POST /recurringruns", 1),
+        ("POST /pipelines/upload_version", 0),
+        ("POST /experiments", 0),
+    ],
+)
+def test_what_kubeflow_refuses_turns_nothing_off(
+    refused: str, after: int, server: Kubeflow, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """400 to the new one, or to what it needs, with two schedules to change: both old ones run on, and the next apply goes on."""
+    before = {"nightly": NIGHTLY, "hourly": {"workload": "weather", "every": "1h"}}
+    assert run("apply", before) == 0
+    old = set(server.runs)
+    left = after
+
+    def refuses(call: str) -> None:
+        nonlocal left
+        if call == refused:
+            left -= 1
+            if left < 0:
+                raise ValueError("no right to do so")
+
+    server.before = refuses
+    changed = {name: {**each, "max_concurrency": 2} for name, each in before.items()}
+    assert run("apply", changed, "second", experiment="another") == 2
+    assert "no right to do so" in capsys.readouterr().err
+    assert {number: server.runs[number].mode for number in old} == dict.fromkeys(old, "ENABLE")
+    assert server.enabled_at_once == 1
+
+    server.before = lambda _: None
+    assert run("apply", changed, "second", experiment="another") == 0
+    assert [made.mode for made in server.runs.values()] == ["ENABLE", "ENABLE"]
+    assert old.isdisjoint(server.runs)
+
+
 def test_two_at_once_leave_one(server: Kubeflow, run: Run) -> None:
     """Another apply makes the same recurring run between our look and our call; the older of the two stays."""
     twin: list[str] = []
@@ -290,6 +330,7 @@ def test_destroy_removes_all_of_ours(server: Kubeflow, run: Run) -> None:
     [
         ({"nightly": {"workload": "flight_delays"}}, "either `cron` or `every`"),
         ({"nightly": NIGHTLY | {"cron": "0 3 * * *"}}, "6 fields"),
+        ({"nightly": NIGHTLY | {"cron": "99 99 99 x * *"}}, "`cron` with a second: 0 to 59, got '99'"),
         ({"nightly": NIGHTLY | {"workload": "flight_delay"}}, "Did you mean 'flight_delays'?"),
         ({"nightly": NIGHTLY | {"crom": "0 0 3 * * *"}}, "Did you mean 'cron'?"),
         ({"nightly": NIGHTLY | {"settings": {"sed": 1}}}, "Did you mean 'seed'?"),
@@ -307,6 +348,40 @@ def test_a_wrong_file_is_refused_before_any_call(
     assert run("apply", schedules) == 2
     assert says in capsys.readouterr().err
     assert server.calls == []
+
+
+@pytest.mark.parametrize(
+    "cron",
+    ["0 0 3 * * *", "*/10 * * * * ?", "0 0,30 8-18/2 ? jan-MAR mon", "0 0 0 29 2 *", "0 5/15 * 1 * *", "0 0 0 31 2 5"],
+)
+def test_a_cron_that_kubeflow_takes(cron: str) -> None:
+    check_cron(cron)
+
+
+@pytest.mark.parametrize(
+    ("cron", "says"),
+    [
+        ("", "6 fields"),
+        ("60 0 3 * * *", "second: 0 to 59, got '60'"),
+        ("0 60 3 * * *", "minute: 0 to 59"),
+        ("0 0 24 * * *", "hour: 0 to 23"),
+        ("0 0 3 0 * *", "day: 1 to 31"),
+        ("0 0 3 * 13 *", "month: 1 to 12 or jan to dec"),
+        ("0 0 3 * mon *", "month: 1 to 12 or jan to dec"),
+        ("0 0 3 * * 7", "weekday: 0 to 6 or sun to sat"),
+        ("0 0 8-3 * * *", "a range that goes up, got '8-3'"),
+        ("0 */0 3 * * *", "a step of at least 1"),
+        ("0 1//2 3 * * *", "minute: e.g. 3"),
+        ("0 1, 3 * * *", "minute: e.g. 3"),
+        ("0 -1 3 * * *", "minute: e.g. 3"),
+        ("0 0 3 L * *", "day: 1 to 31"),
+        ("0 ² 3 * * *", "minute: 0 to 59"),
+        ("0 0 0 31 feb,apr *", "a day that one of its months has"),
+    ],
+)
+def test_a_cron_that_kubeflow_refuses_or_that_never_comes(cron: str, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        check_cron(cron)
 
 
 def test_a_server_that_is_away_and_one_that_wants_a_token(
