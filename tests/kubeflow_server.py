@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, urlsplit
 import kfp_server_api
 
 PREFIX = "/apis/v2beta1"
+LOGIN = "/oauth2/sign_in"
 
 
 class AwayError(Exception):
@@ -39,6 +40,7 @@ class Kubeflow:
         looks: what is said of a run, look by look.
         calls: method and path of every request that changes something.
         before: asked with method and path before a request is answered; may raise `AwayError`.
+        login: what starts with this is sent on to a page to log in, as before a Kubeflow with profiles; "" is everything.
         after: asked after what it changes is done and before the answer goes out; may raise `AwayError`.
     """
 
@@ -54,6 +56,7 @@ class Kubeflow:
     before: Callable[[str], None] = lambda _: None
     after: Callable[[str], None] = lambda _: None
     token: str | None = None
+    login: str | None = None
     url: str = ""
     made: int = 0
 
@@ -197,6 +200,15 @@ def kubeflow_server() -> Iterator[Kubeflow]:
             address = urlsplit(self.path)
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             call = f"{self.command} {address.path.removeprefix(PREFIX)}"
+            if address.path == LOGIN:
+                self._send_text(200, "text/html; charset=utf-8", b"<!doctype html><title>Log in</title>")
+                return
+            if state.login is not None and call.startswith(state.login):
+                self.send_response(302)
+                self.send_header("Location", LOGIN)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             if state.token is not None and self.headers.get("authorization") != f"Bearer {state.token}":
                 self._send(401, {"message": "no token"})
                 return
@@ -219,9 +231,11 @@ def kubeflow_server() -> Iterator[Kubeflow]:
             self._send(404 if answer is None else 200, API.sanitize_for_serialization(answer) or {})
 
         def _send(self, status: int, content: Any) -> None:
-            data = json.dumps(content).encode()
+            self._send_text(status, "application/json", json.dumps(content).encode())
+
+        def _send_text(self, status: int, kind: str, data: bytes) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

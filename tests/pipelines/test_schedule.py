@@ -330,7 +330,7 @@ def test_destroy_removes_all_of_ours(server: Kubeflow, run: Run) -> None:
     [
         ({"nightly": {"workload": "flight_delays"}}, "either `cron` or `every`"),
         ({"nightly": NIGHTLY | {"cron": "0 3 * * *"}}, "6 fields"),
-        ({"nightly": NIGHTLY | {"cron": "99 99 99 x * *"}}, "`cron` with a second: 0 to 59, got '99'"),
+        ({"nightly": NIGHTLY | {"cron": "99 99 99 x * *"}}, "`cron` with a second: 0 to 59; found '99' in"),
         ({"nightly": NIGHTLY | {"workload": "flight_delay"}}, "Did you mean 'flight_delays'?"),
         ({"nightly": NIGHTLY | {"crom": "0 0 3 * * *"}}, "Did you mean 'cron'?"),
         ({"nightly": NIGHTLY | {"settings": {"sed": 1}}}, "Did you mean 'seed'?"),
@@ -396,9 +396,51 @@ def test_a_server_that_is_away_and_one_that_wants_a_token(
     said = capsys.readouterr()
     assert "a-secret" not in said.out + said.err
 
+    monkeypatch.setenv("GATELINE_KUBEFLOW_TOKEN", " a-secret\n")
+    assert run("apply") == 0
+    for spoilt in ("a-secret\nmore", "Bearer a-secret", "a-secret\u2026"):
+        monkeypatch.setenv("GATELINE_KUBEFLOW_TOKEN", spoilt)
+        assert run("apply") == 2
+        said = capsys.readouterr()
+        assert "GATELINE_KUBEFLOW_TOKEN: expected a token" in said.err
+        assert "a-secret" not in said.out + said.err
+    server.token = None
+    monkeypatch.setenv("GATELINE_KUBEFLOW_TOKEN", "")
+    assert run("apply") == 0
+
     server.url = "http://127.0.0.1:9"
     assert run("apply") == 75
     assert "http://127.0.0.1:9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("do", ["plan", "apply", "destroy"])
+@pytest.mark.parametrize("login", ["", "GET /recurringruns"], ids=["at once", "for the runs alone"])
+def test_a_page_to_log_in_is_no_answer(
+    login: str, do: str, server: Kubeflow, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """200 and HTML after a redirect: a client that takes it for an empty list would say that nothing is there."""
+    assert run("apply") == 0
+    server.calls.clear()
+    capsys.readouterr()
+    server.login = login
+    assert run(do, {"nightly": NIGHTLY | {"cron": "0 0 4 * * *"}}) == 2
+    said = capsys.readouterr()
+    assert "found a page, such as one to log in. Put a valid token into GATELINE_KUBEFLOW_TOKEN" in said.err
+    assert len(said.err.splitlines()) == 1
+    assert said.out == ""
+    assert server.calls == []
+
+
+@pytest.mark.parametrize("login", ["POST /pipelines/upload_version", "POST /recurringruns"])
+def test_a_session_that_ends_in_between_turns_nothing_off(
+    login: str, server: Kubeflow, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("apply") == 0
+    (old,) = server.runs
+    server.login = login
+    assert run("apply", {"nightly": NIGHTLY}, "second") == 2
+    assert "a page, such as one to log in" in capsys.readouterr().err
+    assert server.runs[old].mode == "ENABLE"
 
 
 def test_the_schedules_of_the_project_can_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

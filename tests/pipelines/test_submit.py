@@ -198,6 +198,47 @@ def test_a_server_that_is_silent_for_a_moment_is_asked_again_and_a_run_can_be_fo
     assert len(server.started) == 2
 
 
+def test_a_page_to_log_in_is_no_run(server: Kubeflow, project: Path) -> None:
+    assert submit(server, "--no-follow").exit_code == 0
+    number = server.started[-1].run_id
+    for login, more in (("", ()), ("", ("--run", number)), ("GET /runs", ("--run", number)), ("POST /runs", ())):
+        server.login = login
+        done = submit(server, *more)
+        assert done.exit_code == 2, done.output
+        assert "found a page, such as one to log in" in done.output
+    assert len(server.started) == 1
+
+
+def test_a_run_without_a_state_is_not_followed_for_ever(
+    server: Kubeflow, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submission, "POLL_SECONDS", 0.0)
+    server.looks = [{}]
+    done = submit(server)
+    assert done.exit_code == 75
+    number = server.started[-1].run_id
+    assert f"found 120 answers without a state. The run goes on; follow it again with `--run {number}`" in done.output
+
+    server.looks = [*[{}] * 119, look("RUNNING"), *[{}] * 119, look("SUCCEEDED")]
+    assert submit(server, "--run", number).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "host", ["", "nonsense", "localhost:8080", "ftp://x", "http://", "http://x:y", "http://[x", "http://a b"]
+)
+def test_what_cannot_be_an_address_is_refused(host: str, server: Kubeflow, project: Path) -> None:
+    done = submit(server, "--host", host)
+    assert done.exit_code == 2, done.output
+    assert "--host: expected the address of Kubeflow Pipelines, such as http://localhost:8080" in done.output
+
+
+def test_an_address_that_shows_a_password_is_refused(server: Kubeflow, project: Path) -> None:
+    done = submit(server, "--host", server.url.replace("//", "//me:hidden@"))
+    assert done.exit_code == 2
+    assert "an address without a name and a password" in done.output
+    assert "hidden" not in done.output
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [

@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -67,24 +69,29 @@ class KubeflowServer:
         namespace: of the user; None where there is only one.
 
     Raises:
+        WorkloadError: the address or the token cannot be one.
         UnreachableError: it does not answer.
+        RegistryError: it refuses, or something else than Kubeflow answers.
     """
 
     def __init__(self, host: str, namespace: str | None = None) -> None:
         import kfp
         import kfp_server_api
 
+        _require_address(host)
         self.host = host
         self.namespace = namespace
-        # The token stands in the environment: a flag would be seen in the list of processes.
-        token = os.environ.get(TOKEN)
+        token = _token()
         with _answers(host), _quiet():
             # Asked first, since kfp's client tries for 25 seconds to find out what the first answer says.
             settings = kfp_server_api.Configuration(host=host.rstrip("/"))
             if token is not None:
                 settings.api_key, settings.api_key_prefix = {"authorization": token}, {"authorization": "Bearer"}
-            kfp_server_api.HealthzServiceApi(kfp_server_api.ApiClient(settings)).healthz_service_get_healthz()
+            first = kfp_server_api.ApiClient(settings)
+            _refuse_pages(first, host)
+            kfp_server_api.HealthzServiceApi(first).healthz_service_get_healthz()
             self.client = kfp.Client(host=host, namespace=namespace or "kubeflow", existing_token=token)
+            _refuse_pages(self.client._run_api.api_client, host)  # the one that all of kfp's interfaces share
 
     def upload(self, pipeline: Path) -> tuple[str, str]:
         """Make sure that a compiled pipeline is there.
@@ -125,10 +132,71 @@ class KubeflowServer:
 
         Raises:
             UnreachableError: no answer, or a fault of the server's.
-            RegistryError: it refuses.
+            RegistryError: it refuses, or something else than Kubeflow answers.
         """
         with _answers(self.host), _quiet():
             yield
+
+
+def _require_address(host: str) -> None:
+    try:
+        address = urlsplit(host)
+        usable = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+    except ValueError:  # a port that is none, brackets that do not close
+        usable = False
+    if not usable or host != "".join(host.split()):
+        raise WorkloadError(
+            "--host",
+            expected="the address of Kubeflow Pipelines, such as http://localhost:8080",
+            found=repr(host[:80].rpartition("@")[2]),
+            do="Correct it",
+        )
+    if address.username is not None:
+        raise WorkloadError(
+            "--host",
+            expected="an address without a name and a password, which every line about it would show",
+            found="one with them",
+            do=f"Put a token into {TOKEN}",
+        )
+
+
+def _token() -> str | None:
+    """Take the token from the environment, since a flag would be seen in the list of processes; an empty one is none."""
+    token = os.environ.get(TOKEN, "").strip()
+    if any(not "!" <= letter <= "~" for letter in token):
+        raise WorkloadError(
+            TOKEN,
+            expected="a token: one word of letters, digits and signs",
+            found=f"{len(token)} characters with a space, a line break or another that no header can carry",
+            do="Put the token alone there, without `Bearer`",
+        )
+    return token or None
+
+
+def _refuse_pages(client: Any, host: str) -> None:
+    """Take nothing but JSON from a server: the client of kfp reads a login page as an answer in which nothing stands."""
+    read = client.deserialize
+
+    def deserialize(response: Any, kind: Any) -> Any:
+        if response.data or kind != "object":  # of what is done to a run, no word need be said
+            try:
+                answer = json.loads(response.data)
+            except ValueError:
+                answer = None
+            if not isinstance(answer, dict):
+                raise _no_api(host)
+        return read(response, kind)
+
+    client.deserialize = deserialize
+
+
+def _no_api(host: str) -> RegistryError:
+    return RegistryError(
+        host,
+        expected="Kubeflow's interface, which answers in JSON",
+        found="a page, such as one to log in",
+        do=f"Put a valid token into {TOKEN}, or correct the address",
+    )
 
 
 @contextmanager
@@ -145,6 +213,8 @@ def _answers(host: str) -> Iterator[None]:
             found=" ".join(str(error).split())[:160],
             do="Look whether the address is right and the server runs, then run the same command again",
         ) from error
+    except UnicodeDecodeError as error:
+        raise _no_api(host) from error
     except kfp_server_api.ApiException as error:
         said = " ".join(str(error.body or error.reason).split())[:200]
         if error.status is None or error.status >= 500 or error.status == 429:

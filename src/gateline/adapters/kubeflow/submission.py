@@ -17,6 +17,9 @@ from gateline.workload import SECTIONS_OF_STEP, Workload
 POLL_SECONDS = 5.0
 MOST_SILENCES = 12
 """Polls without an answer after which following ends; the run itself goes on."""
+MOST_WITHOUT_STATE = 120
+"""The same for answers that say nothing of the run: a new run has no state until Kubeflow's controller has looked at it."""
+NO_STATE = (None, "RUNTIME_STATE_UNSPECIFIED")
 ENDED = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
 NOT_WELL = ("FAILED", "CANCELED")
 TOLD = ("ask", *SECTIONS_OF_STEP, "conclude")
@@ -123,10 +126,11 @@ def follow(server: KubeflowServer, run: Submitted, say: Callable[[str], None]) -
         say: told whenever a task's state changes.
 
     Raises:
-        UnreachableError: the server is silent for long; the run goes on.
+        UnreachableError: the server is silent for long, or says nothing of the run; the run goes on.
+        RegistryError: it refuses, or something else than Kubeflow answers.
     """
     seen: dict[str, str] = {}
-    silences = 0
+    silences = without_state = 0
     while True:
         try:
             with server.asked():
@@ -135,12 +139,7 @@ def follow(server: KubeflowServer, run: Submitted, say: Callable[[str], None]) -
         except UnreachableError as error:
             silences += 1
             if silences >= MOST_SILENCES:
-                raise UnreachableError(
-                    server.host,
-                    expected=f"news of the run {run.id}",
-                    found=error.found,
-                    do=f"The run goes on; follow it again with `--run {run.id}`",
-                ) from error
+                raise _no_news(server, run, error.found) from error
             time.sleep(POLL_SECONDS)
             continue
         tasks = [task for task in _tasks(found) if task.display_name in TOLD]
@@ -150,10 +149,22 @@ def follow(server: KubeflowServer, run: Submitted, say: Callable[[str], None]) -
                 say(f"{task.display_name}: {IN_WORDS.get(task.state, task.state)}")
         if found.state in ENDED:
             break
+        without_state = without_state + 1 if found.state in NO_STATE else 0
+        if without_state >= MOST_WITHOUT_STATE:
+            raise _no_news(server, run, f"{without_state} answers without a state")
         time.sleep(POLL_SECONDS)
     ran = "ask" not in seen or any(name in SECTIONS_OF_STEP for name in seen)
     failed = tuple(task.display_name for task in tasks if task.state in NOT_WELL)
     return Ended(found.state, ran, failed, _what_failed(found, tasks))
+
+
+def _no_news(server: KubeflowServer, run: Submitted, found: str) -> UnreachableError:
+    return UnreachableError(
+        server.host,
+        expected=f"news of the run {run.id}",
+        found=found,
+        do=f"The run goes on; follow it again with `--run {run.id}`",
+    )
 
 
 def why_it_failed(run: Submitted, ended: Ended, noted: Iterable[Failure]) -> RegistryError:
