@@ -17,10 +17,12 @@ from gateline.adapters.kubeflow.arguments import (
     pipeline_arguments,
     require_kept_checkpoints,
     run_settings,
+    what_it_may_be,
 )
 from gateline.adapters.project import Project
 from gateline.errors import WorkloadError, did_you_mean
 from gateline.manifest import digest_of
+from gateline.workload import UniqueKeyLoader
 from gateline.workload.section import Section, Span, read_section
 from pipelines.schedule.cron import check_cron
 
@@ -62,9 +64,11 @@ class Schedule(Section):
 
     @model_validator(mode="after")
     def _knows_its_settings(self) -> Schedule:
-        for name in self.settings:
+        for name, value in self.settings.items():
             if name not in RUN_SETTINGS:
                 raise ValueError(f"a setting of the run: {did_you_mean(name, RUN_SETTINGS)}")
+            if (expected := what_it_may_be(name, value)) is not None:
+                raise ValueError(f"`settings.{name}`: {expected}, got {value!r}")
         return self
 
 
@@ -123,10 +127,10 @@ def read_schedules(file: Path) -> Schedules:
     """Read `schedules.yaml`.
 
     Raises:
-        WorkloadError: there is no such file, it is no YAML, or a key is unknown or cannot be used.
+        WorkloadError: there is no such file, it is no YAML, or a key stands twice, is unknown or cannot be used.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)  # noqa: S506  (a SafeLoader)
     except FileNotFoundError as error:
         raise WorkloadError(
             file, expected="a file of schedules", found="no such file", do="Name it with --file"

@@ -7,6 +7,7 @@ import ctypes
 import torch
 
 from gateline.errors import WorkloadError
+from gateline.workload.training import DEVICES, PRECISIONS
 
 THREADS = 1
 """More threads split sums differently, so the bytes of the weights would depend on the number of cores; and for recurrent
@@ -41,21 +42,21 @@ def configure_process(device: str, precision: str) -> tuple[torch.device, torch.
         raise WorkloadError(
             "device", expected="a CUDA device", found="none", do="Set `device: cpu` or `auto` in params.yaml"
         )
-    if device not in ("auto", "cpu", "cuda"):
-        raise WorkloadError("device", expected="auto, cpu or cuda", found=repr(device), do="Correct params.yaml")
+    if device not in DEVICES:
+        raise WorkloadError("device", expected=", ".join(DEVICES), found=repr(device), do="Correct params.yaml")
     chosen = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     if chosen.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 in every product, as cuDNN has it in recurrent layers anyway
-    types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if precision not in PRECISIONS:
+        raise WorkloadError(
+            "precision", expected=", ".join(PRECISIONS), found=repr(precision), do="Correct params.yaml"
+        )
     if precision == "auto":
         precision = "bfloat16" if computes_bfloat16(chosen) else "float32"
-    if precision not in types:
-        raise WorkloadError(
-            "precision", expected="auto, " + ", ".join(types), found=repr(precision), do="Correct params.yaml"
-        )
     if precision == "float16" and chosen.type == "cpu":
         raise WorkloadError("precision", expected="float32 or bfloat16 on a CPU", found="float16", do="Use bfloat16")
-    return chosen, types[precision]
+    of_autocast: torch.dtype = getattr(torch, precision)
+    return chosen, of_autocast
 
 
 def keep_freed_memory() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import yaml
 from gateline.adapters.door import run_step
 from gateline.adapters.kubeflow.arguments import pipeline_arguments
 from gateline.adapters.project import Project
+from gateline.errors import WorkloadError
 from pipelines.compile import compile_pipeline
 from pipelines.compile import parser as compile_parser
 from pipelines.schedule.__main__ import parser, schedule
 from pipelines.schedule.cron import check_cron
+from pipelines.schedule.declared import read_schedules, wanted_runs
 from tests.kubeflow_server import AwayError, Kubeflow, kubeflow_server
 
 IMAGE = "registry.example/gateline@sha256:" + "0" * 64
@@ -334,6 +337,9 @@ def test_destroy_removes_all_of_ours(server: Kubeflow, run: Run) -> None:
         ({"nightly": NIGHTLY | {"workload": "flight_delay"}}, "Did you mean 'flight_delays'?"),
         ({"nightly": NIGHTLY | {"crom": "0 0 3 * * *"}}, "Did you mean 'cron'?"),
         ({"nightly": NIGHTLY | {"settings": {"sed": 1}}}, "Did you mean 'seed'?"),
+        ({"nightly": NIGHTLY | {"settings": {"device": "tpu"}}}, "`settings.device`: auto, cpu, cuda; found 'tpu'"),
+        ({"nightly": NIGHTLY | {"settings": {"seed": None}}}, "`settings.seed`: a whole number"),
+        ({"nightly": NIGHTLY | {"settings": {"precision": "float16"}}}, "float32 or bfloat16 on a CPU"),
         (
             {"nightly": NIGHTLY | {"settings": {"checkpoints": "beside"}}},
             "schedules.nightly.settings.checkpoints: expected an address that the next pod of a training reaches too",
@@ -382,6 +388,24 @@ def test_a_cron_that_kubeflow_takes(cron: str) -> None:
 def test_a_cron_that_kubeflow_refuses_or_that_never_comes(cron: str, says: str) -> None:
     with pytest.raises(ValueError, match=re.escape(says)):
         check_cron(cron)
+
+
+def test_a_workload_that_a_step_would_refuse_is_not_scheduled(
+    server: Kubeflow, run: Run, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = project / "workloads" / "flight_delays.yaml"
+    file.write_text(file.read_text().replace("\ngates:\n", "\ngates:\n  nonsense: 3\n"))
+    assert run("plan") == 2
+    assert "gates.nonsense: expected a key that is known here" in capsys.readouterr().err
+    assert server.calls == []
+
+
+def test_a_key_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "schedules.yaml"
+    entry = yaml.safe_dump({"nightly": NIGHTLY})
+    file.write_text(f"project: rides\nschedules:\n{textwrap.indent(entry * 2, '  ')}")
+    with pytest.raises(WorkloadError, match="the key 'nightly' stands twice"):
+        read_schedules(file)
 
 
 def test_a_server_that_is_away_and_one_that_wants_a_token(
@@ -444,8 +468,6 @@ def test_a_session_that_ends_in_between_turns_nothing_off(
 
 
 def test_the_schedules_of_the_project_can_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipelines.schedule.declared import read_schedules, wanted_runs
-
     monkeypatch.chdir(root)
     schedules = read_schedules(root / "pipelines" / "schedules.yaml")
     assert [each.name for each in wanted_runs(schedules, Project(root), "sha256-0")] == ["flight_delays_nightly"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from gateline.adapters.kubeflow import submission
@@ -198,6 +200,47 @@ def test_a_server_that_is_silent_for_a_moment_is_asked_again_and_a_run_can_be_fo
     assert len(server.started) == 2
 
 
+@pytest.mark.parametrize(
+    ("section", "change", "says"),
+    [
+        ("gates", {"nonsense": 3}, "gates.nonsense: expected a key that is known here"),
+        ("model", {"hidden": "many"}, "model.hidden"),
+        ("training", {"monitor": "smape"}, "training.monitor: expected something that the task computes"),
+        ("training", {"nodes": 500}, "training.nodes: expected at most training.batch_size"),
+        (
+            "source",
+            {"files": [{"name": "rides", "path": "rides.csv", "sha256": "0" * 64}], "query": None},
+            "`dvc add rides.csv`",
+        ),
+    ],
+)
+def test_a_workload_that_some_step_would_refuse_is_not_sent(
+    section: str, change: dict[str, Any], says: str, server: Kubeflow, project: Path
+) -> None:
+    """Train would, after eleven tries and an hour; evaluate, when all training is done."""
+    file = project / "workloads" / "flight_delays.yaml"
+    content = yaml.safe_load(file.read_text())
+    content[section] |= change
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    done = submit(server)
+
+    assert done.exit_code == 2, done.output
+    assert says in done.output
+    assert len(done.output.strip().splitlines()) == 1
+    assert server.calls == []
+
+
+def test_without_the_packages_of_the_steps_nothing_is_sent_unseen(
+    server: Kubeflow, project: Path, run_without: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    flags = ["submit", "flight_delays", "--host", server.url, "--pipeline", "training.yaml"]
+    done = run_without({"torch"}, "-c", "from gateline.cli import app; app()", *flags, cwd=project)
+    assert done.returncode == 2, done.stderr
+    assert "found no torch. Install gateline with its extra `all`." in done.stderr
+    assert server.calls == []
+
+
 def test_a_page_to_log_in_is_no_run(server: Kubeflow, project: Path) -> None:
     assert submit(server, "--no-follow").exit_code == 0
     number = server.started[-1].run_id
@@ -243,6 +286,17 @@ def test_an_address_that_shows_a_password_is_refused(server: Kubeflow, project: 
     ("more", "says"),
     [
         (["--set", "sed=3"], "Did you mean 'seed'?"),
+        (["--set", "seed=["], "--set seed: expected seed=VALUE, the value as YAML; found ["),
+        (["--set", "seed="], "--set seed: expected a whole number from 0 to 2^63 - 1; found none"),
+        (["--set", "seed=abc"], "--set seed: expected a whole number from 0 to 2^63 - 1; found 'abc'"),
+        (["--set", "seed=-1"], "found '-1'"),
+        (["--set", "seed=true"], "found 'True'"),
+        (["--set", "device=tpu"], "--set device: expected auto, cpu, cuda; found 'tpu'"),
+        (["--set", "precision=float8"], "--set precision: expected auto, float32, bfloat16, float16; found 'float8'"),
+        (["--set", "device=cpu", "--set", "precision=float16"], "float32 or bfloat16 on a CPU"),
+        (["--set", "processes=0"], "--set processes: expected a whole number from 1; found '0'"),
+        (["--set", "processes=500"], "processes: expected at most training.batch_size"),
+        (["--set", "checkpoints=3"], "--set checkpoints: expected an address"),
         (["--set", "checkpoints=beside"], "'beside', which is gone with the pod. Add --set checkpoints=s3://BUCKET/"),
         (["--set", "checkpoints=/mnt/checkpoints"], "'/mnt/checkpoints', which is gone with the pod"),
         (["--set", "checkpoints=file:///tmp/checkpoints"], "which is gone with the pod"),

@@ -79,7 +79,7 @@ class Workload:
         """
         text, place = _text_of(str(reference))
         try:
-            content = json.loads(text) if text.lstrip().startswith("{") else yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  (a SafeLoader)
+            content = json.loads(text) if text.lstrip().startswith("{") else yaml.load(text, Loader=UniqueKeyLoader)  # noqa: S506  (a SafeLoader)
         except (yaml.YAMLError, ValueError) as error:
             first_line = " ".join(str(error).split())[:200]
             raise WorkloadError(place, expected="YAML", found=first_line, do="Correct the file at that line") from error
@@ -137,10 +137,11 @@ class Workload:
         return read_section(f"{self.place}: {name}", kind, self.sections[name])
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+class UniqueKeyLoader(yaml.SafeLoader):
     """YAML's own rule, which PyYAML does not keep: a key stands once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Read a mapping whose keys are texts or numbers, each once."""
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)

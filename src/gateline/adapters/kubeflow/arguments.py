@@ -17,7 +17,8 @@ from gateline.manifest import digest_of
 from gateline.passport import code_version
 from gateline.workload import SECTIONS_OF_STEP, Workload
 from gateline.workload.resources import TrainPod, read_resources
-from gateline.workload.source import Source
+from gateline.workload.source import File, Source
+from gateline.workload.training import DEVICES, PRECISIONS, Training
 
 RUN_SETTINGS = ("seed", "device", "precision", "processes", "checkpoints")
 """Run-wide settings, the keys of `params.yaml` that are parameters of the pipeline."""
@@ -33,17 +34,43 @@ def run_settings(params: Mapping[str, Any], changes: Sequence[str] = ()) -> dict
         changes: ``NAME=VALUE``, the value as YAML.
 
     Raises:
-        WorkloadError: a setting is missing, or a change names none.
+        WorkloadError: a setting is missing or cannot be used, or a change names none.
     """
-    settings = dict(params)
+    settings, places = dict(params), {name: f"params.yaml: {name}" for name in RUN_SETTINGS}
     for change in changes:
         name, equals, value = change.partition("=")
         require_known(f"--set {change}", name if equals else change, RUN_SETTINGS)
-        settings[name] = yaml.safe_load(value)
-    for name in RUN_SETTINGS:
+        places[name] = f"--set {name}"
+        try:
+            settings[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise WorkloadError(
+                places[name], expected=f"{name}=VALUE, the value as YAML", found=shown(value), do="Correct it"
+            ) from error
+    for name, place in places.items():
         if name not in settings:
-            raise WorkloadError(f"params.yaml: {name}", expected="a value", found="none", do="Add it")
+            raise WorkloadError(place, expected="a value", found="none", do="Add it")
+        if (expected := what_it_may_be(name, settings[name])) is not None:
+            found = "none" if settings[name] is None else repr(shown(settings[name]))
+            raise WorkloadError(place, expected=expected, found=found, do="Correct it")
+    if (settings["device"], settings["precision"]) == ("cpu", "float16"):
+        raise WorkloadError(
+            places["precision"], expected="float32 or bfloat16 on a CPU", found="float16", do="Use bfloat16"
+        )
     return {name: settings[name] for name in RUN_SETTINGS}
+
+
+def what_it_may_be(name: str, value: object) -> str | None:
+    """Say what a run-wide setting may be, where a value is none of it; None where it is one."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    usable, expected = {
+        "seed": (whole and 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1"),  # type: ignore[operator]
+        "device": (value in DEVICES, ", ".join(DEVICES)),
+        "precision": (value in PRECISIONS, ", ".join(PRECISIONS)),
+        "processes": (whole and value >= 1, "a whole number from 1"),  # type: ignore[operator]
+        "checkpoints": (isinstance(value, str) and bool(value.strip()), "an address, or a folder of this machine"),
+    }[name]
+    return None if usable else expected
 
 
 def require_kept_checkpoints(settings: Mapping[str, Any], where: str, do: str) -> None:
@@ -77,8 +104,10 @@ def require_kept_checkpoints(settings: Mapping[str, Any], where: str, do: str) -
         )
 
 
-def pipeline_arguments(workload: Path, settings: Mapping[str, Any], *, only_if_changed: bool = False) -> dict[str, Any]:
-    """Take a workload apart into the arguments of the pipeline.
+def pipeline_arguments(
+    workload: Path, settings: Mapping[str, Any], *, only_if_changed: bool = False, files_here: bool = False
+) -> dict[str, Any]:
+    """Take a workload apart into the arguments of the pipeline, unless a step would refuse it after all tries of the others.
 
     Each step gets the sections that it reads, as JSON text: a mapping would have its whole numbers turned into floats, and one
     text for all would train again when `gates` changes. The digests are there because Kubeflow's cache sees no content.
@@ -87,15 +116,21 @@ def pipeline_arguments(workload: Path, settings: Mapping[str, Any], *, only_if_c
         workload: its file.
         settings: `RUN_SETTINGS` by name.
         only_if_changed: let the run end early where nothing has changed since the last one that ended well.
+        files_here: the steps run where the local files of the source lie.
 
     Returns:
         Arguments by name of the parameter; the same for the same workload and code.
 
     Raises:
-        WorkloadError: the file is none, or lacks a section.
+        WorkloadError: the file is none, a section is missing or wrong or fits no other, a batch has fewer rows than there are
+            processes, or no pod could read a file of the source.
     """
-    whole = with_dvc_objects(Workload.read(workload), workload)
+    whole = Workload.read(workload)
+    _require_usable(whole, settings)
+    whole = with_dvc_objects(whole, workload)
     files = whole.section("source", Source).files
+    if not files_here:
+        _require_within_reach(whole.place, files)
     run = {name: settings[name] for name in RUN_SETTINGS}
     parts = {f"{step}_workload": _part(whole, step) for step in SECTIONS_OF_STEP}
     return {
@@ -107,6 +142,40 @@ def pipeline_arguments(workload: Path, settings: Mapping[str, Any], *, only_if_c
         "settings_digest": digest_of({"parts": parts, "settings": run}),
         "only_if_changed": only_if_changed,
     }
+
+
+def _require_usable(workload: Workload, settings: Mapping[str, Any]) -> None:
+    try:
+        from gateline.adapters.explanation import check_sections  # imports torch
+
+        check_sections(workload)
+    except ModuleNotFoundError as error:
+        raise WorkloadError(
+            workload.place,
+            expected="the packages of the steps here, since what a step would refuse is looked for before it is sent",
+            found=f"no {error.name}",
+            do="Install gateline with its extra `all`",
+        ) from error
+    training = workload.section("training", Training)
+    each = training.gpus_per_node or settings["processes"]
+    if training.nodes * each > training.batch_size:
+        raise WorkloadError(
+            f"{workload.place}: training.nodes" if training.nodes > 1 else "processes",
+            expected=f"at most training.batch_size, {training.batch_size}, processes, so that each has rows of a batch",
+            found=f"{training.nodes} nodes with {each} each" if training.nodes > 1 else str(each),
+            do="Ask for fewer",
+        )
+
+
+def _require_within_reach(place: str, files: Sequence[File]) -> None:
+    for file in files:
+        if file.url is None and file.package is None and file.dvc is None:
+            raise WorkloadError(
+                f"{place}: source.files.{file.name}",
+                expected="a file that a pod can read: `url`, `package`, or a `path` that DVC keeps in a remote",
+                found=f"{file.path} of this machine alone",
+                do=f"`dvc add {file.path}` and `dvc push` it, or give its `url`",
+            )
 
 
 def _of_the_pods(workload: Workload) -> dict[str, Any]:

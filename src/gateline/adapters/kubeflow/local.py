@@ -111,7 +111,7 @@ def run_locally(
     checkpoints = root / "checkpoints"
     if settings["checkpoints"] == BESIDE:  # beside a folder of this run, which the next one would not find
         settings = {**settings, "checkpoints": str(checkpoints)}
-    arguments = pipeline_arguments(workload, settings)
+    arguments = pipeline_arguments(workload, settings, files_here=True)
     pipeline_name(pipeline)
     content, retries = _for_this_machine(pipeline)
     whole = Workload.read(workload)
