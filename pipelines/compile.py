@@ -1,4 +1,4 @@
-"""Compile the training pipeline to a file: `python -m pipelines.compile --image REPO@sha256:... --output training.yaml`."""
+"""Compile the training pipeline to a file: `python -m pipelines.compile $(python -m infra.images flags) --output training.yaml`."""
 
 from __future__ import annotations
 

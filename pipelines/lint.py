@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,18 @@ from gateline.adapters.door import run_step, tell
 from gateline.errors import WorkloadError
 
 PINNED = re.compile(r"[^@\s=]+@sha256:[0-9a-f]{64}")
-SECRETIVE = re.compile(r"passw|secret|token|credential|api_?key|access_?key", re.IGNORECASE)
+SECRETIVE = re.compile(
+    r"passw|passphrase|pwd|secret|token|credential|webhook|authori[sz]ation|(^|[_-])auth([_-]|$)|key$", re.IGNORECASE
+)
+USER_IN_ADDRESS = re.compile(r"\w://[^/\s?#]+@")
+ASSIGNED = re.compile(r"([A-Za-z][\w-]*)=(?=\S)")
+"""A value behind a flag or a variable in a word of a command: --password=x, PGPASSWORD=x."""
 LIMITS = ("CpuLimit", "MemoryLimit")
 GPU_STEPS = {"train"}
 NEVER_CACHED = {"ask", "register", "conclude"}
 """Their answer depends on what the registry says now."""
+NO_SIDECAR = "sidecar.istio.io/inject"
+"""Label of every pod: where Kubeflow's namespace has a mesh, a step is no part of it."""
 
 
 def faults(text: str) -> list[str]:
@@ -35,6 +42,8 @@ def faults(text: str) -> list[str]:
     pipeline, platform = documents[0], documents[1] if len(documents) > 1 else {}
     pods = platform.get("platforms", {}).get("kubernetes", {}).get("deploymentSpec", {}).get("executors", {})
     found = list(_secrets(pipeline.get("root", {}).get("inputDefinitions", {}).get("parameters", {}), "the pipeline"))
+    for document in documents:
+        found += _users_in_addresses(document, "")
     tasks: dict[str, Any] = {}
     for graph in (pipeline["root"], *pipeline["components"].values()):
         given = graph.get("inputDefinitions", {}).get("parameters", {})
@@ -53,22 +62,50 @@ def _of_step(step: str, container: Mapping[str, Any], task: Mapping[str, Any], p
         yield f"{step}: the image {image!r} has no digest"
     resources = container.get("resources", {})
     for limit in LIMITS:
-        if not any(resources.get(key) for key in (f"resource{limit}", limit[0].lower() + limit[1:])):
+        if not any(_above_zero(resources.get(key)) for key in (f"resource{limit}", limit[0].lower() + limit[1:])):
             yield f"{step}: no {limit}"
     if "accelerator" in resources and step not in GPU_STEPS:
         yield f"{step}: asks for a GPU"
     if step in NEVER_CACHED and task.get("cachingOptions", {}).get("enableCache"):
         yield f"{step}: is taken from a cache that knows nothing of MLflow"
+    yield from _secrets_of_step(step, container, task, pod)
+    yield from _tries(step, task.get("retryPolicy", {}), int(pod.get("activeDeadlineSeconds") or 0))
+    if pod.get("podMetadata", {}).get("labels", {}).get(NO_SIDECAR) != "false":
+        yield f"{step}: has no label {NO_SIDECAR} of false, and would be part of a mesh"
+    if not pod.get("securityContext", {}).get("runAsNonRoot"):
+        yield f"{step}: may run as root"
+
+
+def _secrets_of_step(
+    step: str, container: Mapping[str, Any], task: Mapping[str, Any], pod: Mapping[str, Any]
+) -> Iterator[str]:
     for variable in container.get("env", []):
         if SECRETIVE.search(variable["name"]):
             yield f"{step}: the variable {variable['name']} holds a value; take it from a Secret"
+    for given in pod.get("configMapAsEnv", []):
+        for each in given.get("keyToEnv", []):
+            if SECRETIVE.search(each["envVar"]) or SECRETIVE.search(each["configMapKey"]):
+                yield f"{step}: the variable {each['envVar']} comes from a ConfigMap; take it from a Secret"
+    yield from _secrets_in_words([*container.get("command", []), *container.get("args", [])], step)
     yield from _secrets(task.get("inputs", {}).get("parameters", {}), step)
-    if not task.get("retryPolicy", {}).get("maxRetryCount"):
+
+
+def _tries(step: str, policy: Mapping[str, Any], seconds: int) -> Iterator[str]:
+    """Argo counts `backoffMaxDuration` from the beginning of the first try; no other one begins after it, and none outlives it."""
+    tries = int(policy.get("maxRetryCount") or 0) + 1
+    if tries == 1:
         yield f"{step}: is not tried again"
-    if not pod.get("activeDeadlineSeconds"):
+    if not seconds:
         yield f"{step}: may run for ever"
-    if not pod.get("securityContext", {}).get("runAsNonRoot"):
-        yield f"{step}: may run as root"
+    if (longest := int(str(policy.get("backoffMaxDuration", "0s")).removesuffix("s"))) < tries * seconds:
+        yield f"{step}: has {longest} seconds for {tries} tries, each of which may take {seconds}"
+
+
+def _above_zero(limit: object) -> bool:
+    """Whether a limit is one: of a number with its unit, or of a parameter, which is looked at where it is given."""
+    text = str(limit or "")
+    number = re.match(r"[0-9.]+", text)
+    return text.startswith("{{") if number is None else float(number[0]) > 0
 
 
 def _not_given(name: str, task: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
@@ -86,6 +123,26 @@ def _secrets(parameters: Mapping[str, Any], where: str) -> Iterator[str]:
             yield f"{where}: the parameter {name} would show a secret; take it from a Secret of Kubernetes"
 
 
+def _secrets_in_words(words: Sequence[str], where: str) -> Iterator[str]:
+    """A command line is shown, too, and stands in the list of processes."""
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        names = ASSIGNED.findall(word)
+        if word.startswith("-") and "=" not in word and not following.startswith("-"):
+            names.append(word)
+        for name in names:
+            if SECRETIVE.search(name):
+                yield f"{where}: the command gives a value to {name}; take it from a Secret, by a variable"
+
+
+def _users_in_addresses(content: object, where: str) -> Iterator[str]:
+    """Constants, defaults, variables, words of commands: any text may be an address with a password, which is not repeated here."""
+    pairs = content.items() if isinstance(content, Mapping) else enumerate(content) if isinstance(content, list) else ()
+    for key, inner in pairs:
+        yield from _users_in_addresses(inner, f"{where}.{key}" if where else str(key))
+    if isinstance(content, str) and USER_IN_ADDRESS.search(content):
+        yield f"{where}: an address with a user or a password; take them from a Secret"
+
+
 def require_faultless(text: str, where: object) -> None:
     """Refuse a compiled pipeline with faults.
 
@@ -95,7 +152,7 @@ def require_faultless(text: str, where: object) -> None:
     if found := faults(text):
         raise WorkloadError(
             where,
-            expected="images by digest, limits, tries, times and inputs that are given, and no root and no secret in any step",
+            expected="images by digest, limits, tries, times and inputs that are given, no part in a mesh, and no root and no secret anywhere",
             found="; ".join(found),
             do="Correct pipelines/training.py",
         )
@@ -113,7 +170,9 @@ def lint(args: argparse.Namespace) -> None:
     try:
         text = args.pipeline.read_text(encoding="utf-8")
         require_faultless(text, args.pipeline)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except WorkloadError:  # a ValueError, too
+        raise
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise WorkloadError(
             args.pipeline,
             expected="a compiled pipeline",

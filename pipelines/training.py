@@ -43,6 +43,10 @@ SECONDS = {
 """After which a step is stopped; a training that is stopped goes on from its checkpoints when it is run again."""
 RETRIES = {step: 10 if step == "train" else 3 for step in (*BESIDE, *STEPS)}
 """Kubeflow cannot choose by exit code: a step that refuses does so again within seconds, one that was preempted goes on."""
+WAIT_SECONDS = 120
+"""Between two tries, each time: a refused training has used up its tries after 20 minutes, and outlives a server that is away as long."""
+ROOM_SECONDS = 24 * 3600
+"""That a pod may wait for room on a node."""
 CONFIG, SECRET = "gateline", "gateline-s3"
 """ConfigMap and Secret of the namespace, see `infra/kubernetes`: where MLflow and the object store are, and the keys."""
 TRACKING, ENDPOINTS = "MLFLOW_TRACKING_URI", ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
@@ -264,7 +268,13 @@ def _may_tell(task: Any) -> None:
 
 def _as_every_pod(task: Any, step: str, image: str, digest: str) -> None:
     """Give a step what every pod has: tries and time, the servers' addresses and keys, and what the passport asks for."""
-    task.set_retry(RETRIES[step], backoff_duration="30s", backoff_factor=2, backoff_max_duration="600s")
+    # Argo counts its `maxDuration` from the beginning of the first try, and starts no other after it and stops what runs: so it is
+    # the time of all tries, not of a wait, which has no upper limit and therefore does not grow.
+    # Source: kubeflow/pipelines#13452 and #14245, `processNodeRetries` in argo-workflows.
+    longest = (RETRIES[step] + 1) * (ROOM_SECONDS + SECONDS[step] + WAIT_SECONDS)
+    task.set_retry(
+        RETRIES[step], backoff_duration=f"{WAIT_SECONDS}s", backoff_factor=1, backoff_max_duration=f"{longest}s"
+    )
     kubernetes.set_timeout(task, SECONDS[step])
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     # Without a tracking server a pod does not even start, rather than lose its results with itself.

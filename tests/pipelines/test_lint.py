@@ -43,7 +43,7 @@ def task(pipeline: Any, name: str) -> Any:
     return graph_with(pipeline, name)["dag"]["tasks"][name]
 
 
-SPOILT: dict[str, tuple[Callable[[Any, Any], object], str]] = {
+SPOILT: dict[str, tuple[Callable[..., object], str]] = {
     "tag": (lambda p, _: container(p, "train").update(image="gateline:latest"), "train: the image 'gateline:latest'"),
     "no memory limit": (
         lambda p, _: container(p, "ingest")["resources"].pop("resourceMemoryLimit"),
@@ -80,6 +80,69 @@ SPOILT: dict[str, tuple[Callable[[Any, Any], object], str]] = {
         lambda p, _: graph_with(p, "train")["inputDefinitions"]["parameters"].pop("train_cpu"),
         "train: asks for train_cpu, which nobody gives",
     ),
+    **{
+        f"the parameter {name}": (
+            lambda p, _, name=name: p["root"]["inputDefinitions"]["parameters"].update(
+                {name: {"parameterType": "STRING"}}
+            ),
+            f"the pipeline: the parameter {name} would show a secret",
+        )
+        for name in ("aws_key", "pwd", "webhook_url", "http_auth", "key", "passphrase")
+    },
+    "a password in a default": (
+        lambda p, _: p["root"]["inputDefinitions"]["parameters"]["device"].update(
+            defaultValue="http://admin:hunter2@mlflow:5000"
+        ),
+        "root.inputDefinitions.parameters.device.defaultValue: an address with a user or a password",
+    ),
+    "a password in a constant": (
+        lambda p, _: task(p, "train")["inputs"]["parameters"].update(
+            extra={"runtimeValue": {"constant": '{"url": "s3://me:hunter2@bucket"}'}}
+        ),
+        "train.inputs.parameters.extra.runtimeValue.constant: an address with a user",
+    ),
+    "a password in a variable": (
+        lambda p, _: container(p, "train")["env"].append({"name": "DATABASE_URL", "value": "postgres://u:hunter2@h"}),
+        "exec-train.container.env.2.value: an address with a user",
+    ),
+    "a password in what Kubernetes is told": (
+        lambda _, k: pod(k, "train")["podMetadata"].update(annotations={"see": "https://hunter2@git.example/x"}),
+        "exec-train.podMetadata.annotations.see: an address with a user",
+    ),
+    "a password in a word": (
+        lambda p, _: container(p, "train")["command"].append("--password=hunter2"),
+        "train: the command gives a value to password",
+    ),
+    "a password in two words": (
+        lambda p, _: container(p, "train").update(args=["--db-password", "hunter2"]),
+        "train: the command gives a value to --db-password",
+    ),
+    "a password in a script": (
+        lambda p, _: container(p, "ask").update(command=["sh", "-c", "PGPASSWORD=hunter2 psql"]),
+        "ask: the command gives a value to PGPASSWORD",
+    ),
+    "a password from a ConfigMap": (
+        lambda _, k: pod(k, "train")["configMapAsEnv"][1]["keyToEnv"].append(
+            {"configMapKey": "db", "envVar": "PGPASSWORD"}
+        ),
+        "train: the variable PGPASSWORD comes from a ConfigMap",
+    ),
+    "a limit of nothing": (
+        lambda p, _: container(p, "conclude")["resources"].update(resourceCpuLimit="0", cpuLimit=0.0),
+        "conclude: no CpuLimit",
+    ),
+    "a memory limit of nothing": (
+        lambda p, _: container(p, "train")["resources"].update(resourceMemoryLimit="0Gi"),
+        "train: no MemoryLimit",
+    ),
+    "part of a mesh": (
+        lambda _, k: pod(k, "register")["podMetadata"]["labels"].pop("sidecar.istio.io/inject"),
+        "register: has no label sidecar.istio.io/inject of false",
+    ),
+    "tries that end before a training does": (
+        lambda p, _: task(p, "train")["retryPolicy"].update(backoffMaxDuration="600s"),
+        "train: has 600 seconds for 11 tries, each of which may take 259200",
+    ),
     "root": (lambda _, k: pod(k, "validate").pop("securityContext"), "validate: may run as root"),
 }
 
@@ -97,7 +160,10 @@ def test_each_fault_is_found(fault: str, text: str, tmp_path: Path, capsys: pyte
     file.write_text(yaml.safe_dump_all([pipeline, platform]), encoding="utf-8")
 
     assert run_step(parser(), lint, [str(file)]) == 2
-    assert says in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert says in said
+    assert "hunter2" not in said
+    assert len(said.splitlines()) == 1
 
 
 def test_only_train_has_gpus_and_memory_to_share_and_every_pod_its_servers(text: str) -> None:
