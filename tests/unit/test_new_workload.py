@@ -434,7 +434,7 @@ def test_what_check_would_refuse_is_refused_and_nothing_is_written(project: Proj
         "whole seconds": (pd.DataFrame({"t": tenths, "load": wave(tenths)}), {}),
         "on one line": (pd.DataFrame({"t": HOURS, "load\n[MW]": wave(HOURS)}), {}),
         "tells one series from another": (pd.DataFrame({"t": HOURS, "load": wave(HOURS)}), {"keys": ["t"]}),
-        "preprocess.split": (pd.DataFrame({"t": months, "load": wave(months)}), {}),
+        "preprocess.split": (pd.DataFrame({"t": months, "load": wave(pd.DatetimeIndex(months))}), {}),
     }
     for words, (frame, options) in cases.items():
         with pytest.raises(DataError) as refused:
