@@ -32,13 +32,20 @@ def server() -> Iterator[Kubeflow]:
         yield state
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("compiled") / "training.yaml"
+    compile_pipeline(compile_parser().parse_args(["--image", IMAGE, "--output", str(file)]))
+    return file
+
+
 @pytest.fixture
-def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, root: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "workloads").mkdir()
     shutil.copy(root / "workloads" / "flight_delays.yaml", tmp_path / "workloads")
     params = (root / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(params.replace("checkpoints: beside", "checkpoints: s3://bucket/checkpoints"))
-    compile_pipeline(compile_parser().parse_args(["--image", IMAGE, "--output", str(tmp_path / "training.yaml")]))
+    shutil.copy(compiled, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(submission, "POLL_SECONDS", 0.01)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")

@@ -24,14 +24,21 @@ DIGEST = "sha256:" + "0" * 64
 IMAGES = {step: {"image": f"localhost/gateline-{step}:0123", "digest": DIGEST} for step in STEPS}
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("compiled") / "training.yaml"
+    images = [f"{step}={each['image']}@{each['digest']}" for step, each in IMAGES.items()]
+    flags = [word for image in images for word in ("--image", image)]
+    compile_pipeline(compile_parser().parse_args([*flags, "--output", str(file)]))
+    return file
+
+
 @pytest.fixture
-def project(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, root: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "workloads").mkdir()
     shutil.copy(root / "workloads" / "flight_delays.yaml", tmp_path / "workloads")
     shutil.copy(root / "params.yaml", tmp_path)
-    images = [f"{step}={each['image']}@{each['digest']}" for step, each in IMAGES.items()]
-    flags = [word for image in images for word in ("--image", image)]
-    compile_pipeline(compile_parser().parse_args([*flags, "--output", str(tmp_path / "training.yaml")]))
+    shutil.copy(compiled, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
