@@ -7,7 +7,7 @@ import ctypes
 import torch
 
 from gateline.errors import WorkloadError
-from gateline.workload.training import DEVICES, PRECISIONS
+from gateline.workload.run_wide import DEVICES, PRECISIONS
 
 THREADS = 1
 """More threads split sums differently, so the bytes of the weights would depend on the number of cores; and for recurrent

@@ -11,9 +11,6 @@ from gateline.workload.section import Section
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-"""What `params.yaml` may say for the whole run."""
 
 
 class Constant(Section):

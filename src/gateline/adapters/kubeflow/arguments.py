@@ -17,8 +17,9 @@ from gateline.manifest import digest_of
 from gateline.passport import code_version
 from gateline.workload import SECTIONS_OF_STEP, Workload
 from gateline.workload.resources import TrainPod, read_resources
+from gateline.workload.run_wide import DEVICES, PRECISIONS
 from gateline.workload.source import File, Source
-from gateline.workload.training import DEVICES, PRECISIONS, Training
+from gateline.workload.training import Training
 
 RUN_SETTINGS = ("seed", "device", "precision", "processes", "checkpoints")
 """Run-wide settings, the keys of `params.yaml` that are parameters of the pipeline."""
