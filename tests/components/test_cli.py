@@ -279,9 +279,12 @@ def test_a_workload_that_params_do_not_list_runs_from_a_pipeline_of_its_own(clon
 
 def test_run_with_a_budget_is_refused_before_anything_is_written(clone: Path) -> None:
     assert gateline(clone, "new", "load", "--from", "load.csv").returncode == 0
-    assert_refused(gateline(clone, "run", "load", "--budget", "tiny"), "Add e.g. `budgets: {tiny:")
+    assert_refused(gateline(clone, "run", "load", "--budget", "smokes"), "Did you mean 'smoke'?")
     path = clone / "workloads" / "load.yaml"
-    path.write_text(path.read_text() + "budgets: {tiny: {training.epoch: 1}}\n")
+    written, _, _ = path.read_text().partition("budgets:")
+    path.write_text(written)
+    assert_refused(gateline(clone, "run", "load", "--budget", "tiny"), "Add e.g. `budgets: {tiny:")
+    path.write_text(written + "budgets: {tiny: {training.epoch: 1}}\n")
     assert_refused(gateline(clone, "run", "load", "--budget", "tinny"), "Did you mean 'tiny'?")
     assert_refused(gateline(clone, "run", "load", "--budget", "tiny"), "Did you mean 'epochs'?")
     assert_refused(gateline(clone, "check", "load"), "Did you mean 'epochs'?")
@@ -305,7 +308,7 @@ def test_a_budget_runs_beside_the_workload_and_an_unlisted_one_leaves_what_git_a
     listed = (clone / "params.yaml").read_text()
     (clone / "params.yaml").write_text(PARAMS)
     path = clone / "workloads" / "load.yaml"
-    path.write_text(path.read_text() + "budgets: {tiny: {training.epochs: 1, training.warm_up: 0.0}}\n")
+    path.write_text(path.read_text() + "  tiny: {training.epochs: 1, training.warm_up: 0.0}\n")  # budgets stand last
     (clone / ".gitignore").write_text("/artifacts/\n__pycache__/\n/mlflow.db\n/mlruns/\n")
     (clone / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
     (clone / ".dvc" / ".gitignore").write_text("/cache\n/tmp\n")

@@ -19,11 +19,10 @@ from tests.components.test_cli import assert_refused, clone, gateline, gateline_
 __all__ = ["clone", "project"]  # fixtures
 
 SMALL = """\
-variants:
-  narrow: {model.hidden_size: 8}
-budgets:
   tiny: {training.epochs: 1, training.warm_up: 0.0, model.hidden_size: 12, evaluation.baselines: [last_value],
          gates.baselines: {last_value: {rule: superior}}, gates.limits: {}}
+variants:
+  narrow: {model.hidden_size: 8}
 """
 PAGE = "# Load\n\nBefore.\n\n<!-- variants -->\n<!-- /variants -->\n\nAfter.\n"
 
