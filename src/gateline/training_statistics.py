@@ -22,6 +22,8 @@ BLOCKS = (48, 24, 12)
 """Numbers of equal stretches of time by whose means it is seen how much neighbouring rows say the same; of longer stretches,
 since a level that wanders for weeks looks steady within a day."""
 FEWEST_BLOCKS = 8
+LASTING = 0.5
+"""Share of the time of all rows over which a series must reach for its mean to be its level."""
 
 
 def training_statistics(rows: pd.DataFrame, schema: Schema, vocabulary: Json = None) -> dict[str, Json]:
@@ -116,10 +118,23 @@ def effective_count(values: pd.Series, times: pd.Series | None, series: pd.Serie
         return float(count)
     kept, share = numbers[there].to_numpy(dtype=np.float64), (moments - low) / (high - low)
     if series is not None:
-        _, number = np.unique(series[there], return_inverse=True)
-        kept = kept - (np.bincount(number, kept) / np.bincount(number))[number]
+        kept = _from_mean_of_series(kept, share, series[there].to_numpy())
     worth = min(_worth_in_blocks(kept, share, blocks) for blocks in BLOCKS)
     return float(f"{min(count, max(1.0, worth)):.6g}")
+
+
+def _from_mean_of_series(values: np.ndarray, share: np.ndarray, series: np.ndarray) -> np.ndarray:
+    """Subtract from values (N,) the mean of their series, where that lasts; of short ones, e.g. stays in hospital, the mean of all.
+
+    What is the level of a short series, and what is a slow change that its rows share, cannot be told.
+    """
+    _, number = np.unique(series, return_inverse=True)
+    first, last = np.ones(number.max() + 1), np.zeros(number.max() + 1)
+    np.minimum.at(first, number, share)
+    np.maximum.at(last, number, share)
+    lasts = last - first >= LASTING
+    group = np.where(lasts[number], number, len(first))
+    return np.asarray(values - (np.bincount(group, values) / np.maximum(1, np.bincount(group)))[group])
 
 
 def _worth_in_blocks(values: np.ndarray, share: np.ndarray, blocks: int) -> float:

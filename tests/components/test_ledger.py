@@ -443,6 +443,16 @@ def test_a_ledger_or_a_decision_that_was_deleted_is_no_beginning(to: Connection)
         open_ledger(to, NAME, print)
     to.client.set_model_version_tag(f"{NAME}.ledger", "2", "gateline.decision", text)
     open_ledger(to, NAME, print)
+    for damage in ("removed", "edited"):
+        if damage == "removed":
+            to.client.delete_model_version_tag(f"{NAME}.ledger", "2", "gateline.decision")
+        else:
+            to.client.set_model_version_tag(f"{NAME}.ledger", "2", "gateline.decision", json.dumps({"promoted": True}))
+        promote(to, NAME, 2, print, why=f"looked at what was {damage}")  # whom that decision was about
+        open_ledger(to, NAME, print)
+        promote(to, NAME, 1, print, why="and back")
+        promote(to, NAME, 2, print, why="and there")
+        assert read_ledger(to, NAME).edits() == []
 
     to.client.delete_registered_model(f"{NAME}.ledger")
     for attempt in (lambda: open_ledger(to, NAME, print), lambda: promote(to, NAME, 3, print)):

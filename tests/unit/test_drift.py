@@ -221,6 +221,27 @@ def test_series_of_different_levels_raise_no_alarm_that_one_series_would_not(
     assert found >= 0.8 * repeats
 
 
+def test_rows_of_short_series_that_follow_each_other_are_not_taken_for_independent(rng: np.random.Generator) -> None:
+    schema = {
+        "time": {"column": "time", "frequency": "1h"},
+        "keys": ["stay"],
+        "columns": {"stay": {"type": "text"}, "time": {"type": "time"}, "level": {"type": "float"}},
+    }
+
+    def stays(first: int, count: int) -> pd.DataFrame:
+        begins = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(24 * (first + np.arange(count)), unit="h")
+        level = np.repeat(rng.normal(0, 15, count), 24) + rng.normal(0, 5, 24 * count)
+        times = np.concatenate([pd.date_range(begin, periods=24, freq="h").to_numpy() for begin in begins])
+        name = np.repeat([f"s{first + number}" for number in range(count)], 24)
+        return pd.DataFrame({"stay": name, "time": pd.DatetimeIndex(times, tz="UTC"), "level": level})
+
+    expected = described(stays(0, 600), schema)
+    assert expected["columns"]["level"]["effective_count"] < 2500
+    found = [compare(expected, stays(600, 40)) for _ in range(20)]
+    alarms = sum(each.verdict != "none" for findings in found for each in findings if each.column == "level")
+    assert alarms <= 2
+
+
 def test_unknown_tokens_are_compared_with_the_validation_part() -> None:
     schema = Schema.model_validate({"columns": {"text": {"type": "text"}}})
     report = {"parts": {"validation": {"tokens": 5000, "unknown": 50}}}

@@ -297,7 +297,7 @@ def _answers(
     try:
         answers = _logged(log, champion.name, "answers", int(champion.version), since, notes)
     except DataError as error:
-        if needed:
+        if needed or not log.is_dir():
             raise
         notes.append(f"Of {error.where}, {error.expected} was to be compared; found {error.found}.")
         return pd.DataFrame(), []
@@ -309,7 +309,7 @@ def _answers(
     named = [
         Finding(**{**asdict(each), "column": ANSWERS + each.column})
         for each in found
-        if each.kind != "missing" and each.column not in schema.keys
+        if each.kind != "missing" and each.column.removesuffix(" (characters)") not in schema.keys
     ]
     return answers, named
 

@@ -33,6 +33,7 @@ from gateline.metrics import PINBALL, percent, pinball_by_step
 from gateline.models.forecaster import ForecasterNetwork
 from gateline.models.forecaster.settings import MEDIAN
 from gateline.table import TABLE, Columns, as_frame, read_table
+from gateline.workload.section import format_span
 
 EXAMPLE_SERIES = 2  # series in the example request
 NARROWEST = 1e-6  # of the deviation: quantiles that fall together leave something to divide by
@@ -245,6 +246,14 @@ class Forecaster:
                 do="Run preprocess of a workload with this horizon; models of different horizons cannot be compared",
             )
         rows = read_windows(prepared, "test")
+        frequency = Encoding.from_json(state["encoding"]).schema.grid.frequency
+        if frequency != self.encoding.schema.grid.frequency:
+            raise DataError(
+                prepared.path,
+                expected=f"steps of {format_span(self.encoding.schema.grid.frequency)}",
+                found=format_span(frequency),
+                do="Run preprocess of a workload with these steps; models of different steps cannot be compared",
+            )
         their_encoding, their_series = Encoding.from_json(state["encoding"]), theirs.static(SERIES, rows)
         names = np.array(their_encoding.series, dtype=object)[their_series]
         origin = np.asarray(theirs.arrays["time"])[rows]

@@ -74,16 +74,15 @@ def compare_versions(path: Path, folder: Path, challenger: str, champion: str) -
         ]
         a, b = (int(version.version) for version in versions)
         with model_files(workload.name, versions[0]) as mine, model_files(workload.name, versions[1]) as theirs:
-            one, other = (load_predictor(workload.task, files.path) for files in (mine, theirs))
+            slices, remarks = _slices(folder.parent / "evaluation")
+            ours = load_predictor(workload.task, mine.path).test_errors(prepared, gates.metric, slices)
+            others, unscored = scored(workload.task, theirs.path, prepared, gates.metric, slices)
             seed = int(mine.facts.get("seed", 0))
             against = unfair(
                 same_model=same_weights(mine, theirs),
                 seen=seen_by(theirs, prepared),
                 untold=why_untold(theirs, prepared),
             )
-        slices, remarks = _slices(folder.parent / "evaluation")
-        ours = one.test_errors(prepared, gates.metric, slices)
-        others, unscored = scored(other, prepared, gates.metric, slices)
         attempts = read_ledger(to, workload.name).attempts(a, b, ours.rows)
     decision = decide(
         None,

@@ -48,7 +48,11 @@ class History:
         if self.ledger.missing:
             said.append(f"entries {', '.join(map(str, self.ledger.missing))} are missing: deleted or damaged")
         said += self.ledger.edits()
-        if self.champion_alias != self.ledger.champion:
+        if self.champion_alias is not None and not self.ledger.entries:
+            said.append(
+                f"the alias {CHAMPION} is {in_words(self.champion_alias)}, and there is no ledger: none was begun, or it was deleted"
+            )
+        elif self.champion_alias != self.ledger.champion:
             why = "a command was stopped in between, the next one repairs it"
             if not self.ledger.explains(self.champion_alias):
                 why = "somebody moved it by other means than Gateline"

@@ -71,9 +71,12 @@ def read_ledger(to: Connection, name: str) -> Ledger:
             if digest_in(kept) != entry.decision:
                 altered.append(number)
     entries.sort(key=lambda entry: entry.number)
-    # An approval rests on the decision that an entry before it keeps; one that no entry keeps was removed.
-    removed = {entry.number for entry in entries if entry.decision is not None and entry.decision not in said}
-    altered = sorted({*altered, *removed})
+    for entry in entries:
+        # The first entry that rests on a decision keeps it, an approval after it does not; one that no entry keeps was removed.
+        if entry.decision is not None and entry.decision not in said:
+            said.add(entry.decision)
+            altered.append(entry.number)
+    altered = sorted(set(altered))
     last = max((int(version.version) for version in found), default=0)
     last = max(last, highest)
     known = {entry.number for entry in entries} | {number for entry in entries for number in entry.missing}
@@ -267,6 +270,8 @@ def champion_of(to: Connection, name: str) -> int | None:
     if ledger.missing:
         raise entries_missing(name, ledger)
     if not ledger.entries:
+        if alias is not None and (problem := lost(to, name, ledger)) is not None:
+            raise problem
         return alias
     if not exists(to, name, ledger.champion):
         raise gone(name, ledger)

@@ -38,7 +38,7 @@ class ModelCard:
 
 
 def make_model_card(
-    papers: Papers, version: int, decided: Mapping[str, Any], decision: str, serving_check: str | None
+    papers: Papers, version: int, decided: Mapping[str, Any], decision: str | None, serving_check: str | None
 ) -> ModelCard:
     """Make the card of a registered version.
 
@@ -46,7 +46,7 @@ def make_model_card(
         papers: passport, workload and folders.
         version: its number.
         decided: what register decided, `decision.json`.
-        decision: digest of it, by which the ledger names it.
+        decision: digest of it, by which the ledger names it; None where a person made it champion without one.
         serving_check: tag of the version, `passed: {...}`.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -72,7 +72,7 @@ def make_model_card(
 
 
 def describe(
-    to: Connection, version: ModelVersion, papers: Papers, decided: Mapping[str, Any], decision: str
+    to: Connection, version: ModelVersion, papers: Papers, decided: Mapping[str, Any], decision: str | None
 ) -> ModelCard:
     """Make the card of a version, and put it into the registry as its description; arguments as `make_model_card`."""
     now = to.client.get_model_version(version.name, version.version)

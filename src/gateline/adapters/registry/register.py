@@ -97,16 +97,18 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
         champion = None if number is None else to.client.get_model_version(workload.name, str(number))
         if champion is not None and is_same_model(champion, papers):
             version, decided = champion, recorded(to, workload.name, ledger, champion, verdict)
+            made = next((s.entry for s in reversed(ledger.steps) if s.effective and s.entry.version == number), None)
+            digest = None if made is None or made.forced else made.decision
             lines.append(f"{workload.name} version {champion.version} is this very model, and champion already")
         else:
             version, decision, ledger = _register_and_decide(
                 to, run, workload, papers, predictor, gates, verdict, champion
             )
             decided = as_record(decision, gates, champion)
+            digest = digest_of_decision(decided)
             step = enter(to, workload.name, version, champion, decided, ledger)
             lines += _lines(workload.name, version, champion, decision, decided)
             lines += tell_all(to, workload.name, gates.notify, step)
-        digest = digest_of_decision(decided)  # as the ledger names it
         decided |= {
             "name": workload.name,
             "version": int(version.version),
@@ -153,7 +155,7 @@ def load_predictor(task: str, folder: Path) -> Predictor:
 
 
 def scored(
-    champion: Predictor, prepared: Artifact, metric: str, slices: Sequence[str]
+    task: str, champion: Path, prepared: Artifact, metric: str, slices: Sequence[str]
 ) -> tuple[ExampleErrors | None, str | None]:
     """Score a champion on the test part of another model, whose data may have other columns, values or windows than it reads.
 
@@ -161,9 +163,11 @@ def scored(
         Its errors, or why there are none.
     """
     try:
-        return champion.test_errors(prepared, metric, slices), None
+        return load_predictor(task, champion).test_errors(prepared, metric, slices), None
     except (DataError, ArtifactError, WorkloadError) as error:  # what to do about it is told to who sends it data
         return None, f"{error.where}: it expects {error.expected}; found {error.found}"
+    except (LookupError, TypeError, ValueError) as error:  # e.g. a column is gone that its task asks for unseen
+        return None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _register_and_decide(
@@ -192,9 +196,7 @@ def _register_and_decide(
         theirs, unscored, against, attempts = None, None, [], 1
         if champion is not None:
             with model_files(workload.name, champion) as files:
-                theirs, unscored = scored(
-                    load_predictor(workload.task, files.path), inputs.prepared, gates.metric, slices
-                )
+                theirs, unscored = scored(workload.task, files.path, inputs.prepared, gates.metric, slices)
                 against = unfair(
                     same_model=same_weights(files, inputs.model),
                     seen=seen_by(files, inputs.prepared),
