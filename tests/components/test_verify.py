@@ -216,7 +216,7 @@ MUTATIONS: dict[str, tuple[Callable[[Chain], object], str]] = {
         lambda chain: chain.client.delete_model_version("tiny.ledger", "1"),
         "ledger",
     ),
-    "the ledger, gone": (lambda chain: chain.client.delete_registered_model("tiny.ledger"), "decision"),
+    "the ledger, gone": (lambda chain: chain.client.delete_registered_model("tiny.ledger"), "ledger"),
     "the alias, moved to another version": (move_alias, "decision"),
     "the logged model": (delete_logged_model, "package"),
     "the code that trained": (
@@ -473,5 +473,8 @@ def test_what_is_not_there_is_refused_in_one_line(chain: Chain) -> None:
 
 def test_a_model_without_a_passport_is_refused_with_what_to_do(chain: Chain) -> None:
     shutil.rmtree(chain.papers)
+    with pytest.raises(RegistryError, match="somebody removed it"):
+        verify("tiny", chain.root)
+    chain.client.delete_model_version_tag("tiny", "1", "gateline.passport_digest")
     with pytest.raises(RegistryError, match="before models had one"):
         verify("tiny", chain.root)
