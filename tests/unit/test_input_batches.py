@@ -47,7 +47,7 @@ def test_every_row_is_asked_once_in_order_and_no_series_is_parted(
     assert sorted(whole[ROW]) == list(range(len(frame)))
     expected = frame.reset_index(drop=True).loc[whole[ROW]]
     assert whole["shop"].tolist() == expected["shop"].tolist()
-    assert whole["time"].tolist() == expected["time"].dt.strftime("%Y-%m-%dT%H:%M:%SZ").tolist()
+    assert pd.to_datetime(whole["time"], format="ISO8601").tolist() == expected["time"].tolist()
     assert whole["price"].dtype == np.float64
     assert list(whole.columns) == ["shop", "time", "price", ROW]
     assert whole.groupby("shop")["time"].apply(lambda times: times.is_monotonic_increasing).all()
@@ -120,3 +120,16 @@ def test_a_column_of_lists_is_refused(tmp_path: Path) -> None:
     pd.DataFrame({"text": [["a", "b"]]}).to_parquet(tmp_path / "in.parquet")
     with pytest.raises(DataError, match=r"column text: expected one text.* VARCHAR\[\]"):
         InputBatches(tmp_path / "in.parquet", ALONE, tmp_path)
+
+
+def test_time_stamps_of_a_csv_order_the_rows_and_are_asked_as_they_stand(tmp_path: Path) -> None:
+    stamps = ["2024-01-01T10:00:00.5Z", "2024-01-01 12:00+02:00", "2024-01-01T09:00:00Z"]
+    pd.DataFrame({"shop": "a", "time": stamps, "price": 1.0}).to_csv(tmp_path / "in.csv", index=False)
+    (batch,) = InputBatches(tmp_path / "in.csv", SERIES, tmp_path).batches(10)
+    assert batch["time"].to_pylist() == [stamps[2], stamps[1], stamps[0]]
+
+    pd.DataFrame({"shop": "a", "time": ["03/04/2024", "04/04/2024"], "price": 1.0}).to_csv(
+        tmp_path / "in.csv", index=False
+    )
+    (batch,) = InputBatches(tmp_path / "in.csv", SERIES, tmp_path).batches(10)
+    assert batch["time"].to_pylist() == ["03/04/2024", "04/04/2024"], "the model refuses it, as it does over HTTP"

@@ -79,12 +79,9 @@ class InputBatches:
         self._source = "read_parquet(?)" if path.suffix == ".parquet" else "read_csv(?, sample_size = -1)"
         try:
             self._there = self._described()
-            # What is a text is read as it stands, as the served model reads it: a code 2e3 is no number, and 10:30 no 10:30:00.
-            texts = [
-                name
-                for name, kind in asked.types.items()
-                if kind != "double" and name != asked.order and name in self._there
-            ]
+            # What is a text is read as it stands, as the served model reads it: a code 2e3 is no number,
+            # 10:30 no 10:30:00, and whether 03/04 is in March or April is not guessed.
+            texts = [name for name, kind in asked.types.items() if kind != "double" and name in self._there]
             if path.suffix != ".parquet" and texts:
                 types = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in texts)
                 self._source = f"read_csv(?, sample_size = -1, types = {{{types}}})"
@@ -113,8 +110,8 @@ class InputBatches:
         """Give every row once, in pieces of `READ_ROWS` in the order of series and time, or as they stand."""
         names = [name for name in self._asked.types if name in self._there]
         columns = ", ".join(self._as_asked(name) for name in names)
-        order = [*self._asked.keys, *([self._asked.order] if self._asked.order else [])]
-        sort = f" ORDER BY {', '.join(map(_quoted, [*order, ROW]))}" if order else ""
+        order = [*map(_quoted, self._asked.keys), *([self._moment(self._asked.order)] if self._asked.order else [])]
+        sort = f" ORDER BY {', '.join([*order, _quoted(ROW)])}" if order else ""
         numbered = f"SELECT *, row_number() OVER () - 1 AS {ROW} FROM {self._source}"  # noqa: S608  one of two names
         query = f"SELECT {columns}, {ROW} FROM ({numbered}){sort}"  # noqa: S608  quoted names
         try:
@@ -170,6 +167,11 @@ class InputBatches:
         if wanted == "double":  # the model says in which row there is no number
             return f"CAST({quoted} AS VARCHAR) AS {quoted}"
         return quoted
+
+    def _moment(self, name: str) -> str:
+        """What orders the rows of a series; a text that is no time stamp comes last, and the model says so."""
+        is_text = self._there[name] == "VARCHAR" and self._asked.types[name] == "string"
+        return f"TRY_CAST({_quoted(name)} AS TIMESTAMPTZ)" if is_text else _quoted(name)
 
     def _described(self) -> dict[str, str]:
         """Ask DuckDB for the type of each column."""
