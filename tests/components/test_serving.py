@@ -361,6 +361,10 @@ def test_what_was_asked_and_new_rows_are_compared_with_the_training_part(registe
     done = subprocess.run(old, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert "Name an earlier day by --since" in done.stderr
+    wrong = [*COMMAND, "drift", "tiny", "--data", "moved.parquet", "--predictions", "lgo"]
+    done = subprocess.run(wrong, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, "no log" in done.stderr) == (2, True), done.stderr
+    (tmp_path / "empty").mkdir()
     code, found = drift("--data", "moved.parquet", "--predictions", "empty")
     assert any("a log of predictions of version" in note for note in found["notes"])
     assert (code, found["verdict"]) == (3, "drift")
