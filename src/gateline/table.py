@@ -5,7 +5,7 @@ Reads no workload file and knows no task; a frame keeps the columns, and the ord
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,23 @@ def clean(frame: pd.DataFrame, schema: Schema) -> dict[str, Any]:
             "table", expected=f"the columns {', '.join(schema.columns)}", found=f"no {examples(absent)}", do="Add them"
         )
     return {name: _clean_column(frame[name], column, schema) for name, column in schema.columns.items()}
+
+
+def require_columns(table: pd.DataFrame, needed: Sequence[str], place: object) -> None:
+    """Refuse a prepared table, which may be another model's, without the columns that a model reads.
+
+    Args:
+        table: of the artifact `prepared`.
+        needed: names of columns.
+        place: where the table stands.
+
+    Raises:
+        DataError: one is absent.
+    """
+    if absent := [name for name in needed if name not in table.columns]:
+        raise DataError(
+            place, expected="the columns that this model reads", found=f"no {examples(absent)}", do="Train again"
+        )
 
 
 def _clean_column(values: pd.Series, column: Column, schema: Schema) -> Any:

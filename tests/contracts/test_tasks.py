@@ -46,7 +46,7 @@ from gateline.judgement import NEITHER, more_is_better
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.paired import on_the_same_rows
 from gateline.paired_errors import ERRORS, PairedErrors, by_position
-from gateline.table import TABLE, read_table
+from gateline.table import TABLE, read_table, write_table
 from gateline.tasks import task_named, task_names
 from gateline.training import RunSettings, train
 from gateline.training_statistics import TRAINING_STATISTICS, training_statistics
@@ -254,6 +254,23 @@ def test_models_are_compared_by_what_was_evaluated(made: Made) -> None:
     assert np.isfinite(errors.total).all()
     for name, value in errors.slices.items():
         assert value == pytest.approx(scores["slices"][name][metric], rel=1e-5), name
+
+
+@every_task
+def test_a_column_that_is_no_more_is_refused_and_never_an_exception_of_another_kind(made: Made, tmp_path: Path) -> None:
+    """A champion is asked to read the test part of data that have changed since: register takes a refusal for a no."""
+    table = read_table(made.prepared.path / TABLE)
+    shutil.copytree(made.prepared.path, tmp_path / "prepared")
+    refused = {}
+    for name in table.columns:
+        write_table(table.drop(columns=name), tmp_path / "prepared" / TABLE)
+        try:
+            made.predictor().test_errors(replace(made.prepared, path=tmp_path / "prepared"), made.metric)
+        except GatelineError as error:
+            refused[name] = str(error)
+    read_elsewhere = {"language_modelling", "frame_prediction"}  # their test part is no table
+    assert all(name in said for name, said in refused.items()), refused
+    assert bool(refused) is (made.name not in read_elsewhere)
 
 
 @every_task

@@ -195,7 +195,10 @@ def test_other_counts_of_the_champion_are_no_comparison() -> None:
     both = pair(0.2)
     assert decision(both, gates()).promote
     other = dataclasses.replace(both[1], count=np.full(2000, 2.0))
-    assert "other rows, or by a metric of other quantiles, than the champion" in decision((both[0], other), gates()).reasons[0]
+    assert (
+        "other rows, or by a metric of other quantiles, than the champion"
+        in decision((both[0], other), gates()).reasons[0]
+    )
     part = both[1].parts["odd"]
     other = dataclasses.replace(both[1], parts={"odd": SliceErrors(part.total, 2 * part.count)})
     assert "scored on other slices" in decision((both[0], other), gates()).reasons[0]

@@ -19,7 +19,7 @@ from gateline.errors import DataError, examples
 from gateline.manifest import Artifact
 from gateline.models.classifier import Classifier
 from gateline.probabilities import SMALLEST
-from gateline.table import TABLE, as_frame, clean, read_table
+from gateline.table import TABLE, as_frame, clean, read_table, require_columns
 from gateline.workload.schema import Schema
 
 EXAMPLE_TEXTS = 3  # in the example request
@@ -143,14 +143,7 @@ class TextClassifier:
             DataError: the table lacks a column, or holds a class that this model does not know.
         """
         table = read_table(prepared.path / TABLE)
-        absent = [name for name in (self.encoding.column, self.label) if name not in table.columns]
-        if absent:
-            raise DataError(
-                prepared.path,
-                expected="the columns that this model reads",
-                found=f"no {examples(absent)}",
-                do="Train again",
-            )
+        require_columns(table, (self.encoding.column, self.label), prepared.path)
         rows = open_examples(prepared, "test")
         texts = table[self.encoding.column].to_numpy(dtype=object)[rows].tolist()
         labels = [as_key(label) for label in table[self.label].to_numpy()[rows].tolist()]

@@ -213,8 +213,15 @@ class SequenceLabeller:
             prepared: holds the rows of the test part.
             metric: log_loss, brier or error_rate.
             slices: ``COLUMN=VALUE``, of columns with one value for each sequence.
+
+        Raises:
+            DataError: the steps, or the kind of labels, are others than those of this model.
         """
         theirs = Fitted.from_json(prepared.read_json("state.json"))
+        if (theirs.classes is None) is not (self.fitted.classes is None):
+            yes_or_no = "labels that are yes or no", "labels that name classes"
+            mine, found = yes_or_no if self.fitted.classes is None else yes_or_no[::-1]
+            raise DataError(prepared.path, expected=mine, found=found, do="Train again")
         raw = read_table(prepared.path / TABLE)
         table = clean(raw, theirs.schema)
         layout = theirs.inputs.lay_out(raw, theirs.schema)

@@ -19,7 +19,7 @@ from gateline.errors import DataError
 from gateline.manifest import Artifact
 from gateline.models.classifier import Classifier
 from gateline.predictors.classification import answer_columns, as_shares, class_errors, class_numbers, judged
-from gateline.table import TABLE, as_frame, read_table
+from gateline.table import TABLE, as_frame, read_table, require_columns
 from gateline.workload.schema import Schema
 
 EXAMPLE_SERIES = 2  # in the example request
@@ -137,8 +137,7 @@ class SeriesClassifier:
             DataError: the table lacks the classes, or holds one that this model does not know.
         """
         table, series = read_table(prepared.path / TABLE), open_examples(prepared, "test")
-        if self.label not in table.columns:
-            raise DataError(prepared.path, expected="the column of classes", found=f"no {self.label}", do="Train again")
+        require_columns(table, [self.label], prepared.path)
         steps = self.lay_out(table)
         rows = steps.first_rows[series]
         labels = [as_key(label) for label in table[self.label].to_numpy()[rows].tolist()]

@@ -21,7 +21,7 @@ from gateline.errors import DataError, examples
 from gateline.manifest import Artifact
 from gateline.models.ctc_decoding import ctc_beam_search, ctc_greedy
 from gateline.models.transcriber import Transcriber
-from gateline.table import TABLE, as_frame, clean, read_table
+from gateline.table import TABLE, as_frame, clean, read_table, require_columns
 from gateline.workload.schema import Schema
 
 BATCH = 64
@@ -197,14 +197,7 @@ class RecordingTranscriber:
             DataError: the table lacks a column, or holds a recording that is too long for this model.
         """
         table = read_table(prepared.path / TABLE)
-        absent = [name for name in (self.audio, self.text) if name not in table.columns]
-        if absent:
-            raise DataError(
-                prepared.path,
-                expected="the columns that this model reads",
-                found=f"no {examples(absent)}",
-                do="Train again",
-            )
+        require_columns(table, (self.audio, self.text, "pool"), prepared.path)
         recordings, meant = table[self.audio].tolist(), table[self.text].tolist()
         found = self.transcribe(recordings, self.beam_width).texts
         wanted = [self.normalise(text) for text in meant]

@@ -19,7 +19,7 @@ from gateline.manifest import Artifact
 from gateline.models.decoding import MOST_PENALTY, BeamSettings, Nested, beam_search, greedy
 from gateline.models.encoder_decoder import Translator
 from gateline.predictors.texts import read_texts
-from gateline.table import TABLE, as_frame, read_table
+from gateline.table import TABLE, as_frame, read_table, require_columns
 from gateline.text_metrics import GATE_METRIC, edits_and_words
 from gateline.workload.schema import Column, Schema
 
@@ -210,6 +210,7 @@ class SentenceTranslator:
             slices: ``length=...``, see `length_of`.
 
         Raises:
+            DataError: the table lacks a column.
             WorkloadError: the metric is none that models are compared by.
         """
         if metric != GATE_METRIC:
@@ -220,6 +221,7 @@ class SentenceTranslator:
                 do=did_you_mean(metric, [GATE_METRIC]),
             )
         table = read_table(prepared.path / TABLE).iloc[open_examples(prepared, "test")]
+        require_columns(table, (self.source_column, self.target_column), prepared.path)
         source, reference = (list(table[name]) for name in (self.source_column, self.target_column))
         edits, words = edits_and_words(self.translate(source).texts, reference)
         lengths = np.array([length_of(text) for text in source], dtype=object)

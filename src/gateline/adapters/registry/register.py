@@ -36,11 +36,12 @@ from gateline.adapters.registry.versions import (
     versions_of_weights,
 )
 from gateline.comparison import ExampleErrors
-from gateline.errors import ArtifactError, DataError, WorkloadError
+from gateline.errors import DataError, WorkloadError
 from gateline.judgement import Verdict
 from gateline.leakage import seen_by, why_untold
 from gateline.ledger import Ledger
 from gateline.manifest import Artifact, open_artifact, write_artifact
+from gateline.model_folder import read_model_json
 from gateline.promotion import Decision, decide, unfair
 from gateline.table import TABLE, read_table
 from gateline.workload import Workload
@@ -162,12 +163,13 @@ def scored(
     Returns:
         Its errors, or why there are none.
     """
+    was = read_model_json(champion, "config.json")["task"]
+    if was != task:
+        return None, f"it is a model of the task {was}, and the workload is {task} now"
     try:
         return load_predictor(task, champion).test_errors(prepared, metric, slices), None
-    except (DataError, ArtifactError, WorkloadError) as error:  # what to do about it is told to who sends it data
+    except (DataError, WorkloadError) as error:  # what to do about it is told to who sends it data
         return None, f"{error.where}: it expects {error.expected}; found {error.found}"
-    except (LookupError, TypeError, ValueError) as error:  # e.g. a column is gone that its task asks for unseen
-        return None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _register_and_decide(
