@@ -204,7 +204,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     before = read_result(result)
     runs: dict[int, Any] = {}
     if before.get("settings") == key and not given.again:
-        runs = {run["seed"]: run for run in before["runs"] if run.get("scored_with") == scoring_code(workload.task)}
+        code = scoring_code(workload.task)
+        runs = {run["seed"]: run for run in before["runs"] if run.get("scored_with") == code}
     missing = [run for run in runs_wanted if run.seed not in runs]
     with tempfile.TemporaryDirectory() as scratch:
         prepared = prepare(workload, Path(scratch)) if missing else None
@@ -231,7 +232,8 @@ def _write_recorded(workload: Workload, result: str) -> None:
         raise SystemExit(f"benchmarks/results/{result}.json is not there: measure first, without --page")
     run = measured_with(workload, found["settings"])
     more = ["--page"] if run is None else [part for part in (_unless("device", run), _unless("precision", run)) if part]
-    same_scoring = all(each.get("scored_with") == scoring_code(workload.task) for each in found["runs"])
+    code = scoring_code(workload.task)
+    same_scoring = all(each.get("scored_with") == code for each in found["runs"])
     earlier = [EARLIER.format(name=workload.name)] * (run is None) + [EARLIER_SCORING] * (not same_scoring)
     text = table_of(workload, found["runs"], found["gate_metric"], _command(workload.name, *more), earlier)
     _write_page(workload, text)

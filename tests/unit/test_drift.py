@@ -18,6 +18,7 @@ from gateline.drift import (
     judged,
     ks_distance,
     ks_p_value,
+    nearest_shares,
     psi_p_value,
     share_p_value,
     stability_index,
@@ -131,14 +132,30 @@ def test_holm_takes_all_comparisons_for_one_question() -> None:
 
 
 def test_where_nothing_has_changed_there_are_no_more_alarms_than_stated(rng: np.random.Generator) -> None:
-    expected, repeats = described(rows(rng, 5000)), 400
-    significant = alarms = 0
+    repeats, significant, alarms = 400, 0, 0
     for _ in range(repeats):
+        expected = described(rows(rng, 5000))  # anew: all comparisons with one that chance made odd would be odd together
         findings = compare(expected, rows(rng, int(rng.integers(50, 2000))))
         significant += min(each.adjusted_p for each in findings) <= SIGNIFICANCE
         alarms += worst(findings) != "none"
     most = stats.binom.ppf(0.999, repeats, SIGNIFICANCE)
     assert alarms <= significant <= most
+
+
+def test_shares_that_percentiles_leave_open_are_no_drift(rng: np.random.Generator) -> None:
+    """Of 5,000 counts 96.65 % may be 6 or less, and the percentiles say 96: a bin of 3.35 % is not one of 4 %."""
+    counts = np.repeat(np.arange(9), [249, 747, 1120, 1120, 840, 504, 252, 108, 60])
+    quantiles = np.quantile(counts, SHARES)
+    edges, told = bins_of(quantiles)
+    true = np.bincount(np.searchsorted(edges, counts), minlength=len(told)) / len(counts)
+    assert np.abs(told - true).max() > 0.004, "the control: what percentiles tell is not what was there"
+
+    np.testing.assert_allclose(nearest_shares(quantiles, edges, true), true, atol=1e-9)
+
+    numbers = rng.normal(size=5000)  # of numbers that are all different, percentiles tell the shares
+    quantiles = np.quantile(numbers, SHARES)
+    edges, told = bins_of(quantiles)
+    np.testing.assert_allclose(nearest_shares(quantiles, edges, rng.dirichlet(np.ones(len(told)))), told, atol=1e-9)
 
 
 def test_a_stated_shift_is_found(rng: np.random.Generator) -> None:

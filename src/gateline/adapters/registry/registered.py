@@ -127,14 +127,10 @@ def registered(version: ModelVersion) -> Iterator[Registered]:
                 do="Restore them from a backup of MLflow's artifacts, or register the model again",
             ) from error
         if PAPERS_FOLDER not in known or not (found.papers / PASSPORT).is_file():
-            raise RegistryError(
-                where,
-                expected="a passport inside the model",
-                found="none, and its tag has the digest of one: somebody removed it"
-                if PASSPORT_TAG in version.tags
-                else "none: it was registered before models had one",
-                do="Restore it from a backup of MLflow's artifacts"
-                if PASSPORT_TAG in version.tags
-                else f"Run `gateline run {version.name}`; what is registered from now on can be traced",
-            )
+            lacking = "none: it was registered before models had one"
+            do = f"Run `gateline run {version.name}`; what is registered from now on can be traced"
+            if PASSPORT_TAG in version.tags:
+                lacking = "none, and its tag has the digest of one: somebody removed it"
+                do = "Restore it from a backup of MLflow's artifacts"
+            raise RegistryError(where, expected="a passport inside the model", found=lacking, do=do)
         yield found

@@ -76,16 +76,9 @@ class InputBatches:
         )
         self._database.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         self._name = as_glob(path)
-        self._source = "read_parquet(?)" if path.suffix == ".parquet" else "read_csv(?, sample_size = -1)"
         try:
-            self._there = self._described()
-            # What is a text is read as it stands, as the served model reads it: a code 2e3 is no number,
-            # 10:30 no 10:30:00, and whether 03/04 is in March or April is not guessed.
-            texts = [name for name, kind in asked.types.items() if kind != "double" and name in self._there]
-            if path.suffix != ".parquet" and texts:
-                types = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in texts)
-                self._source = f"read_csv(?, sample_size = -1, types = {{{types}}})"
-                self._there = self._described()
+            self._source = "read_parquet(?)" if path.suffix == ".parquet" else self._csv_source()
+            self._there = self._described(self._source)
             counted = self._database.execute(f"SELECT count(*) FROM {self._source}", [self._name]).fetchall()  # noqa: S608  names of columns, quoted
         except duckdb.Error as error:
             raise self._unreadable(error) from error
@@ -173,9 +166,19 @@ class InputBatches:
         is_text = self._there[name] == "VARCHAR" and self._asked.types[name] == "string"
         return f"TRY_CAST({_quoted(name)} AS TIMESTAMPTZ)" if is_text else _quoted(name)
 
-    def _described(self) -> dict[str, str]:
+    def _csv_source(self) -> str:
+        """Say how DuckDB reads a csv: numbers by what all rows hold, and what is asked as a text as it stands.
+
+        So the served model reads it: a code 2e3 is no number, 10:30 no 10:30:00, and whether 03/04 is in March or April is not guessed.
+        """
+        names = self._described("read_csv(?, header = true, all_varchar = true)")
+        texts = [name for name, kind in self._asked.types.items() if kind != "double" and name in names]
+        types = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in texts)
+        return f"read_csv(?, header = true, sample_size = -1{f', types = {{{types}}}' if texts else ''})"
+
+    def _described(self, source: str) -> dict[str, str]:
         """Ask DuckDB for the type of each column."""
-        rows = self._database.execute(f"DESCRIBE SELECT * FROM {self._source}", [self._name]).fetchall()  # noqa: S608  names of columns, quoted
+        rows = self._database.execute(f"DESCRIBE SELECT * FROM {source}", [self._name]).fetchall()  # noqa: S608  names of columns, quoted
         return {str(row[0]): str(row[1]) for row in rows}
 
     def _unreadable(self, error: Exception) -> DataError:

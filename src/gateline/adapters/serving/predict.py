@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -146,18 +147,17 @@ def predict(
     parts = output.with_name(output.name + ".parts")
     asked = {"input": file_digest(source), "model": name, "batch_rows": batch_rows}
     begun = _begun_with(parts, asked)
-    if parts.exists():
-        with _claimed(parts):  # said at once, not when the model is loaded
-            pass
     goes_on = begun is not None and version in (None, begun)
     # Whoever is champion now: one file is answered by one version.
-    chosen = begun if goes_on and begun is not None else require_champion(name) if version is None else version
+    chosen = version or (begun if goes_on else None) or require_champion(name)
     try:
         with _asking(name, chosen, log) as (process, kept):
             batches = InputBatches(source, process.asked, parts)
             if not goes_on:  # only now: what cannot answer this file is not what the next run goes on with
                 _begin(parts, {**asked, "version": chosen})
             with _claimed(parts):
+                if goes_on and _version_in(parts, asked) != chosen:  # another run came between the look and the claim
+                    raise _under_way(parts)
                 answered = _answer_all(process, kept, batches, source, parts, batch_rows, on_rows, stop)
                 rows = _join(answered, output)
                 shutil.rmtree(parts)
@@ -220,10 +220,16 @@ def _begun_with(parts: Path, asked: dict[str, object]) -> int | None:
     """Say with which version a stopped run of the very same began; None if there is none, it asked something else, or answered nothing.
 
     Raises:
-        DataError: the folder is there, and no run of this command made it.
+        DataError: the folder is there, and no run of this command made it, or one is under way.
     """
     if not parts.exists():
         return None
+    with _claimed(parts):  # said now, not when the model is loaded
+        return _version_in(parts, asked)
+
+
+def _version_in(parts: Path, asked: dict[str, object]) -> int | None:
+    """Read what `_begun_with` says, in a claimed folder."""
     try:
         state = json.loads((parts / STATE).read_text(encoding="utf-8"))
         own = state.pop("key") == digest_of(state)
@@ -247,11 +253,13 @@ def _begin(parts: Path, state: dict[str, object]) -> None:
             shutil.rmtree(parts)
     draft = Path(tempfile.mkdtemp(prefix=f"{parts.name}.new-", dir=parts.parent))
     said = json.dumps({"key": digest_of(state), **state}, indent=2)
-    (draft / STATE).write_text(said, encoding="utf-8")
     try:
+        (draft / STATE).write_text(said, encoding="utf-8")
         draft.rename(parts)  # so that there is no folder without its state, whenever this process ends
     except OSError as error:
         shutil.rmtree(draft)
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
         raise _under_way(parts) from error
 
 
