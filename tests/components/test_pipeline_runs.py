@@ -22,7 +22,7 @@ from components.preprocess.__main__ import step as preprocess_step
 from gateline.adapters.door import run_step
 from gateline.adapters.kubeflow.pipeline_runs import Question, ask, conclude
 from gateline.adapters.kubeflow.raw_sources import marks_of
-from gateline.adapters.kubeflow.run_notes import KIND, KIND_TAG, TAG, Failure, note_failure, read_failures
+from gateline.adapters.kubeflow.run_notes import KIND, KIND_TAG, TAG, Failure, note_failure, read_notes
 from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.provenance import KUBEFLOW_RUN, KUBEFLOW_RUN_TAG
 from gateline.adapters.registry.ledger import append, new_entry, project, read_ledger
@@ -125,13 +125,13 @@ def test_a_step_that_refuses_writes_down_what_kubeflow_would_not_hand_on(
     ask(NAME, [], FIRST, only_if_changed=True)
     assert preprocess_without_a_report(tmp_path) == 2
 
-    (failure,) = read_failures(NAME, "run-1")
+    (failure,) = read_notes(NAME, "run-1").failures
     assert (failure.step, failure.exit_code) == ("preprocess", 2)
     assert "found no such folder" in failure.said
     (line,) = conclude(NAME, "run-1", json.dumps({"state": "FAILED", "error": {"message": "no more retries left"}}))
     assert line == f"{NAME}: run run-1 FAILED: no more retries left; preprocess ended with 2: {failure.said}"
     assert "preprocess ended with 2" in tags_of(to, "run-1")["reason"]
-    assert read_failures(NAME, "run-2") == []
+    assert read_notes(NAME, "run-2").failures == []
 
 
 def test_what_is_noted_of_failures_is_the_last_try_of_each_step_without_passwords(
@@ -144,7 +144,7 @@ def test_what_is_noted_of_failures_is_the_last_try_of_each_step_without_password
     note_failure(text, "train", 1, "KeyError: 'x' at https://me:hidden@store.example/x")
     note_failure(text, "conclude", 2, "beside the steps")
     note_failure("{", "validate", 2, "no workload: this costs no traceback")
-    assert read_failures(NAME, "run-1") == [
+    assert read_notes(NAME, "run-1").failures == [
         Failure("ingest", 75, "SIGTERM"),
         Failure("train", 1, "KeyError: 'x' at https://store.example/x"),
     ]

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from gateline.adapters.kubeflow.run_notes import RELEASE, read_release
+from gateline.adapters.kubeflow.run_notes import RELEASE, read_notes
 from gateline.adapters.mlflow_server import connected
 from gateline.adapters.provenance import KUBEFLOW_RUN
 from gateline.adapters.registry.changes import promote, roll_back
@@ -73,15 +73,15 @@ def test_the_run_of_the_pipeline_that_asked_learns_what_was_decided(
         shutil.rmtree(folder / which / "release")
 
     for asked, content in decided.items():
-        assert read_release("tiny", asked) == {key: content[key] for key in RELEASE}
-    told = [read_release("tiny", asked) for asked in decided]
+        assert read_notes("tiny", asked).release == {key: content[key] for key in RELEASE}
+    told = [read_notes("tiny", asked).release for asked in decided]
     assert [(each["version"], each["alias"], each["promoted"]) for each in told] == [
         (1, "champion", True),
         (2, "challenger", False),
         (1, "champion", True),
     ]
-    assert read_release("tiny", "run-4") == {}
-    assert read_release("another", "run-1") == {}
+    assert read_notes("tiny", "run-4").release == {}
+    assert read_notes("another", "run-1").release == {}
     assert client().get_experiment_by_name("another") is None, "whoever only looks makes nothing"
 
 

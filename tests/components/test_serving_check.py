@@ -75,6 +75,30 @@ def test_a_model_that_fails_is_registered_marked_and_not_promoted(
     assert client().get_registered_model("tiny").aliases == {"champion": 2}
 
 
+@pytest.mark.parametrize(("seconds", "mark"), [(1.0, "failed: no answer after"), (900.0, "")])
+def test_a_version_that_never_answers_takes_more_than_it_may_unless_it_may_take_that_long(
+    seconds: float, mark: str, made: Path, here: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateline.adapters.registry.serving_check.CHECK_SECONDS", 2)
+    monkeypatch.setattr("subprocess.Popen.communicate", communicate_late)
+    folder = here()
+
+    code = register(made, folder, with_limits(made, folder, start_seconds=seconds, latency_ms=1))
+
+    assert code == (2 if mark else EXIT_TRY_AGAIN)
+    assert version().tags.get("gateline.serving_check", "").startswith(mark)
+    assert bool(version().tags.get("gateline.serving_check")) is bool(mark)
+    assert client().get_registered_model("tiny").aliases == {}
+
+
+def communicate_late(process: subprocess.Popen[str], *_: Any, timeout: float | None = None) -> tuple[str, str]:
+    """As a process that computes for ever; whoever waits without an end has killed it."""
+    if timeout is not None:
+        raise subprocess.TimeoutExpired(process.args, timeout)
+    process.wait()
+    return "", ""
+
+
 def test_a_version_that_cannot_be_asked_keeps_its_mark(
     made: Path, here: Callable[[], Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +249,16 @@ def test_in_an_image_its_own_python_is_the_environment(index: Path, monkeypatch:
         [sys.executable], f"process in {os.environ['GATELINE_IMAGE']}"
     )
     assert not environments().exists()
+
+
+def test_a_python_that_can_make_no_environment_says_that_none_was_made(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    said: list[str] = []
+    assert python_for("fresh", ["tiny-thing==1.0"], said.append) == Interpreter([sys.executable], "process")
+    assert len(said) == 1
+    assert "not in a fresh environment" in said[0]
 
 
 def test_where_an_engine_has_the_image_the_model_is_tried_in_it(

@@ -134,7 +134,9 @@ def test_holm_takes_all_comparisons_for_one_question() -> None:
 def test_where_nothing_has_changed_there_are_no_more_alarms_than_stated(rng: np.random.Generator) -> None:
     repeats, significant, alarms = 400, 0, 0
     for _ in range(repeats):
-        expected = described(rows(rng, 5000))  # anew: all comparisons with one that chance made odd would be odd together
+        expected = described(
+            rows(rng, 5000)
+        )  # anew: all comparisons with one that chance made odd would be odd together
         findings = compare(expected, rows(rng, int(rng.integers(50, 2000))))
         significant += min(each.adjusted_p for each in findings) <= SIGNIFICANCE
         alarms += worst(findings) != "none"

@@ -139,23 +139,23 @@ def submit(
 
 def _say_what_became_of_it(name: str, run: Submitted, ended: Ended) -> None:
     """Kubeflow knows neither why a step failed nor what was decided; MLflow does, if the cluster's can be asked from here."""
-    from gateline.adapters.kubeflow.run_notes import read_failures, read_release
+    from gateline.adapters.kubeflow.run_notes import Notes, read_notes
     from gateline.adapters.kubeflow.submission import why_it_failed
 
-    release, failures, problem = {}, [], "MLFLOW_TRACKING_URI is not set"
+    notes, problem = Notes({}, ()), "MLFLOW_TRACKING_URI is not set"
     if os.environ.get("MLFLOW_TRACKING_URI", "").strip() and ended.ran:
         problem = "the MLflow of MLFLOW_TRACKING_URI knows nothing of this run"
         try:
-            release, failures = read_release(name, run.id), read_failures(name, run.id)
+            notes = read_notes(name, run.id)
         except GatelineError as error:
             problem = str(error)
     if not ended.well:
-        raise why_it_failed(run, ended, failures)
+        raise why_it_failed(run, ended, notes.failures)
     if not ended.ran:
         print(f"{name}: ended early, since nothing has changed")
         return
-    if release:
-        _say_what_is_registered(release)
+    if notes.release:
+        _say_what_is_registered(notes.release)
     else:
         print_beside("registered", f"not known here: {problem}")
         print_beside("asks MLflow", f"gateline history {name}")

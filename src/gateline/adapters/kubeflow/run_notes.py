@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,19 @@ class Failure:
     said: str
 
 
+@dataclass(frozen=True)
+class Notes:
+    """What the steps of a run noted.
+
+    Args:
+        release: `RELEASE` by name; empty where this MLflow knows of no such run, or of nothing that it registered.
+        failures: see `failures_in`.
+    """
+
+    release: Mapping[str, Any]
+    failures: Sequence[Failure]
+
+
 def note_release(to: Connection, decided: Mapping[str, Any]) -> None:
     """Write down which version a run of the pipeline registered, and whether it is champion; where none asked, nothing.
 
@@ -56,25 +69,6 @@ def note_release(to: Connection, decided: Mapping[str, Any]) -> None:
         of_pipeline = run_of_pipeline(to, decided["name"], run)
         said = json.dumps({key: decided[key] for key in RELEASE})
         to.client.set_tag(of_pipeline.info.run_id, f"{TAG}release", said)
-
-
-def read_release(workload: str, run: str) -> dict[str, Any]:
-    """Read back what `note_release` wrote of a run.
-
-    Args:
-        workload: its name.
-        run: Kubeflow's name of it.
-
-    Returns:
-        `RELEASE` by name; empty where this MLflow knows of no such run, or of nothing that it registered.
-
-    Raises:
-        GatelineError: MLflow does not answer, or lets nobody in.
-    """
-    with connected(workload, create=False) as to:
-        found = look_up(to, run) if to.experiment_id else None
-        said: dict[str, Any] = json.loads("{}" if found is None else found.data.tags.get(f"{TAG}release", "{}"))
-    return said
 
 
 def note_failure(workload: str, step: str, exit_code: int, said: str) -> None:
@@ -98,22 +92,20 @@ def note_failure(workload: str, step: str, exit_code: int, said: str) -> None:
         log.warning("How %s ended is not noted in MLflow: %s", step, shown(" ".join(str(error).split()))[:200])
 
 
-def read_failures(workload: str, run: str) -> list[Failure]:
-    """Read back what `note_failure` wrote of a run.
+def read_notes(workload: str, run: str) -> Notes:
+    """Read back what `note_release` and `note_failure` wrote of a run.
 
     Args:
         workload: its name.
         run: Kubeflow's name of it.
-
-    Returns:
-        As `failures_in`.
 
     Raises:
         GatelineError: MLflow does not answer, or lets nobody in.
     """
     with connected(workload, create=False) as to:
         found = look_up(to, run) if to.experiment_id else None
-        return [] if found is None else failures_in(found.data.tags)
+    tags = {} if found is None else found.data.tags
+    return Notes(json.loads(tags.get(f"{TAG}release", "{}")), failures_in(tags))
 
 
 def failures_in(tags: Mapping[str, str]) -> list[Failure]:
