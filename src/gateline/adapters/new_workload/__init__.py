@@ -2,6 +2,7 @@
 
 inference.py       what the table holds: keys, grid, types, ranges, target      time_columns.py   when each row was
                                                                              time_formats.py   formats of texts that say so
+number_columns.py  how the other columns are read
 settings.py        windows, split, transform that fit it                        text.py           the commented file
 labelled_texts.py  the same for texts and labels                                pinned_file.py    the file that it is made from
 recordings.py      the same for a folder of recordings with transcripts         drawn_split.py    parts that those two draw

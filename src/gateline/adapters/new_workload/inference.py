@@ -18,6 +18,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from gateline.adapters.new_workload.number_columns import ReadAs, read_as
 from gateline.adapters.new_workload.time_columns import (
     TimeColumn,
     column_types,
@@ -28,7 +29,6 @@ from gateline.errors import DataError, did_you_mean, examples
 from gateline.workload.schema import ColumnType
 from gateline.workload.section import format_span
 
-NUMBER_TYPES = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
 NAMES_OF_KEYS = (
     "id",
     "key",
@@ -151,11 +151,7 @@ def find_out(
     types = column_types(database)
     _check_asked(types, target, keys or ())
     stamp = find_time(database, time)
-    reads = {
-        name: _without_infinite(database, _number_expression(database, name, kind))
-        for name, kind in types.items()
-        if name not in stamp.made_from
-    }
+    reads = {name: read_as(database, name, kind) for name, kind in types.items() if name not in stamp.made_from}
     for key in keys or ():
         if key not in reads:
             raise DataError(
@@ -235,15 +231,6 @@ def _levels(frame: pd.DataFrame, target: str, keys: Sequence[str]) -> float:
     return float(known.max() / known.min()) if len(known) else 1.0
 
 
-@dataclass(frozen=True)
-class _Read:
-    """How one column of the file is read."""
-
-    expression: str
-    type: Literal["float", "integer", "boolean", "text", "other"]
-    note: str = ""
-
-
 def _check_asked(types: Mapping[str, str], target: str | None, keys: Sequence[str]) -> None:
     for flag, name in [*([("--target", target)] if target is not None else []), *(("--key", key) for key in keys)]:
         if name not in types:
@@ -252,46 +239,11 @@ def _check_asked(types: Mapping[str, str], target: str | None, keys: Sequence[st
             )
 
 
-def _number_expression(database: duckdb.DuckDBPyConnection, name: str, kind: str) -> _Read:
-    column = quoted(name)
-    if kind == "BOOLEAN":
-        return _Read(column, "boolean")
-    if kind in NUMBER_TYPES:
-        return _Read(column, "integer")
-    if kind == "DOUBLE":
-        return _Read(column, "float")
-    if kind in ("FLOAT", "HUGEINT", "UBIGINT", "UHUGEINT") or kind.startswith("DECIMAL"):
-        return _Read(f"CAST({column} AS DOUBLE)", "float")
-    if kind != "VARCHAR" and not kind.startswith("ENUM"):
-        return _Read(f"CAST({column} AS VARCHAR)", "other")
-    comma = f"TRY_CAST(replace({column}, ',', '.') AS DOUBLE)"
-    for expression, style in ((f"TRY_CAST({column} AS DOUBLE)", "text"), (comma, "text with a decimal comma")):
-        row = database.execute(
-            f"SELECT count({expression}), count({column}), list(DISTINCT {column}) FILTER (WHERE {expression} IS NULL) FROM raw"
-        ).fetchone()
-        if row is not None and row[1] and row[0] >= MOSTLY * row[1]:
-            strange = [repr(value) for value in (row[2] or []) if value is not None]
-            lost = f"; {examples(strange)} in {row[1] - row[0]} rows read as missing" if strange else ""
-            return _Read(expression, "float", f"{style} in the file{lost}")
-    return _Read(column, "text")
-
-
-def _without_infinite(database: duckdb.DuckDBPyConnection, read: _Read) -> _Read:
-    """Let the query read infinite numbers as missing: no step takes them."""
-    if read.type != "float":
-        return read
-    row = database.execute(f"SELECT count(*) FILTER (WHERE isinf({read.expression})) FROM raw").fetchone()
-    if row is None or not row[0]:
-        return read
-    note = "; ".join(part for part in (read.note, f"{row[0]} infinite values read as missing") if part)
-    return _Read(f"CASE WHEN NOT isinf({read.expression}) THEN {read.expression} END", "float", note)
-
-
 def _as_text(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _find_keys(frame: pd.DataFrame, time: str, reads: Mapping[str, _Read]) -> list[str]:
+def _find_keys(frame: pd.DataFrame, time: str, reads: Mapping[str, ReadAs]) -> list[str]:
     """Find the fewest columns that make (keys, time) unique, texts before numbers."""
     if not frame[time].duplicated().any():
         return []
@@ -402,7 +354,7 @@ def _is_monthly(times: pd.Series, steps: pd.Series) -> bool:
     return bool(float(in_days.median()) >= 27.5 and months.mean() > 0.9 and (on_the_first or in_days.nunique() > 1))
 
 
-def _useless(frame: pd.DataFrame, name: str, reads: Mapping[str, _Read], keys: Sequence[str]) -> str:
+def _useless(frame: pd.DataFrame, name: str, reads: Mapping[str, ReadAs], keys: Sequence[str]) -> str:
     """Say why a column is left out, or nothing."""
     read, values = reads[name], frame[name]
     if read.type == "other":
@@ -428,7 +380,7 @@ def _useless(frame: pd.DataFrame, name: str, reads: Mapping[str, _Read], keys: S
 def _choose_target(
     frame: pd.DataFrame,
     able: Sequence[str],
-    reads: Mapping[str, _Read],
+    reads: Mapping[str, ReadAs],
     asked: str | None,
     time: str,
     keys: Sequence[str],
@@ -483,7 +435,7 @@ def _describe_key(frame: pd.DataFrame, name: str) -> FoundColumn:
     return FoundColumn(name, f"CAST({quoted(name)} AS VARCHAR)", "text", "key", f"{len(values)} different", values=few)
 
 
-def _describe_covariate(frame: pd.DataFrame, name: str, read: _Read, keys: Sequence[str]) -> FoundColumn:
+def _describe_covariate(frame: pd.DataFrame, name: str, read: ReadAs, keys: Sequence[str]) -> FoundColumn:
     """Describe a column that says something of a series, or of its rows."""
     of_series = bool(keys) and bool((frame.groupby(list(keys))[name].nunique() <= 1).all())
     if read.type != "text":
@@ -495,7 +447,7 @@ def _describe_covariate(frame: pd.DataFrame, name: str, read: _Read, keys: Seque
 
 
 def _describe_number(
-    frame: pd.DataFrame, name: str, read: _Read, role: Literal["target", "past", "static"], why: str = ""
+    frame: pd.DataFrame, name: str, read: ReadAs, role: Literal["target", "past", "static"], why: str = ""
 ) -> FoundColumn:
     values = frame[name].astype("float64")
     known = values.dropna()
