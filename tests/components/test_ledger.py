@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, cast
@@ -104,18 +103,6 @@ def test_what_a_killed_promotion_leaves_is_repaired(to: Connection, alias: int |
     assert said(lambda say: open_ledger(to, NAME, say)) == []
 
 
-@pytest.mark.parametrize("entries", [1, 3])
-def test_a_deleted_last_entry_is_missed(to: Connection, entries: int) -> None:
-    for version in range(1, entries + 1):
-        put(to, PROMOTED, version, version - 1 or None)
-    to.client.delete_model_version(f"{NAME}.ledger", str(entries))
-    with pytest.raises(RegistryError, match=f"no entry {entries}, deleted or damaged"):
-        open_ledger(to, NAME, print)
-    promote(to, NAME, 4, print, why="the last entry was deleted")
-    assert aliases(to) == {"champion": 4}
-    assert read_ledger(to, NAME).missing == ()
-
-
 class Meanwhile:
     """A client of which something else happens just before one of its requests, once."""
 
@@ -128,18 +115,6 @@ class Meanwhile:
             do, self.do = self.do, None
             do()
         return getattr(self.client, name)
-
-
-def test_a_deleted_last_entry_is_missed_whoever_noted_its_number_last(to: Connection) -> None:
-    """Another writes and notes the next entry just before this one notes its own."""
-    append(to, NAME, new_entry(NOT_PROMOTED, 1, None, "a test", seen=read_ledger(to, NAME)))
-    append_next = partial(append, to, NAME, new_entry(NOT_PROMOTED, 3, None, "the next", seen=read_ledger(to, NAME)))
-    other = Meanwhile(to.client, "set_registered_model_tag", append_next)
-    meanwhile = to._replace(client=cast(mlflow.MlflowClient, other))
-    append(meanwhile, NAME, new_entry(NOT_PROMOTED, 2, None, "this one", seen=read_ledger(to, NAME)))
-    assert other.do is None
-    to.client.delete_model_version(f"{NAME}.ledger", "3")
-    assert read_ledger(to, NAME).missing == (3,)
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -190,53 +165,11 @@ def test_a_ledger_of_several_pages_is_read_whole(to: Connection, monkeypatch: py
     assert [entry.version for entry in read_ledger(to, NAME).entries] == [1, 2, 3]
 
 
-def test_an_alias_that_a_person_moved_is_neither_undone_nor_taken_unasked(to: Connection) -> None:
-    put(to, PROMOTED, 1, None)
-    put(to, PROMOTED, 2, 1)
-    to.client.set_registered_model_alias(NAME, "champion", "1")
-    for command in (lambda: open_ledger(to, NAME, print), lambda: promote(to, NAME, 3, print, why="better")):
-        with pytest.raises(RegistryError) as refusal:
-            command()
-        assert "expected version 2, as its ledger says; found version 1" in str(refusal.value)
-        assert f"gateline promote {NAME} 1" in refusal.value.do
-    assert aliases(to) == {"champion": 1}
-    step = promote(to, NAME, 1, print)
-    assert step is not None
-    assert (step.entry.kind, step.before, step.after) == (ACCEPTED, 2, 1)
-    assert said(lambda say: open_ledger(to, NAME, say)) == []
-
-    to.client.set_registered_model_alias(NAME, "champion", "4")
-    undone = promote(to, NAME, 1, print)
-    assert undone is not None
-    assert (undone.entry.kind, undone.after) == (ACCEPTED, 1)
-    assert aliases(to) == {"champion": 1}
-
-
 def test_a_champion_from_before_the_ledger_is_its_first_entry(to: Connection) -> None:
     to.client.set_registered_model_alias(NAME, "champion", "3")
     lines = said(lambda say: open_ledger(to, NAME, say))
     assert "its ledger begins with that" in lines[0]
     assert read_ledger(to, NAME).champion == 3
-
-
-def test_a_deleted_champion_and_a_deleted_entry_are_named(to: Connection) -> None:
-    put(to, PROMOTED, 1, None)
-    put(to, PROMOTED, 2, 1)
-    to.client.delete_model_version(NAME, "2")
-    for look in (lambda: open_ledger(to, NAME, print), lambda: champion_of(to, NAME)):
-        with pytest.raises(RegistryError, match=r"tiny version 2: .* deleted in the registry.*gateline rollback tiny"):
-            look()
-    promote(to, NAME, 3, print, why="version 2 was deleted")
-    assert aliases(to) == {"champion": 3}
-
-    to.client.delete_model_version(f"{NAME}.ledger", "2")
-    with pytest.raises(RegistryError, match="no entry 2, deleted or damaged"):
-        open_ledger(to, NAME, print)
-    with pytest.raises(RegistryError, match="no entry 2"):
-        roll_back(to, NAME, None, print, nobody=True)
-    promote(to, NAME, 3, print, why="entry 2 was deleted by mistake")
-    assert read_ledger(to, NAME).champion == 3
-    assert said(lambda say: open_ledger(to, NAME, say)) == []
 
 
 @pytest.mark.parametrize(
@@ -306,32 +239,6 @@ def test_only_what_was_tried_and_has_its_files_becomes_champion(
     assert aliases(to) == {"champion": 1}
 
 
-def test_a_decision_that_was_changed_is_neither_shown_nor_approved(to: Connection) -> None:
-    put(to, PROMOTED, 1, None)
-    two = to.client.get_model_version(NAME, "2")
-    check = {"name": "champion", "passed": True, "reason": "it is shown to be better"}
-    decided = {"promoted": False, "awaiting_approval": True, "checks": [check], "champion_before": 1}
-    enter(to, NAME, two, to.client.get_model_version(NAME, "1"), decided, open_ledger(to, NAME, print))
-    assert explain(to, NAME, 2).decided == decided
-    assert read_history(to, NAME).remarks() == []
-
-    forged = json.dumps({**decided, "checks": [{**check, "reason": "far better"}]})
-    to.client.set_model_version_tag(NAME, "2", "gateline.decision", forged)
-    assert explain(to, NAME, 2).decided == decided, "the ledger says what was decided, not the version"
-    to.client.set_model_version_tag(f"{NAME}.ledger", "2", "gateline.decision", forged)
-    explained = explain(to, NAME, 2)
-    assert not explained.decided
-    assert "the decision is not shown: tiny.ledger entry 2: expected the decision of digest" in explained.remarks[0]
-    assert "entries 2 was changed" in read_history(to, NAME).remarks()[0]
-    with pytest.raises(RegistryError, match=r"tiny\.ledger: .*entries 2 was changed"):
-        promote(to, NAME, 2, print)
-    promote(to, NAME, 1, print, why="looked at, version 1 stays")
-    assert read_history(to, NAME).remarks() == []
-    with pytest.raises(RegistryError, match=r"tiny\.ledger entry 2"):
-        promote(to, NAME, 2, print)
-    assert aliases(to) == {"champion": 1, "challenger": 2}
-
-
 def test_a_decision_that_lost_a_race_is_not_said_of_the_version(to: Connection) -> None:
     put(to, PROMOTED, 1, None)
     before, two = open_ledger(to, NAME, print), to.client.get_model_version(NAME, "2")
@@ -389,79 +296,6 @@ def test_two_registers_at_once_on_the_same_rows_are_not_counted_alike(to: Connec
     step = enter(to, NAME, three, one, won, ledger)
     assert step is not None
     assert not step.conflict
-
-
-def edit(to: Connection, number: int, by: str) -> None:
-    tags = to.client.get_model_version(f"{NAME}.ledger", str(number)).tags
-    forged = json.dumps({**json.loads(tags["gateline.entry"]), "by": by})
-    to.client.set_model_version_tag(f"{NAME}.ledger", str(number), "gateline.entry", forged)
-
-
-def test_by_a_ledger_of_which_an_entry_was_edited_nothing_is_decided_until_a_person_accepts_it(to: Connection) -> None:
-    for version in (1, 2, 3):
-        put(to, PROMOTED, version, version - 1 or None)
-    assert read_history(to, NAME).remarks() == []
-    edit(to, 2, "somebody else")
-    remark = "entry 2 is not what entry 3 had seen: changed since"
-    assert read_history(to, NAME).remarks() == [remark]
-    refused: list[Callable[[], Any]] = [
-        lambda: open_ledger(to, NAME, print),
-        lambda: promote(to, NAME, 4, print),
-        lambda: promote(to, NAME, None, print, why="no version"),
-        lambda: roll_back(to, NAME, None, print),
-    ]
-    for command in refused:
-        with pytest.raises(RegistryError, match=f"found {remark}.*gateline promote tiny VERSION --force-reason WHY"):
-            command()
-    to.client.delete_registered_model_alias(NAME, "champion")
-    with pytest.raises(RegistryError, match=remark):
-        roll_back(to, NAME, None, print, nobody=True)
-    assert aliases(to) == {}
-    assert len(read_ledger(to, NAME).entries) == 3
-
-    promote(to, NAME, 4, print, why="looked at entry 2: only its author was edited")
-    assert read_ledger(to, NAME).entries[-1].accepts == (2,)
-    assert aliases(to) == {"champion": 4}
-    assert read_history(to, NAME).remarks() == []
-    assert said(lambda say: open_ledger(to, NAME, say)) == []
-    roll_back(to, NAME, 3, print)
-    assert aliases(to) == {"champion": 3}
-    edit(to, 2, "a third")
-    assert read_history(to, NAME).remarks() == [remark]
-
-
-def test_a_ledger_or_a_decision_that_was_deleted_is_no_beginning(to: Connection) -> None:
-    decided = {"promoted": False, "awaiting_approval": False, "checks": [{"name": "a", "passed": False, "reason": "b"}]}
-    put(to, PROMOTED, 1, None)
-    version, champion = (to.client.get_model_version(NAME, number) for number in ("2", "1"))
-    enter(to, NAME, version, champion, decided, read_ledger(to, NAME))
-    assert read_ledger(to, NAME).edits() == []
-
-    text = to.client.get_model_version(f"{NAME}.ledger", "2").tags["gateline.decision"]
-    to.client.delete_model_version_tag(f"{NAME}.ledger", "2", "gateline.decision")
-    with pytest.raises(RegistryError, match="decision"):
-        open_ledger(to, NAME, print)
-    to.client.set_model_version_tag(f"{NAME}.ledger", "2", "gateline.decision", text)
-    open_ledger(to, NAME, print)
-    for damage in ("removed", "edited"):
-        if damage == "removed":
-            to.client.delete_model_version_tag(f"{NAME}.ledger", "2", "gateline.decision")
-        else:
-            to.client.set_model_version_tag(f"{NAME}.ledger", "2", "gateline.decision", json.dumps({"promoted": True}))
-        promote(to, NAME, 2, print, why=f"looked at what was {damage}")  # whom that decision was about
-        open_ledger(to, NAME, print)
-        promote(to, NAME, 1, print, why="and back")
-        promote(to, NAME, 2, print, why="and there")
-        assert read_ledger(to, NAME).edits() == []
-
-    to.client.delete_registered_model(f"{NAME}.ledger")
-    for attempt in (lambda: open_ledger(to, NAME, print), lambda: promote(to, NAME, 3, print)):
-        with pytest.raises(RegistryError, match="found none: it was deleted"):
-            attempt()
-    step = promote(to, NAME, 1, print, why="the backup is of before")
-    assert step is not None
-    assert read_ledger(to, NAME).champion == 1
-    assert said(lambda say: open_ledger(to, NAME, say)) == []
 
 
 def test_a_decision_about_many_slices_is_kept_whole_in_a_file(to: Connection) -> None:
