@@ -41,7 +41,6 @@ from gateline.judgement import Verdict
 from gateline.leakage import seen_by, why_untold
 from gateline.ledger import Ledger
 from gateline.manifest import Artifact, open_artifact, write_artifact
-from gateline.model_folder import read_model_json
 from gateline.promotion import Decision, decide, unfair
 from gateline.table import TABLE, read_table
 from gateline.workload import Workload
@@ -163,6 +162,8 @@ def scored(
     Returns:
         Its errors, or why there are none.
     """
+    from gateline.model_folder import read_model_json
+
     was = read_model_json(champion, "config.json")["task"]
     if was != task:
         return None, f"it is a model of the task {was}, and the workload is {task} now"
