@@ -370,6 +370,7 @@ def test_many_series_get_an_embedding_and_few_a_number_each() -> None:
         ({"mode": "segment", "segment": 3, "series": "one_hot"}, "`series: embedding` or `none`"),
         ({"teacher_forcing": 0.5}, "only with `mode: recursive`"),
         ({"mode": "recursive", "linear_path": True}, "only with `mode: direct`"),
+        ({"mode": "recursive", "ridge_path": {"lags": 4, "penalty": 1.0}}, "no `ridge_path` with `mode: recursive`"),
         ({"mode": "recursive", "variational_dropout": True}, "sees one step at a time"),
         ({"mode": "recursive", "weight_drop": 0.1}, "each would drop other weights"),
         ({"affine": True}, "only with `normalisation: revin`"),
@@ -381,80 +382,3 @@ def test_many_series_get_an_embedding_and_few_a_number_each() -> None:
 def test_settings_that_mean_nothing_together_are_refused(settings: dict[str, Any], why: str) -> None:
     with pytest.raises(pydantic.ValidationError, match=why):
         ForecasterSettings.model_validate(settings)
-
-
-def test_a_ridge_path_is_the_least_squares_solution_with_a_penalty_of_the_windows_whose_target_is_complete(
-    rng: np.random.Generator,
-) -> None:
-    lags, penalty = 5, 3.0
-    network: SegmentForecaster = network_of(
-        mode="segment", segment=SEGMENT, normalisation="last_value", ridge_path={"lags": lags, "penalty": penalty}
-    )
-    batches = [batch_of(rng, rows=30) for _ in range(3)]
-
-    with torch.no_grad():
-        network.fit_in_closed_form(batches)
-
-    past, target, complete = (
-        np.concatenate([getattr(batch, name).numpy() for batch in batches]) for name in ("past", "target", "observed")
-    )
-    kept, last = np.array(complete.all(axis=1)), past[:, -1:, 0]
-    assert 0 < kept.sum() < len(kept)
-    # Ridge regression is least squares with one more row per weight, sqrt(penalty) times it and 0.
-    rows = np.concatenate([(past[:, -lags:, 0] - last)[kept], np.sqrt(penalty) * np.eye(lags)])
-    right = np.concatenate([(target - last)[kept], np.zeros((lags, HORIZON))])
-    weights = np.linalg.lstsq(rows, right, rcond=None)[0]
-    expected = (past[:, -lags:, 0] - last) @ weights + last
-    with torch.no_grad():
-        forecast = torch.cat([network(batch)[:, :, 0] for batch in batches])
-    # Before the first step the cells add nothing, so the whole forecast is the ridge's.
-    np.testing.assert_allclose(forecast.numpy(), expected, atol=1e-9)
-
-
-def test_a_ridge_path_is_held_while_the_cells_learn_and_travels_with_the_weights(rng: np.random.Generator) -> None:
-    network: SegmentForecaster = network_of(mode="segment", segment=SEGMENT, ridge_path={"lags": 4, "penalty": 1.0})
-    assert network.ridge_path is not None
-    batch = batch_of(rng, rows=30)
-    with torch.no_grad():
-        network.fit_in_closed_form([batch])
-    weight = network.ridge_path.weight.clone()
-
-    optimiser = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.1)
-    (network(batch)[:, :, 0] - batch.target).square().mean().backward()
-    optimiser.step()
-    copied = network_of(mode="segment", segment=SEGMENT, ridge_path={"lags": 4, "penalty": 1.0})
-    copied.load_state_dict(network.state_dict())
-
-    assert torch.equal(network.ridge_path.weight, weight)
-    assert torch.equal(copied(batch), network(batch))
-    assert weight.abs().sum() > 0
-    assert network.head.linear.weight.abs().sum() > 0
-
-
-@pytest.mark.parametrize("quantiles", [(), LEVELS])
-def test_a_ridge_path_with_a_share_is_averaged_into_the_median_and_left_out_of_training(
-    quantiles: tuple[float, ...], rng: np.random.Generator
-) -> None:
-    share = 0.3
-    alone = network_of(mode="segment", segment=SEGMENT, quantiles=quantiles)
-    ridge_path = {"lags": 4, "penalty": 1.0, "share": share}
-    network: SegmentForecaster = network_of(mode="segment", segment=SEGMENT, quantiles=quantiles, ridge_path=ridge_path)
-    assert network.ridge_path is not None
-    batch = batch_of(rng, rows=30)
-    with torch.no_grad():
-        network.fit_in_closed_form([batch])
-        cells = alone(batch)
-        linear = batch.past[:, -4:, 0] @ network.ridge_path.weight.T  # (B, U)
-        median = quantiles.index(0.5) if quantiles else 0
-
-        assert linear.abs().sum() > 0
-        assert torch.equal(network.train()(batch), cells)
-        joined = network.eval()(batch)
-
-    assert torch.allclose(joined[:, :, median], (1 - share) * cells[:, :, median] + share * linear)
-    assert torch.allclose(joined - joined[:, :, median, None], cells - cells[:, :, median, None])
-
-
-def test_a_ridge_path_that_looks_back_further_than_a_window_is_refused() -> None:
-    with pytest.raises(WorkloadError, match=r"ridge_path.lags.*at most.*12.*found 13"):
-        network_of(mode="segment", segment=SEGMENT, ridge_path={"lags": LOOKBACK + 1, "penalty": 1.0})

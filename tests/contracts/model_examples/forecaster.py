@@ -24,6 +24,8 @@ SHAPES = {
     "static_categories": (3,),
 }
 
+ALL_INPUTS = {"lags": 4, "covariate_lags": 2, "known": True, "per_series": True, "penalty": 1.0}
+
 
 def example(**settings: Any) -> Example:
     made = TASK.Model(hidden_size=8, **settings)
@@ -62,6 +64,8 @@ def example(**settings: Any) -> Example:
 EXAMPLES = {
     "direct": example(),
     "direct, attention and linear path": example(attention="dot", linear_path=True),
+    "direct, ridge path of all it reads": example(ridge_path=ALL_INPUTS),
+    "direct, mean with a ridge of all it reads": example(ridge_path={**ALL_INPUTS, "share": 0.3}, quantiles=(0.1, 0.5)),
     "direct, linear decoder": example(decoder="linear", num_layers=2),
     "direct, quantiles and additive attention": example(attention="additive", quantiles=(0.1, 0.5, 0.8)),
     "recursive": example(mode="recursive", teacher_forcing=0.5, attention="dot", series="embedding"),

@@ -11,7 +11,9 @@ from torch import nn
 from gateline.batch import ForecastBatch
 from gateline.errors import WorkloadError
 from gateline.models.forecaster.covariates import Covariates
+from gateline.models.forecaster.head import ForecastHead
 from gateline.models.forecaster.normalisation import Level, WindowNormalisation
+from gateline.models.forecaster.ridge_path import RidgePath
 from gateline.models.forecaster.settings import MEDIAN, ForecasterSettings
 from gateline.models.forecaster.shapes import Shapes
 from gateline.models.stack import Stack
@@ -25,11 +27,12 @@ class ForecasterNetwork(nn.Module, ABC):
         settings: section `model`.
 
     Raises:
-        WorkloadError: the season is not shorter than the lookback.
+        WorkloadError: the season is not shorter than the lookback, or what the ridge path reads is longer.
     """
 
     encoder: Stack
     """Reads `encoder_inputs`; its gates can be traced."""
+    head: ForecastHead
 
     def __init__(self, shapes: Shapes, settings: ForecasterSettings) -> None:
         super().__init__()
@@ -47,6 +50,7 @@ class ForecasterNetwork(nn.Module, ABC):
         self.register_buffer("quantile_levels", torch.tensor(self.levels), persistent=False)  # (Q,), for the loss
         self.covariates = Covariates(shapes, settings)
         self.normalisation = WindowNormalisation(settings, shapes.horizon)
+        self.ridge_path = None if settings.ridge_path is None else RidgePath(shapes, settings.ridge_path)
 
     @abstractmethod
     def forward(self, batch: ForecastBatch) -> torch.Tensor:
@@ -57,7 +61,11 @@ class ForecasterNetwork(nn.Module, ABC):
         """What the encoder reads: (B, steps, encoder.input_size)."""
 
     def fit_in_closed_form(self, batches: Iterable[ForecastBatch]) -> None:
-        """Compute, before training, what is computed from the training windows and not learned."""
+        """Fit the ridge path to the training windows, in the order of their series; cells that start from it add nothing at first."""
+        if self.ridge_path is not None:
+            if self.ridge_path.settings.share is None:
+                self.head.start_at_zero()
+            self.ridge_path.fit(self._normalised(batch) for batch in batches)
 
     def level(self, batch: ForecastBatch) -> Level:
         """Find what the target of each window is normalised by."""
@@ -67,3 +75,7 @@ class ForecasterNetwork(nn.Module, ABC):
         """Normalise the past target, 0 where it was not observed: (B, T)."""
         normalised: torch.Tensor = self.normalisation(batch.past[:, :, 0], level) * batch.past[:, :, 1]
         return normalised
+
+    def _normalised(self, batch: ForecastBatch) -> tuple[ForecastBatch, torch.Tensor, torch.Tensor]:
+        level = self.level(batch)
+        return batch, self.normalised_past(batch, level), self.normalisation.of_target(batch.target, level)

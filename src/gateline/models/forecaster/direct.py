@@ -59,6 +59,8 @@ class StepForecaster(ForecasterNetwork):
         if self.linear_path is not None:
             masked = torch.stack([lags, batch.past[:, :, 1]], dim=2).flatten(1)  # (B, T * 2)
             forecast = forecast + self.linear_path(masked)[:, :, None]
+        if self.ridge_path is not None:
+            forecast = self.ridge_path.join(forecast, self.median, batch, lags)
         return self.normalisation.inverse(forecast, level)
 
     @abstractmethod

@@ -12,8 +12,6 @@ With `weight_drop`, reading the past is one pass and asking for what is ahead is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import nn
 
@@ -22,7 +20,6 @@ from gateline.errors import WorkloadError
 from gateline.models.forecaster.base import ForecasterNetwork
 from gateline.models.forecaster.head import ForecastHead
 from gateline.models.forecaster.normalisation import Level
-from gateline.models.forecaster.ridge_path import RidgePath
 from gateline.models.forecaster.settings import ForecasterSettings
 from gateline.models.forecaster.shapes import Shapes
 from gateline.models.stack import Stack, StackState
@@ -37,7 +34,7 @@ class SegmentForecaster(ForecasterNetwork):
         settings: section `model`.
 
     Raises:
-        WorkloadError: the lookback is no multiple of the segment, or shorter than what the ridge path reads.
+        WorkloadError: the lookback is no multiple of the segment.
     """
 
     def __init__(self, shapes: Shapes, settings: ForecasterSettings) -> None:
@@ -48,13 +45,6 @@ class SegmentForecaster(ForecasterNetwork):
                 "model.segment",
                 expected=f"a divisor of preprocess.windows.lookback, {shapes.lookback}",
                 found=str(segment),
-                do="Change one of the two",
-            )
-        if settings.ridge_path is not None and settings.ridge_path.lags > shapes.lookback:
-            raise WorkloadError(
-                "model.ridge_path.lags",
-                expected=f"at most preprocess.windows.lookback, {shapes.lookback}",
-                found=str(settings.ridge_path.lags),
                 do="Change one of the two",
             )
         hidden, covariates = settings.hidden_size, self.covariates
@@ -70,7 +60,6 @@ class SegmentForecaster(ForecasterNetwork):
         self.embed_static = nn.Linear(covariates.static_size, hidden) if covariates.static_size else None
         self.dropout = Dropout(settings.dropout)
         self.head = ForecastHead(hidden, segment, self.levels)
-        self.ridge_path = None if settings.ridge_path is None else RidgePath(shapes.horizon, settings.ridge_path)
 
     def forward(self, batch: ForecastBatch) -> torch.Tensor:
         """Forecast the scaled target: (B, U, Q)."""
@@ -81,15 +70,8 @@ class SegmentForecaster(ForecasterNetwork):
         written = self.head(self.dropout(decoded)).flatten(0, 2)  # (B * M * w, Q)
         forecast = written.unflatten(0, (len(batch.past), -1))[:, : self.horizon]  # (B, U, Q)
         if self.ridge_path is not None:
-            forecast = self.ridge_path.join(forecast, self.median, self.normalised_past(batch, level))
+            forecast = self.ridge_path.join(forecast, self.median, batch, self.normalised_past(batch, level))
         return self.normalisation.inverse(forecast, level)
-
-    def fit_in_closed_form(self, batches: Iterable[ForecastBatch]) -> None:
-        """Fit the ridge path to the windows whose target is complete; cells that start from it add nothing at first."""
-        if self.ridge_path is not None:
-            if self.ridge_path.settings.share is None:
-                self.head.start_at_zero()
-            self.ridge_path.fit(self._complete_windows(batch) for batch in batches)
 
     def encoder_inputs(self, batch: ForecastBatch) -> torch.Tensor:
         """What the encoder reads: (B, T / w, H), one step per segment."""
@@ -114,10 +96,6 @@ class SegmentForecaster(ForecasterNetwork):
         past = torch.cat([self.normalised_past(batch, level)[:, :, None], rest], dim=2)
         embedded: torch.Tensor = self.embed(past.unflatten(1, (-1, self.segment)).flatten(2))
         return embedded
-
-    def _complete_windows(self, batch: ForecastBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        level, complete = self.level(batch), batch.observed.all(dim=1)
-        return self.normalised_past(batch, level)[complete], self.normalisation.of_target(batch.target, level)[complete]
 
 
 def repeat_state(state: StackState, times: int) -> StackState:

@@ -123,8 +123,8 @@ class ForecasterSettings(Section):
     `mode: direct` only."""
 
     ridge_path: RidgePathSettings | None = None
-    """Beside the cells, a linear function of the newest past steps of the target, fitted in closed form before training and
-    then held. With `mode: segment` only."""
+    """Beside the cells, a linear function of the newest past steps and, where asked, of all else that they read, fitted in
+    closed form before training and then held. Not with `mode: recursive`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -142,11 +142,12 @@ class ForecasterSettings(Section):
             "teacher_forcing": ("recursive", self.teacher_forcing > 0),
             "decoder: linear": ("direct", self.decoder == "linear"),
             "linear_path": ("direct", self.linear_path),
-            "ridge_path": ("segment", self.ridge_path is not None),
         }
         for key, (mode, given) in elsewhere.items():
             if given and self.mode != mode:
                 raise ValueError(f"`{key}` only with `mode: {mode}`, got it with `mode: {self.mode}`")
+        if self.ridge_path is not None and self.mode == "recursive":
+            raise ValueError("no `ridge_path` with `mode: recursive`, whose steps are forecast from the one before")
         if self.attention != "none" and (self.mode == "segment" or self.decoder == "linear"):
             raise ValueError("`attention: none` where no decoder goes step by step")
         if self.mode == "segment" and self.series == "one_hot":
