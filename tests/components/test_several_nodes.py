@@ -42,9 +42,15 @@ def spread(**training: object) -> str:
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainerApi]:
     api = TrainerApi()
     with serving(api, tmp_path) as config:
-        monkeypatch.setenv("KUBECONFIG", str(config))  # for the processes that a test starts, and for this one, which may have
-        monkeypatch.setattr("kubernetes.config.KUBE_CONFIG_DEFAULT_LOCATION", str(config))  # imported kubernetes, and with it
-        monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(config))  # the value, long ago
+        monkeypatch.setenv(
+            "KUBECONFIG", str(config)
+        )  # for the processes that a test starts, and for this one, which may have
+        monkeypatch.setattr(
+            "kubernetes.config.KUBE_CONFIG_DEFAULT_LOCATION", str(config)
+        )  # imported kubernetes, and with it
+        monkeypatch.setattr(
+            "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(config)
+        )  # the value, long ago
         monkeypatch.setenv("POD_NAMESPACE", "tests")
         monkeypatch.setenv("HOSTNAME", "train-pod")
         monkeypatch.setenv("GATELINE_IMAGE", "registry.example/train@sha256:00")

@@ -16,8 +16,8 @@ LOOKBACK, HORIZON, SERIES = 12, 6, 3
 LEVELS = (0.1, 0.25, 0.5, 0.9)
 SEGMENT = {"mode": "segment", "segment": 3}
 MODES: list[dict[str, Any]] = [SEGMENT, {"mode": "direct"}, {"mode": "direct", "decoder": "linear"}]
-SHAPES = Shapes(4, 2, SERIES, LOOKBACK, HORIZON, past_categories=(3,), known_categories=(4,))
-EVERYTHING = {"lags": 5, "covariate_lags": 2, "known": True, "per_series": True}
+SHAPES = Shapes(4, 2, SERIES, LOOKBACK, HORIZON, past_categories=(3,), known_categories=(4,), units=(0, 1, 0))
+EVERYTHING = {"lags": 5, "covariate_lags": 2, "known": True, "weights": "series"}
 
 
 def batch_of(rng: np.random.Generator, series: list[int]) -> ForecastBatch:
@@ -41,9 +41,9 @@ def network_of(**settings: Any) -> ForecasterNetwork:
     return build_forecaster(SHAPES, ForecasterSettings.model_validate({"hidden_size": 8} | settings)).double()
 
 
-def rows_of(batch: ForecastBatch, settings: dict[str, Any], row: int, step: int, past: np.ndarray) -> list[float]:
+def rows_of(batch: ForecastBatch, settings: dict[str, Any], row: int, step: int, past: list[float]) -> list[float]:
     """What the regression of a step reads of one window, number by number."""
-    read = list(past[-settings["lags"] :])
+    read = past[-settings["lags"] :]
     assert batch.past_codes is not None
     assert batch.known_codes is not None
     newest = settings.get("covariate_lags", 0)
@@ -64,10 +64,11 @@ def rows_of(batch: ForecastBatch, settings: dict[str, Any], row: int, step: int,
         {"lags": 5},
         {"lags": 5, "covariate_lags": 2},
         {"lags": 1, "known": True},
-        {"lags": 5, "per_series": True},
+        {"lags": 5, "weights": "series"},
+        {"lags": 5, "weights": "unit"},
         EVERYTHING,
     ],
-    ids="-".join,
+    ids=lambda reads: "-".join(map(str, reads.values())),
 )
 def test_it_is_for_each_step_least_squares_with_a_penalty_over_the_windows_whose_target_is_there(
     reads: dict[str, Any], mode: dict[str, Any], rng: np.random.Generator
@@ -85,11 +86,16 @@ def test_it_is_for_each_step_least_squares_with_a_penalty_over_the_windows_whose
     levels = [last.item() for batch in batches for last in _last_observed(batch)]
     windows = [(batch, row) for batch in batches for row in range(len(batch.series))]
     series = np.array([int(batch.series[row]) for batch, row in windows])
-    groups = [series == one for one in range(SERIES)] if reads.get("per_series") else [series >= 0]
+    weights = {
+        "all": [series >= 0],
+        "unit": [series != 1, series == 1],
+        "series": [series == one for one in range(SERIES)],
+    }
+    groups = weights[reads.get("weights", "all")]
     for step in range(HORIZON):
         rows = np.array(
             [
-                rows_of(batch, reads, row, step, ((batch.past[row, :, 0] - level) * batch.past[row, :, 1]).numpy())
+                rows_of(batch, reads, row, step, _carried(batch.past[row], level))
                 for (batch, row), level in zip(windows, levels, strict=True)
             ]
         )
@@ -100,6 +106,15 @@ def test_it_is_for_each_step_least_squares_with_a_penalty_over_the_windows_whose
                 rows[group]
             )
             np.testing.assert_allclose(forecast[group, step], expected + np.array(levels)[group], atol=1e-6)
+
+
+def _carried(past: torch.Tensor, level: float) -> list[float]:
+    """The past target less its level, the value before in place of a missing one."""
+    read, before = [], 0.0
+    for value, there in past[:, :2].tolist():
+        before = value - level if there else before
+        read.append(before)
+    return read
 
 
 def _last_observed(batch: ForecastBatch) -> list[torch.Tensor]:
@@ -151,7 +166,9 @@ def test_with_a_share_it_is_averaged_into_the_median_and_left_out_of_training(
     with torch.no_grad():
         network.fit_in_closed_form([batch])
         cells = alone(batch)
-        linear = batch.past[:, -4:, 0] @ network.ridge_path.weight[0].T  # (B, U)
+        linear = (
+            torch.tensor([_carried(past, 0.0)[-4:] for past in batch.past]).double() @ network.ridge_path.weight[0].T
+        )  # (B, U)
         median = quantiles.index(0.5) if quantiles else 0
 
         assert linear.abs().sum() > 0
@@ -169,9 +186,12 @@ def test_one_that_looks_back_further_than_a_window_is_refused(name: str) -> None
 
 
 @pytest.mark.parametrize(("series", "absent"), [([1, 2], 0), ([0, 2], 1), ([0, 1], 2)])
-def test_a_series_without_training_windows_has_no_weights_of_its_own_and_is_named(
+def test_series_without_training_windows_have_no_weights_of_their_own_and_are_named(
     series: list[int], absent: int, rng: np.random.Generator
 ) -> None:
     network = network_of(ridge_path={**EVERYTHING, "penalty": 1.0})
-    with pytest.raises(WorkloadError, match=rf"ridge_path\.per_series.*found none of series {absent}"), torch.no_grad():
+    with (
+        pytest.raises(WorkloadError, match=rf"ridge_path\.weights: series.*found none of series {absent}"),
+        torch.no_grad(),
+    ):
         network.fit_in_closed_form([batch_of(rng, [one] * 5) for one in series])

@@ -110,14 +110,8 @@ class Problem:
 
     def series_by_unit(self) -> list[np.ndarray]:
         """Numbers of the series of each unit, where a key says it (`units` of the target's column); all in one group otherwise."""
-        schema = self.encoding.schema
-        key = next(iter(schema.columns[self.encoding.target].units), None)
-        every = np.arange(self.store.num_series)
-        if key is None:
-            return [every]
-        place, most = schema.keys.index(key), len(schema.keys) - 1
-        value = np.array([name.split("/", most)[place] for name in self.encoding.series])
-        return [every[value == one] for one in np.unique(value)]
+        unit = np.array(self.encoding.unit_of_series() or (0,) * self.store.num_series)
+        return [np.flatnonzero(unit == one) for one in np.unique(unit)]
 
     def past_texts(self, rows: np.ndarray) -> list[np.ndarray]:
         """Codes of the texts that the encoder reads at some rows: (n,) each."""

@@ -143,6 +143,15 @@ class Encoding:
         """Take the columns of texts among some."""
         return tuple(name for name in names if name in self.vocabularies)
 
+    def unit_of_series(self) -> tuple[int, ...]:
+        """Say of each series which unit its target has, counted from 0; empty where all have one (`units` of the target's column)."""
+        key = next(iter(self.schema.columns[self.target].units), None)
+        if key is None:
+            return ()
+        place, most = self.schema.keys.index(key), len(self.schema.keys) - 1
+        value = np.array([name.split("/", most)[place] for name in self.series])
+        return tuple(np.unique(value, return_inverse=True)[1].tolist())
+
     def encoder_names(self) -> list[str]:
         """Name the encoder's inputs, in order."""
         masks = [f"{name}_observed" for name in self.past if name in self.may_be_missing]

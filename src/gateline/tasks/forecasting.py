@@ -410,6 +410,7 @@ class Forecasting:
             "horizon": state["windows"]["horizon"],
             "target_mask": encoding.target in encoding.may_be_missing,
             "static_features": len(encoding.numbers(encoding.static)),
+            "units": list(encoding.unit_of_series()),
             **{
                 f"{role}_categories": [encoding.vocabularies[name].num_codes for name in encoding.texts(columns)]
                 for role, columns in (("past", encoding.past), ("known", encoding.known), ("static", encoding.static))

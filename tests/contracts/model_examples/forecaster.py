@@ -24,7 +24,7 @@ SHAPES = {
     "static_categories": (3,),
 }
 
-ALL_INPUTS = {"lags": 4, "covariate_lags": 2, "known": True, "per_series": True, "penalty": 1.0}
+ALL_INPUTS = {"lags": 4, "covariate_lags": 2, "known": True, "weights": "series", "penalty": 1.0}
 
 
 def example(**settings: Any) -> Example:

@@ -61,7 +61,7 @@ class ForecasterNetwork(nn.Module, ABC):
         """What the encoder reads: (B, steps, encoder.input_size)."""
 
     def fit_in_closed_form(self, batches: Iterable[ForecastBatch]) -> None:
-        """Fit the ridge path to the training windows, in the order of their series; cells that start from it add nothing at first."""
+        """Fit the ridge path to the training windows; cells that start from it add nothing at first."""
         if self.ridge_path is not None:
             if self.ridge_path.settings.share is None:
                 self.head.start_at_zero()

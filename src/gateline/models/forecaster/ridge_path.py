@@ -5,10 +5,8 @@ A step ahead reads S numbers that all steps read, and K that are known of it alo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby
-from operator import itemgetter
-from typing import Annotated, cast
+from collections.abc import Iterable
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field
@@ -20,21 +18,19 @@ from gateline.errors import WorkloadError
 from gateline.models.forecaster.shapes import Shapes
 from gateline.workload.section import Section
 
-_Piece = tuple[int, tuple[torch.Tensor, torch.Tensor | None], torch.Tensor, torch.Tensor]
-"""Windows of one group: which, what they read, their targets, and which of these were observed."""
-
 
 class RidgePathSettings(Section):
     """What it reads, and how small its weights are kept."""
 
     lags: Annotated[int, Field(ge=1)]
-    """Newest past steps of the target that it reads."""
+    """Newest past steps of the target that it reads, with the value before in place of a missing one."""
     covariate_lags: Annotated[int, Field(ge=0)] = 0
     """Newest past steps of all that is known up to the origin beside the target, and of where the target is missing."""
     known: bool = False
     """Whether a step reads what is known ahead of it."""
-    per_series: bool = False
-    """Whether every series has weights of its own: where they mean different things, and each has windows enough."""
+    weights: Literal["all", "unit", "series"] = "all"
+    """all: the same for all series. unit: for those of a unit (`units` of the target's column). series: for each alone, where it
+    has windows enough."""
     penalty: Annotated[float, Field(gt=0)]
     """Times the sum of the squared weights, against the squared errors summed over all training windows."""
     share: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -77,23 +73,29 @@ class RidgePath(nn.Module):
             (*shapes.past_categories, *shapes.known_categories),
             shapes.known_categories,
         )
-        self.intercept = settings.covariate_lags > 0 or settings.known or settings.per_series
+        self.intercept = settings.covariate_lags > 0 or settings.known or settings.weights != "all"
         past = shapes.encoder_features - 1 + sum(self.past_counts)  # the target has lags of its own
         self.shared = settings.lags + settings.covariate_lags * past + int(self.intercept)
         self.ahead = shapes.decoder_features + sum(self.known_counts) if settings.known else 0
-        groups = shapes.num_series if settings.per_series else 1
-        self.register_buffer("weight", torch.zeros(groups, shapes.horizon, self.shared + self.ahead))
+        one = (0,) * shapes.num_series
+        groups = {"all": one, "unit": shapes.units or one, "series": tuple(range(shapes.num_series))}
+        self.groups: torch.Tensor
+        self.register_buffer("groups", torch.tensor(groups[settings.weights]), persistent=False)  # of each series
+        self.register_buffer(
+            "weight", torch.zeros(max(groups[settings.weights]) + 1, shapes.horizon, self.shared + self.ahead)
+        )
 
     def forward(self, batch: ForecastBatch, past: torch.Tensor) -> torch.Tensor:
         """Forecast from a batch and its normalised past target (B, T): (B, U), in the type of its weights whatever autocast says."""
         with torch.autocast(past.device.type, enabled=False):
             shared, ahead = self._inputs(batch, past)
-            if not self.settings.per_series:
-                forecast = nn.functional.linear(shared, self.weight[0, :, : self.shared])
-                return forecast if ahead is None else forecast + (ahead * self.weight[0, :, self.shared :]).sum(dim=2)
-            weight = self.weight[batch.series]  # (B, U, S + K)
-            forecast = (weight[:, :, : self.shared] @ shared[:, :, None])[:, :, 0]
-            return forecast if ahead is None else forecast + (ahead * weight[:, :, self.shared :]).sum(dim=2)
+            of_shared, of_ahead = self.weight.split([self.shared, self.ahead], dim=2)
+            group = self.groups[batch.series]
+            if len(self.weight) == 1:
+                forecast = nn.functional.linear(shared, of_shared[0])
+            else:
+                forecast = (of_shared[group] @ shared[:, :, None])[:, :, 0]
+            return forecast if ahead is None else forecast + (of_ahead[group] * ahead).sum(dim=2)
 
     def join(self, forecast: torch.Tensor, median: int, batch: ForecastBatch, past: torch.Tensor) -> torch.Tensor:
         """Join what the cells forecast and the linear forecast.
@@ -115,44 +117,42 @@ class RidgePath(nn.Module):
         return forecast + self.settings.share * (linear - forecast[:, :, median : median + 1])
 
     def fit(self, windows: Iterable[tuple[ForecastBatch, torch.Tensor, torch.Tensor]]) -> None:
-        """Solve the normal equations, of one group of series after the other.
+        """Solve the normal equations of each group of series.
 
         Args:
-            windows: batches in the order of the series, and of each the past (B, T) and the target (B, U), both normalised.
+            windows: batches, and of each the past (B, T) and the target (B, U), both normalised.
 
         Raises:
-            WorkloadError: a series that is to have weights of its own has no windows.
+            WorkloadError: series that are to have weights of their own have no windows.
         """
-        fitted = set()
-        for group, pieces in groupby(self._by_group(windows), key=itemgetter(0)):
-            equations = _NormalEquations(
-                self.shared, self.ahead, self.weight.shape[1], self.intercept, self.weight.device
-            )
-            for _, inputs, target, observed in pieces:
-                equations.add(*inputs, target, observed)
-            self.weight[group] = equations.solve(self.settings.penalty)
-            fitted.add(group)
-        if absent := set(range(len(self.weight))) - fitted:
-            raise WorkloadError(
-                "model.ridge_path.per_series",
-                expected="training windows of every series",
-                found=f"none of series {min(absent)}, counted from 0",
-                do="Set it to false, or leave out series that have too few rows before preprocess.split.validate_from",
-            )
-
-    def _by_group(self, windows: Iterable[tuple[ForecastBatch, torch.Tensor, torch.Tensor]]) -> Iterator[_Piece]:
+        equations: dict[int, _NormalEquations] = {}
         for batch, past, target in windows:
             shared, ahead = self._inputs(batch, past)
-            group = batch.series if self.settings.per_series else torch.zeros_like(batch.series)
-            for one in group.unique().tolist():  # in rising order
+            group = self.groups[batch.series]
+            for one in group.unique().tolist():
+                if one not in equations:
+                    equations[one] = _NormalEquations(
+                        self.shared, self.ahead, self.weight.shape[1], self.intercept, self.weight.device
+                    )
                 rows = group == one
-                inputs = shared[rows], None if ahead is None else ahead[rows]
-                yield one, inputs, target[rows], batch.observed[rows]
+                equations[one].add(
+                    shared[rows], None if ahead is None else ahead[rows], target[rows], batch.observed[rows]
+                )
+        for one in range(len(self.weight)):
+            if one not in equations:
+                series = (self.groups == one).nonzero()[0].item()
+                raise WorkloadError(
+                    f"model.ridge_path.weights: {self.settings.weights}",
+                    expected="training windows for all weights",
+                    found=f"none of series {series}, counted from 0",
+                    do="Set it to `all`, or leave out series that have too few rows before preprocess.split.validate_from",
+                )
+            self.weight[one] = equations[one].solve(self.settings.penalty)
 
     def _inputs(self, batch: ForecastBatch, past: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """What all steps read, (B, S), and what is known of each alone, (B, U, K) or None where it reads none of it."""
         kind, settings = self.weight.dtype, self.settings
-        shared = [past[:, -settings.lags :].to(kind)]
+        shared = [carried(past, batch.past[:, :, 1])[:, -settings.lags :].to(kind)]
         if settings.covariate_lags:
             newest = slice(-settings.covariate_lags, None)
             shared.append(batch.past[:, newest, 1:].to(kind).flatten(1))
@@ -228,6 +228,21 @@ class _NormalEquations:
         gram = torch.cat([torch.cat([shared, between], dim=1), torch.cat([between.T, self.own[step]], dim=1)])
         moment = torch.cat([self.moment[:, step], self.own_moment[step]])
         return cast(torch.Tensor, torch.linalg.solve(gram + penalties.diag(), moment))
+
+
+def carried(past: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
+    """Let the value before stand for one that is missing; 0 where there is none before it.
+
+    Args:
+        past: (B, T), 0 where missing.
+        observed: (B, T), 1 where observed.
+
+    Returns:
+        (B, T).
+    """
+    steps = torch.arange(past.shape[1], device=past.device).expand_as(past)
+    newest = torch.where(observed > 0, steps, 0).cummax(dim=1).values
+    return past.gather(1, newest)
 
 
 def _columns_of_codes(codes: torch.Tensor, counts: tuple[int, ...]) -> list[torch.Tensor]:

@@ -20,6 +20,7 @@ class Shapes:
         past_categories: for each text column known up to the origin, how many codes it has.
         known_categories: the same for text columns known ahead.
         static_categories: the same for text columns of a series.
+        units: for each series, which unit its target has, counted from 0; empty stands for one unit.
     """
 
     encoder_features: int
@@ -32,3 +33,4 @@ class Shapes:
     past_categories: tuple[int, ...] = ()
     known_categories: tuple[int, ...] = ()
     static_categories: tuple[int, ...] = ()
+    units: tuple[int, ...] = ()
