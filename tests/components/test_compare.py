@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from gateline.adapters.compare import asked_first, with_fewest_baselines
+from gateline.adapters.compare.runs import log_comparison
+from gateline.manifest import Artifact
 from gateline.tasks import task_named
 from gateline.workload import Workload
 from gateline.workload.gates import Baseline, Gates, Limit
@@ -73,6 +76,20 @@ def test_what_the_gates_ask_for_stands_first() -> None:
     assert list(found.items()) == [("mae", 1.0), ("k=a/bias", 0.1), ("rmse", 2.0), ("bias", 0.5)]
 
 
+def test_what_a_slice_is_asked_for_is_logged_under_a_name_that_mlflow_takes(tmp_path: Path) -> None:
+    run = {"key": "k", "variant": "lstm", "seed": 7, "settings": {}, "validation": {"mae": 2.0}}
+    run |= {"history": [{"epoch": 1}], "test": {"variable=temperature/mae": 1.5, "mae": 3.0}}
+    for table in ("comparison.md", "comparison.json"):
+        (tmp_path / table).write_text("")
+
+    prepared = Artifact(tmp_path, "prepared", "0" * 64, inputs={"raw": "1" * 64}, facts={})
+    log_comparison("tiny", prepared, "mae", [run], tmp_path)
+
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    (logged,) = client.search_runs(["1"], "tags.`gateline.variant` = 'k'")
+    assert logged.data.metrics == {"best_mae": 2.0, "test/variable_temperature/mae": 1.5, "test/mae": 3.0}
+
+
 @pytest.mark.slow  # trains six times
 def test_each_variant_and_seed_is_trained_once_and_the_table_goes_where_it_is_asked_for(comparable: Path) -> None:
     (comparable / "page.md").write_text(PAGE)
@@ -102,8 +119,6 @@ def test_each_variant_and_seed_is_trained_once_and_the_table_goes_where_it_is_as
     assert re.findall(r"^(\w+), seed (\d+) \.\.\.$", second.stderr, re.MULTILINE) == [("gru", "7"), ("gru", "8")]
     again = json.loads((folder / "comparison.json").read_text())["runs"]
     assert [run for run in again if run["variant"] != "gru"] == runs
-
-    from mlflow import MlflowClient
 
     client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     experiment = client.get_experiment_by_name("load_tiny")

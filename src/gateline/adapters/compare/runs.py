@@ -19,6 +19,7 @@ from gateline.adapters.tracking import (
     log_input,
     log_metrics,
     log_parameters,
+    metric_key,
     steps_logged,
 )
 from gateline.manifest import Artifact, digest_of
@@ -57,7 +58,7 @@ def log_comparison(
             log_parameters(to, child, run["settings"])
             log_curves(to.client, run_id, run["history"], steps_logged(to.client, run_id))
             measured = {f"best_{monitor}": run["validation"].get(monitor)}
-            measured |= {f"test/{name}": value for name, value in run["test"].items()}
+            measured |= {metric_key("test", name): value for name, value in run["test"].items()}
             numbers = [(key, 0, float(value)) for key, value in measured.items() if isinstance(value, int | float)]
             log_metrics(to.client, run_id, numbers)
             finish_run(to, child)
