@@ -21,6 +21,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import kfp_server_api
 
+from tests.kubeflow_clock import due
+
 PREFIX = "/apis/v2beta1"
 LOGIN = "/oauth2/sign_in"
 
@@ -29,21 +31,29 @@ class AwayError(Exception):
     """The server is to break the connection instead of answering."""
 
 
+class ForbiddenError(Exception):
+    """The server is to answer 403."""
+
+
 @dataclass
 class Kubeflow:
     """What the server holds.
 
     Args:
+        profile: the one namespace in which the user may do anything; None: a Kubeflow without profiles.
         runs: recurring runs by id.
         going_on: runs that recurring runs started and that have not ended: of which one each is.
         started: runs.
         looks: what is said of a run, look by look.
         calls: method and path of every request that changes something.
+        now: its clock; every id that it gives takes a second.
+        times: those that recurring runs ran while `wait` was called, by the name of the schedule.
         before: asked with method and path before a request is answered; may raise `AwayError`.
         login: what starts with this is sent on to a page to log in, as before a Kubeflow with profiles; "" is everything.
         after: asked after what it changes is done and before the answer goes out; may raise `AwayError`.
     """
 
+    profile: str | None = None
     runs: dict[str, kfp_server_api.V2beta1RecurringRun] = field(default_factory=dict)
     going_on: dict[str, str] = field(default_factory=dict)
     pipelines: dict[str, kfp_server_api.V2beta1Pipeline] = field(default_factory=dict)
@@ -59,11 +69,29 @@ class Kubeflow:
     login: str | None = None
     url: str = ""
     made: int = 0
+    now: datetime = datetime(2026, 1, 1, 10, tzinfo=UTC)
+    times: list[tuple[str, datetime]] = field(default_factory=list)
+    last: dict[str, datetime] = field(default_factory=dict)
 
     def moment(self) -> tuple[str, datetime]:
         """A new id, and a time that is later than all before."""
         self.made += 1
-        return f"id-{self.made:04d}", datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.made)
+        self.now += timedelta(seconds=1)
+        return f"id-{self.made:04d}", self.now
+
+    def wait(self, days: int = 0) -> None:
+        """Let days pass, hour by hour, and look at each whether an enabled recurring run is due; each run ends at once."""
+        for hour in range(24 * days + 1):
+            self.now += timedelta(hours=min(hour, 1))
+            for number, run in self.runs.items():
+                while run.mode == "ENABLE" and (time := due(run, self.last.get(number), self.now)) is not None:
+                    self.last[number] = time
+                    self.times.append((run.display_name.split()[0], time))
+
+    def require(self, namespace: str | None) -> None:
+        """Let nobody do anything beside the profile; what names no namespace is shared by all, or Kubeflow's own."""
+        if self.profile is not None and namespace != self.profile:
+            raise ForbiddenError(f"User is not authorized in namespace {namespace!r}")
 
     def watch(self) -> None:
         """Remember how many recurring runs of one schedule were ever enabled at the same time."""
@@ -83,10 +111,15 @@ def _equals(query: dict[str, list[str]]) -> str | None:
     return predicates[0]["stringValue"] if predicates else None
 
 
+def _namespace(query: dict[str, list[str]]) -> str | None:
+    return query.get("namespace", [None])[0]
+
+
 def _answer(state: Kubeflow, method: str, path: str, query: dict[str, list[str]], body: bytes, kind: str) -> Any:
     if path == "/healthz":
         return {"multi_user": False}
     if path == "/experiments" and method == "GET":
+        state.require(_namespace(query))
         name = _equals(query)
         return {
             "experiments": [
@@ -97,6 +130,7 @@ def _answer(state: Kubeflow, method: str, path: str, query: dict[str, list[str]]
         }
     if path == "/experiments":
         made = _read(body, "V2beta1Experiment")
+        state.require(made.namespace)
         made.experiment_id, made.created_at = state.moment()
         state.experiments[made.experiment_id] = made
         return made
@@ -114,18 +148,20 @@ def _about_pipelines(state: Kubeflow, path: str, query: dict[str, list[str]], bo
             "pipelines": [
                 API.sanitize_for_serialization(each)
                 for each in state.pipelines.values()
-                if name in (None, each.display_name)
+                if name in (None, each.display_name) and each.namespace == _namespace(query)
             ]
         }
     if path == "/pipelines/upload":
+        state.require(_namespace(query))
         number, moment = state.moment()
         state.pipelines[number] = kfp_server_api.V2beta1Pipeline(
-            pipeline_id=number, display_name=query["name"][0], created_at=moment
+            pipeline_id=number, display_name=query["name"][0], namespace=_namespace(query), created_at=moment
         )
         return state.pipelines[number]
     if path == "/pipelines/upload_version":
         sent = BytesParser().parsebytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
         assert sent.is_multipart(), "the compiled pipeline comes as a form"
+        state.require(state.pipelines[query["pipelineid"][0]].namespace)
         number, moment = state.moment()
         state.versions[number] = kfp_server_api.V2beta1PipelineVersion(
             pipeline_version_id=number,
@@ -163,6 +199,7 @@ def _about_runs(state: Kubeflow, method: str, path: str, body: bytes) -> Any:
 
 def _about_recurring_runs(state: Kubeflow, method: str, path: str, query: dict[str, list[str]], body: bytes) -> Any:
     if path == "/recurringruns" and method == "GET":
+        state.require(_namespace(query))
         page = int(query.get("page_token", ["0"])[0] or 0)
         runs = list(state.runs.values())
         more = {"next_page_token": str(page + 1)} if page + 1 < len(runs) else {}
@@ -224,6 +261,9 @@ def kubeflow_server() -> Iterator[Kubeflow]:
             except AwayError:
                 self.close_connection = True
                 self.connection.close()
+                return
+            except ForbiddenError as error:
+                self._send(403, {"message": str(error)})
                 return
             except Exception as error:  # noqa: BLE001  what the real server answers 400 to
                 self._send(400, {"message": str(error)})

@@ -259,6 +259,56 @@ def test_a_page_to_log_in_is_no_run(server: Kubeflow, project: Path) -> None:
     assert len(server.started) == 1
 
 
+@pytest.mark.parametrize("over", ["the token", "the session"])
+def test_a_token_that_ends_while_a_run_is_followed_is_no_end_of_the_run(
+    over: str, server: Kubeflow, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATELINE_KUBEFLOW_TOKEN", "old")
+    server.token, looks = "old", 0
+
+    def ends(call: str) -> None:
+        nonlocal looks
+        if call.startswith("GET /runs/"):
+            looks += 1
+            if looks == 2:
+                server.token, server.login = ("new", None) if over == "the token" else ("old", "GET /runs")
+
+    server.before, server.looks = ends, [look("RUNNING", train="RUNNING")]
+    done = submit(server)
+    assert done.exit_code == 75, done.output
+    number = server.started[-1].run_id
+    said = f"The run goes on; put a new token into GATELINE_KUBEFLOW_TOKEN and follow it again with `--run {number}`."
+    assert done.output.splitlines()[-1].endswith(said)
+
+    assert submit(server, "--run", number).exit_code == 2, "a token that was never taken is no matter of time"
+    monkeypatch.setenv("GATELINE_KUBEFLOW_TOKEN", str(server.token))
+    server.login, server.looks = None, [look("SUCCEEDED", train="SUCCEEDED")]
+    assert submit(server, "--run", number).exit_code == 0
+
+
+def test_with_profiles_all_that_is_made_is_in_the_namespace(server: Kubeflow, project: Path) -> None:
+    """Without it a pipeline would be one of those that all tenants share, which Kubeflow allows to few."""
+    server.profile = "team"
+    assert submit(server, "--namespace", "team").exit_code == 0
+    (pipeline,), (experiment,) = server.pipelines.values(), server.experiments.values()
+    assert (pipeline.namespace, experiment.namespace) == ("team", "team")
+    assert submit(server, "--namespace", "team").exit_code == 0
+    assert (len(server.pipelines), len(server.versions)) == (1, 1)
+
+    done = submit(server)
+    assert done.exit_code == 2
+    assert "status 403" in done.output
+    assert "name your profile with --namespace" in done.output
+
+
+def test_a_pipeline_of_the_same_name_that_all_share_is_another(server: Kubeflow, project: Path) -> None:
+    assert submit(server).exit_code == 0
+    server.profile = "team"
+    assert submit(server, "--namespace", "team").exit_code == 0
+    assert [each.namespace for each in server.pipelines.values()] == [None, "team"]
+    assert len(server.versions) == 2
+
+
 def test_a_run_without_a_state_is_not_followed_for_ever(
     server: Kubeflow, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,10 @@ def required_pipeline(pipeline: Path | None) -> Path:
     return pipeline
 
 
+class NotLetInError(RegistryError):
+    """Kubeflow takes no token, or this one not any more, or not for this."""
+
+
 class KubeflowServer:
     """A server of Kubeflow Pipelines.
 
@@ -71,6 +75,7 @@ class KubeflowServer:
     Raises:
         WorkloadError: the address or the token cannot be one.
         UnreachableError: it does not answer.
+        NotLetInError: it wants a token, another one or another namespace.
         RegistryError: it refuses, or something else than Kubeflow answers.
     """
 
@@ -94,16 +99,19 @@ class KubeflowServer:
             _refuse_pages(self.client._run_api.api_client, host)  # the one that all of kfp's interfaces share
 
     def upload(self, pipeline: Path) -> tuple[str, str]:
-        """Make sure that a compiled pipeline is there.
+        """Make sure that a compiled pipeline is there, in the user's namespace if it has one.
 
         Returns:
             Ids of the pipeline and of the version.
         """
         name, version = pipeline_name(pipeline), version_name(pipeline)
         with self.asked():
-            pipeline_id = self.client.get_pipeline_id(name)
+            # Said in both calls: what the client was made with does not reach them, and without it a pipeline is shared by all.
+            page = self.client.list_pipelines(namespace=self.namespace, filter=_named(name))
+            pipeline_id = next((each.pipeline_id for each in page.pipelines or []), None)
             if pipeline_id is None:
-                pipeline_id = self.client.upload_pipeline(str(pipeline), pipeline_name=name).pipeline_id
+                made = self.client.upload_pipeline(str(pipeline), pipeline_name=name, namespace=self.namespace)
+                pipeline_id = made.pipeline_id
             there = self._version(pipeline_id, version)
             if there is None:
                 there = self.client.upload_pipeline_version(
@@ -112,8 +120,7 @@ class KubeflowServer:
         return pipeline_id, there
 
     def _version(self, pipeline_id: str, name: str) -> str | None:
-        equals = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
-        page = self.client.list_pipeline_versions(pipeline_id, filter=json.dumps({"predicates": [equals]}))
+        page = self.client.list_pipeline_versions(pipeline_id, filter=_named(name))
         return next((each.pipeline_version_id for each in page.pipeline_versions or []), None)
 
     def experiment(self, name: str) -> str:
@@ -132,10 +139,16 @@ class KubeflowServer:
 
         Raises:
             UnreachableError: no answer, or a fault of the server's.
-            RegistryError: it refuses, or something else than Kubeflow answers.
+            NotLetInError: 401, 403, or a page to log in.
+            RegistryError: it refuses.
         """
         with _answers(self.host), _quiet():
             yield
+
+
+def _named(name: str) -> str:
+    equals = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+    return json.dumps({"predicates": [equals]})
 
 
 def _require_address(host: str) -> None:
@@ -190,8 +203,8 @@ def _refuse_pages(client: Any, host: str) -> None:
     client.deserialize = deserialize
 
 
-def _no_api(host: str) -> RegistryError:
-    return RegistryError(
+def _no_api(host: str) -> NotLetInError:
+    return NotLetInError(
         host,
         expected="Kubeflow's interface, which answers in JSON",
         found="a page, such as one to log in",
@@ -221,11 +234,13 @@ def _answers(host: str) -> Iterator[None]:
             raise UnreachableError(
                 host, expected="an answer", found=f"status {error.status}: {said}", do="Run the same command again"
             ) from error
+        found = f"status {error.status}: {said}"
+        if error.status in (401, 403):
+            profile = ", and name your profile with --namespace" if error.status == 403 else ""
+            do = f"Put a valid token into {TOKEN}{profile}"
+            raise NotLetInError(host, expected="leave to do so", found=found, do=do) from error
         raise RegistryError(
-            host,
-            expected="leave to do so" if error.status in (401, 403) else "a request that Kubeflow accepts",
-            found=f"status {error.status}: {said}",
-            do=f"Put a valid token into {TOKEN}" if error.status in (401, 403) else "Look at what it refuses",
+            host, expected="a request that Kubeflow accepts", found=found, do="Look at what it refuses"
         ) from error
 
 

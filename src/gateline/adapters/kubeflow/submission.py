@@ -10,7 +10,7 @@ from typing import Any
 
 from gateline.adapters.kubeflow.arguments import pipeline_arguments, require_kept_checkpoints
 from gateline.adapters.kubeflow.run_notes import Failure
-from gateline.adapters.kubeflow.server import KubeflowServer
+from gateline.adapters.kubeflow.server import TOKEN, KubeflowServer, NotLetInError
 from gateline.errors import RegistryError, UnreachableError
 from gateline.workload import SECTIONS_OF_STEP, Workload
 
@@ -126,16 +126,23 @@ def follow(server: KubeflowServer, run: Submitted, say: Callable[[str], None]) -
         say: told whenever a task's state changes.
 
     Raises:
-        UnreachableError: the server is silent for long, or says nothing of the run; the run goes on.
-        RegistryError: it refuses, or something else than Kubeflow answers.
+        UnreachableError: the server is silent for long, says nothing of the run, or takes the token no more; the run goes on.
+        NotLetInError: it never took the token.
+        RegistryError: it refuses.
     """
     seen: dict[str, str] = {}
     silences = without_state = 0
+    let_in = False
     while True:
         try:
             with server.asked():
                 found = server.client.get_run(run.id)
-            silences = 0
+            silences, let_in = 0, True
+        except NotLetInError as error:
+            if not let_in:
+                raise
+            # Tokens of a cluster live for hours, trainings for days: the run is no worse for it.
+            raise _no_news(server, run, error.found, f"put a new token into {TOKEN} and ") from error
         except UnreachableError as error:
             silences += 1
             if silences >= MOST_SILENCES:
@@ -158,12 +165,12 @@ def follow(server: KubeflowServer, run: Submitted, say: Callable[[str], None]) -
     return Ended(found.state, ran, failed, _what_failed(found, tasks))
 
 
-def _no_news(server: KubeflowServer, run: Submitted, found: str) -> UnreachableError:
+def _no_news(server: KubeflowServer, run: Submitted, found: str, first: str = "") -> UnreachableError:
     return UnreachableError(
         server.host,
         expected=f"news of the run {run.id}",
         found=found,
-        do=f"The run goes on; follow it again with `--run {run.id}`",
+        do=f"The run goes on; {first}follow it again with `--run {run.id}`",
     )
 
 
