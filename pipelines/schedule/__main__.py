@@ -54,16 +54,19 @@ def _apply(there: RecurringRuns, wanted: list[Wanted], pipeline: Path) -> None:
     """Call until nothing is left to do; a second call changes nothing and uploads nothing."""
     by_name = {each.name: each for each in wanted}
     version: tuple[str, str] | None = None
+    made: set[str] = set()
     for _ in range(MOST_ROUNDS):
-        calls = calls_for(wanted, there.found())
+        calls = calls_for(wanted, there.found(), made)
         if not calls:
             break
         # All that is new first, and alone: only what Kubeflow has taken is a reason to turn off what runs. What was made has
         # an id only now, so the next look does the rest, or finds the twin of another apply.
-        for call in [call for call in calls if call.do == "create"] or calls:
+        last = max((number for number, call in enumerate(calls, start=1) if call.do == "create"), default=len(calls))
+        for call in calls[:last]:
             if call.do == "create":
                 version = version or there.server.upload(pipeline)
                 there.create(by_name[call.name], version)
+                made.add(call.name)
             elif call.id is not None:
                 getattr(there, call.do)(call.id)
             tell(f"{call.name}: {_past(call)}")

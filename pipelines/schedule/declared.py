@@ -50,6 +50,16 @@ class Schedule(Section):
     settings: dict[str, Any] = {}
     """Run-wide settings in place of those in ``params.yaml``."""
 
+    def counts_from(self, now: datetime) -> datetime | None:
+        """From when a recurring run that is made now shall count; None: from when it is made.
+
+        Kubeflow starts at once what was due between that moment and now. So `starts` is one only as long as it lies ahead; when
+        it has passed, `every` keeps its beat.
+        """
+        if self.starts is None or self.starts > now:
+            return self.starts
+        return None if self.every is None else now - (now - self.starts) % self.every
+
     @model_validator(mode="after")
     def _has_one_clock(self) -> Schedule:
         if (self.cron is None) == (self.every is None):

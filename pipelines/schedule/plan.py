@@ -3,12 +3,15 @@
 Kubeflow cannot edit a recurring run. A change makes the new one disabled, disables the old one, deletes it and enables the new
 one: what Kubeflow refuses to make leaves the old one on, at no moment are two of a schedule enabled, and whatever state a kill
 leaves is where the next `apply` goes on.
+
+A recurring run that has started nothing yet counts from when it was made, disabled or not. So a new one that an earlier `apply` left
+beside an enabled old one would, once enabled, run again what the old one has run since: it is made anew.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,26 +54,31 @@ def mark_of(wanted: Wanted) -> str:
     return f"gateline schedule {wanted.project}/{wanted.name} {wanted.digest}"
 
 
-def calls_for(wanted: Sequence[Wanted], found: Iterable[Found]) -> list[Call]:
+def calls_for(wanted: Sequence[Wanted], found: Iterable[Found], made: Collection[str] = ()) -> list[Call]:
     """Say which calls lead from what is there to what is wanted.
 
     Args:
         wanted: by the file; a schedule that is not in it any more goes.
         found: recurring runs of the same project.
+        made: names of the schedules of which this very `apply` made a recurring run.
 
     Returns:
         Calls in order: first all that make one, disabled, so that nothing is turned off for what is then refused; an id it has,
         and is enabled, when this is asked again.
     """
-    there = sorted(found, key=lambda run: (run.created, run.id))
-    made: list[Call] = []
+    there = sorted(found, key=lambda run: (run.created, run.id), reverse=True)
+    first: list[Call] = []
     calls: list[Call] = []
     for each in wanted:
         of_it = [run for run in there if run.name == each.name]
-        right = next((run for run in of_it if run.digest == each.digest), None)
+        # Of two that are right an enabled one, else the newest: it has the least behind it, and two who apply at once agree.
+        right = max((run for run in of_it if run.digest == each.digest), key=lambda run: run.enabled, default=None)
         others = [run for run in of_it if run is not right]
+        if right and not right.enabled and each.name not in made and any(run.enabled for run in others):
+            first.append(Call("delete", each.name, right.id))
+            right = None
         if right is None:
-            made.append(Call("create", each.name))
+            first.append(Call("create", each.name))
         calls += [Call("disable", each.name, run.id) for run in others if run.enabled]
         calls += [Call("delete", each.name, run.id) for run in others]
         if right is None and each.schedule.enabled:
@@ -79,7 +87,7 @@ def calls_for(wanted: Sequence[Wanted], found: Iterable[Found]) -> list[Call]:
             calls.append(Call("enable" if each.schedule.enabled else "disable", each.name, right.id))
     names = {each.name for each in wanted}
     calls += [Call("delete", run.name, run.id) for run in there if run.name not in names]
-    return made + calls
+    return first + calls
 
 
 def in_words(wanted: Sequence[Wanted], found: Sequence[Found]) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from gateline.adapters.kubeflow.server import KubeflowServer
@@ -47,7 +50,7 @@ class RecurringRuns:
                 experiment_id=self.server.experiment(wanted.experiment),
                 job_name=f"{wanted.name} {wanted.version}",
                 description=f"Runs the workload {schedule.workload}.\n{mark_of(wanted)}",
-                start_time=as_rfc3339(schedule.starts),
+                start_time=as_rfc3339(schedule.counts_from(datetime.now(UTC))),
                 end_time=as_rfc3339(schedule.ends),
                 interval_second=None if schedule.every is None else int(schedule.every.total_seconds()),
                 cron_expression=schedule.cron,
@@ -62,22 +65,28 @@ class RecurringRuns:
             )
 
     def enable(self, run: str) -> None:
-        """Let a recurring run start runs."""
-        with self.server.asked():
+        """Let a recurring run start runs; one that is gone is seen by who looks again."""
+        with self._unless_gone():
             self.server.client.enable_recurring_run(run)
 
     def disable(self, run: str) -> None:
-        """Keep a recurring run from starting runs; those that run go on."""
-        with self.server.asked():
+        """Keep a recurring run from starting runs; those that run go on, and one that is gone already is fine."""
+        with self._unless_gone():
             self.server.client.disable_recurring_run(run)
 
     def delete(self, run: str) -> None:
         """Remove a recurring run; those that run go on, and one that is gone already is fine."""
+        with self._unless_gone():
+            self.server.delete_recurring_run(run)
+
+    @contextmanager
+    def _unless_gone(self) -> Iterator[None]:
+        """Take what another `apply` has deleted meanwhile for no error."""
         import kfp_server_api
 
         with self.server.asked():
             try:
-                self.server.delete_recurring_run(run)
+                yield
             except kfp_server_api.ApiException as error:
                 if error.status != 404:
                     raise

@@ -7,7 +7,9 @@ import re
 import shutil
 import textwrap
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,11 +19,13 @@ from gateline.adapters.door import run_step
 from gateline.adapters.kubeflow.arguments import pipeline_arguments
 from gateline.adapters.project import Project
 from gateline.errors import WorkloadError
+from gateline.workload.section import read_section
 from pipelines.compile import compile_pipeline
 from pipelines.compile import parser as compile_parser
+from pipelines.schedule import recurring
 from pipelines.schedule.__main__ import parser, schedule
 from pipelines.schedule.cron import check_cron
-from pipelines.schedule.declared import read_schedules, wanted_runs
+from pipelines.schedule.declared import Schedule, as_rfc3339, read_schedules, wanted_runs
 from tests.kubeflow_server import AwayError, Kubeflow, kubeflow_server
 
 IMAGE = "registry.example/gateline@sha256:" + "0" * 64
@@ -58,12 +62,18 @@ def server() -> Iterator[Kubeflow]:
 
 @pytest.fixture
 def run(server: Kubeflow, project: Path, compiled: dict[str, Path]) -> Run:
-    def run(do: str, schedules: dict[str, Any] | None = None, pipeline: str = "first", **more: str) -> int:
+    def run(
+        do: str,
+        schedules: dict[str, Any] | None = None,
+        pipeline: str = "first",
+        namespace: str | None = None,
+        **more: str,
+    ) -> int:
         file = project / "schedules.yaml"
         named = {"nightly": NIGHTLY} if schedules is None else schedules
         file.write_text(yaml.safe_dump({"project": "rides", **more, "schedules": named}))
         argv = [do, "--host", server.url, "--pipeline", str(compiled[pipeline]), "--file", str(file)]
-        return run_step(parser(), schedule, argv)
+        return run_step(parser(), schedule, [*argv, *(() if namespace is None else ("--namespace", namespace))])
 
     return run
 
@@ -200,6 +210,16 @@ def test_projects_that_share_a_kubeflow_leave_each_other_alone(
     assert list(server.runs) == [ours]
 
 
+def test_with_profiles_all_that_is_made_is_in_the_namespace(server: Kubeflow, run: Run) -> None:
+    server.profile = "team"
+    assert run("apply") == 2
+    assert run("apply", namespace="team") == 0
+    assert [each.namespace for each in server.pipelines.values()] == ["team"]
+    assert len(server.runs) == 1
+    assert run("destroy", namespace="team") == 0
+    assert server.runs == {}
+
+
 def test_what_others_made_is_left_alone(server: Kubeflow, run: Run) -> None:
     assert run("apply") == 0
     (ours,) = server.runs.values()
@@ -282,7 +302,7 @@ def test_what_kubeflow_refuses_turns_nothing_off(
 
 
 def test_two_at_once_leave_one(server: Kubeflow, run: Run) -> None:
-    """Another apply makes the same recurring run between our look and our call; the older of the two stays."""
+    """Another apply makes the same recurring run between our look and our call; the newer of the two stays."""
     twin: list[str] = []
 
     def meanwhile(call: str) -> None:
@@ -296,9 +316,123 @@ def test_two_at_once_leave_one(server: Kubeflow, run: Run) -> None:
     assert run("apply") == 0
 
     (left,) = server.runs.values()
-    assert left.recurring_run_id not in twin
+    assert [left.recurring_run_id] == twin
     assert left.mode == "ENABLE"
     assert server.enabled_at_once == 1
+
+
+def test_what_another_apply_deletes_while_we_work_is_made_again(server: Kubeflow, run: Run) -> None:
+    deleted: list[str] = []
+
+    def meanwhile(call: str) -> None:
+        if call.endswith((":enable", ":disable")) and not deleted:
+            deleted.append(call)
+            server.runs.clear()
+
+    assert run("apply") == 0
+    server.before = meanwhile
+    assert run("apply", {"nightly": NIGHTLY | {"cron": "0 0 4 * * *"}}) == 0
+    (left,) = server.runs.values()
+    assert (left.mode, left.trigger.cron_schedule.cron) == ("ENABLE", "0 0 4 * * *")
+    assert deleted
+
+
+THREE = [datetime(2026, 1, day, 3, tzinfo=UTC) for day in range(1, 20)]
+"""03:00 of each day; the server's clock begins on the first at 10:00."""
+
+
+@pytest.mark.parametrize("catch_up", [False, True])
+def test_no_time_is_run_twice_by_what_an_earlier_apply_left(catch_up: bool, server: Kubeflow, run: Run) -> None:
+    """The new one of the first schedule was made, that of the second refused; the old ones run on for days, and again."""
+    before = {"nightly": NIGHTLY | {"catch_up": catch_up}, "weather": {"workload": "weather", "every": "6h"}}
+    assert run("apply", before) == 0
+    server.wait(days=2)
+    changed = {name: {**each, "max_concurrency": 2} for name, each in before.items()}
+    for _ in range(2):
+        made = 0
+
+        def refuses(call: str) -> None:
+            nonlocal made
+            made += call == "POST /recurringruns"
+            if made > 1:
+                raise ValueError("no more quota")
+
+        server.before = refuses
+        assert run("apply", changed) == 2
+        server.wait(days=2)
+        assert len(server.runs) == 3, "what is made anew does not pile up"
+    server.before = lambda _: None
+
+    assert run("apply", changed) == 0
+    server.wait()
+    assert [time for name, time in server.times if name == "nightly"] == THREE[1:7]
+    server.wait(days=2)
+    assert [time for name, time in server.times if name == "nightly"] == THREE[1:9]
+
+
+@pytest.mark.parametrize("catch_up", [False, True])
+def test_what_nobody_ran_since_a_kill_is_made_up_for(catch_up: bool, server: Kubeflow, run: Run) -> None:
+    assert run("apply") == 0
+    server.wait(days=1)
+    changed = {"nightly": NIGHTLY | {"catch_up": catch_up, "max_concurrency": 2}}
+
+    def away(call: str) -> None:
+        if call.startswith("DELETE"):
+            raise AwayError
+
+    server.before = away
+    assert run("apply", changed) == 75
+    server.wait(days=3)
+    server.before = lambda _: None
+    assert run("apply", changed) == 0
+    server.wait()
+    assert [time for _, time in server.times] == [THREE[1], *(THREE[2:5] if catch_up else THREE[4:5])]
+
+
+@pytest.mark.parametrize("catch_up", [False, True])
+def test_after_a_pause_the_latest_missed_time_is_run_or_every_one(catch_up: bool, server: Kubeflow, run: Run) -> None:
+    nightly = NIGHTLY | {"catch_up": catch_up}
+    assert run("apply", {"nightly": nightly}) == 0
+    server.wait(days=2)
+    assert run("apply", {"nightly": nightly | {"enabled": False}}) == 0
+    server.wait(days=3)
+    assert run("apply", {"nightly": nightly}) == 0
+    server.wait()
+    assert [time for _, time in server.times] == [*THREE[1:3], *(THREE[3:6] if catch_up else THREE[5:6])]
+
+
+@pytest.mark.parametrize("catch_up", [False, True])
+@pytest.mark.parametrize("clock", [{"cron": "0 0 3 * * *"}, {"cron": None, "every": "6h"}], ids=["cron", "every"])
+def test_a_start_in_the_past_runs_nothing_at_once(
+    clock: dict[str, Any], catch_up: bool, server: Kubeflow, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recurring, "datetime", SimpleNamespace(now=lambda _: server.now))
+    nightly = NIGHTLY | clock | {"starts": "2025-01-01T00:00:00Z", "catch_up": catch_up}
+    for most in (1, 2):
+        assert run("apply", {"nightly": nightly | {"max_concurrency": most}}) == 0
+        server.wait()
+        assert server.times == []
+    server.wait(days=1)
+    hours = [3] if "every" not in clock else [12, 18, 0, 6]
+    assert [time.hour for _, time in server.times] == hours
+    assert all(time.minute == 0 for _, time in server.times), "`every` keeps its beat"
+
+
+@pytest.mark.parametrize(
+    ("clock", "counts_from"),
+    [
+        ({"cron": "0 0 3 * * *"}, None),
+        ({"cron": "0 0 3 * * *", "starts": "2026-03-05T00:00:00Z"}, None),
+        ({"cron": "0 0 3 * * *", "starts": "2026-03-07T00:00:00Z"}, "2026-03-07T00:00:00+00:00"),
+        ({"every": "6h"}, None),
+        ({"every": "6h", "starts": "2026-03-07T00:00:00Z"}, "2026-03-07T00:00:00+00:00"),
+        ({"every": "6h", "starts": "2026-03-05T01:00:00+01:00"}, "2026-03-06T06:00:00+00:00"),
+        ({"every": "6h", "starts": "2026-03-06T10:30:00Z"}, "2026-03-06T10:30:00+00:00"),
+    ],
+)
+def test_from_when_a_recurring_run_counts(clock: dict[str, Any], counts_from: str | None) -> None:
+    declared = read_section("nightly", Schedule, {"workload": "rides", **clock})
+    assert as_rfc3339(declared.counts_from(datetime(2026, 3, 6, 10, 30, tzinfo=UTC))) == counts_from
 
 
 def test_plan_says_what_apply_would_do_and_does_nothing(
