@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import threading
@@ -22,11 +23,21 @@ from components.preprocess.__main__ import step as preprocess_step
 from gateline.adapters.door import run_step
 from gateline.adapters.kubeflow.pipeline_runs import Question, ask, conclude
 from gateline.adapters.kubeflow.raw_sources import marks_of
-from gateline.adapters.kubeflow.run_notes import KIND, KIND_TAG, TAG, Failure, note_failure, read_notes
+from gateline.adapters.kubeflow.run_notes import (
+    KIND,
+    KIND_TAG,
+    TAG,
+    Failure,
+    forget_failure,
+    note_failure,
+    note_release,
+    read_notes,
+)
 from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.provenance import KUBEFLOW_RUN, KUBEFLOW_RUN_TAG
 from gateline.adapters.registry.ledger import append, new_entry, project, read_ledger
 from gateline.adapters.tracking import say_where
+from gateline.errors import Preempted
 from gateline.ledger import PROMOTED
 from gateline.workload.source import File
 from tests.steps import argv_of
@@ -132,6 +143,67 @@ def test_a_step_that_refuses_writes_down_what_kubeflow_would_not_hand_on(
     assert line == f"{NAME}: run run-1 FAILED: no more retries left; preprocess ended with 2: {failure.said}"
     assert "preprocess ended with 2" in tags_of(to, "run-1")["reason"]
     assert read_notes(NAME, "run-2").failures == []
+
+
+def run_try(folder: Path, work: Callable[[argparse.Namespace], None]) -> int:
+    """Run one try of train as Kubeflow does."""
+    flags = argparse.ArgumentParser(prog="python -m components.train")
+    flags.add_argument("--workload")
+    executor_input = json.dumps({"outputs": {"outputFile": str(folder / "executor_output.json")}})
+    argv = ["--workload", json.dumps({"name": NAME, "task": "forecasting"}), "--executor-input", executor_input]
+    return run_step(flags, work, argv)
+
+
+def preempted(_: argparse.Namespace) -> None:
+    raise Preempted("SIGTERM")
+
+
+def test_a_note_of_a_failed_try_is_gone_when_the_next_begins(
+    to: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next try ends well, or is killed without a word: either way what the first noted is true no more."""
+    monkeypatch.setenv(KUBEFLOW_RUN, "run-1")
+    ask(NAME, [], FIRST, only_if_changed=True)
+    assert run_try(tmp_path, preempted) == 75
+    assert [failure.step for failure in read_notes(NAME, "run-1").failures] == ["train"]
+    seen: list[Failure] = []
+
+    assert run_try(tmp_path, lambda _: seen.extend(read_notes(NAME, "run-1").failures)) == 0
+
+    assert seen == [], "it is gone at once, since who is killed can note nothing in the end"
+    assert read_notes(NAME, "run-1").failures == []
+    assert run_try(tmp_path, preempted) == 75, "each try notes its own end"
+    assert [failure.exit_code for failure in read_notes(NAME, "run-1").failures] == [75]
+
+
+def test_without_mlflow_a_step_begins_all_the_same(
+    to: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KUBEFLOW_RUN, "run-1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert run_try(tmp_path, lambda _: None) == 0
+
+
+def test_a_run_that_registered_ended_well_whatever_kubeflow_says(
+    to: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubeflow's word for the steps stays FAILED where a try failed before a good one (kubeflow/pipelines#13591)."""
+    monkeypatch.setenv(KUBEFLOW_RUN, "run-1")
+    ask(NAME, [], FIRST, only_if_changed=True)
+    text = json.dumps({"name": NAME, "task": "forecasting"})
+    decided = {"name": NAME, "version": 1, "alias": "champion", "promoted": True, "mlflow_run_id": "x"}
+    note_release(to, decided)
+    note_failure(text, "register", 1, "KeyError: 'x'")
+    assert conclude(NAME, "run-1", FAILED) == [
+        f"{NAME}: run run-1 FAILED: train: out of memory; register ended with 1: KeyError: 'x'"
+    ]
+    forget_failure(text, "register")
+
+    assert conclude(NAME, "run-1", FAILED) == [f"{NAME}: run run-1 SUCCEEDED: champion none, as before"]
+
+    assert (tags_of(to, "run-1")["outcome"], tags_of(to, "run-1")["status"]) == ("SUCCEEDED", "FINISHED")
+    assert ask(NAME, [], again(2), only_if_changed=True)[0] is False
 
 
 def test_what_is_noted_of_failures_is_the_last_try_of_each_step_without_passwords(

@@ -473,6 +473,7 @@ def test_destroy_removes_all_of_ours(server: Kubeflow, run: Run) -> None:
         ({"nightly": NIGHTLY | {"settings": {"sed": 1}}}, "Did you mean 'seed'?"),
         ({"nightly": NIGHTLY | {"settings": {"device": "tpu"}}}, "`settings.device`: auto, cpu, cuda; found 'tpu'"),
         ({"nightly": NIGHTLY | {"settings": {"seed": None}}}, "`settings.seed`: a whole number"),
+        ({"nightly": NIGHTLY | {"settings": {"seed": 2**53 + 1}}}, "`settings.seed`: a whole number from 0 to 2^53"),
         ({"nightly": NIGHTLY | {"settings": {"precision": "float16"}}}, "float32 or bfloat16 on a CPU"),
         (
             {"nightly": NIGHTLY | {"settings": {"checkpoints": "beside"}}},

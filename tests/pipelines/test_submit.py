@@ -182,6 +182,12 @@ def test_what_the_step_wrote_down_is_the_exit_code_and_the_reason(
     assert "taken away" not in done.output
 
 
+def test_the_greatest_seed_arrives_as_it_is(server: Kubeflow, project: Path) -> None:
+    assert submit(server, "--set", f"seed={2**53}").exit_code == 0
+    seed = server.started[-1].runtime_config.parameters["seed"]
+    assert int(float(seed)) == 2**53, "Kubeflow keeps numbers as doubles"
+
+
 def test_a_server_that_is_silent_for_a_moment_is_asked_again_and_a_run_can_be_followed_later(
     server: Kubeflow, project: Path
 ) -> None:
@@ -344,10 +350,11 @@ def test_an_address_that_shows_a_password_is_refused(server: Kubeflow, project: 
     [
         (["--set", "sed=3"], "Did you mean 'seed'?"),
         (["--set", "seed=["], "--set seed: expected seed=VALUE, the value as YAML; found ["),
-        (["--set", "seed="], "--set seed: expected a whole number from 0 to 2^63 - 1; found none"),
-        (["--set", "seed=abc"], "--set seed: expected a whole number from 0 to 2^63 - 1; found 'abc'"),
+        (["--set", "seed="], "--set seed: expected a whole number from 0 to 2^53; found none"),
+        (["--set", "seed=abc"], "--set seed: expected a whole number from 0 to 2^53; found 'abc'"),
         (["--set", "seed=-1"], "found '-1'"),
         (["--set", "seed=true"], "found 'True'"),
+        (["--set", f"seed={2**53 + 1}"], "from 0 to 2^53; found '9007199254740993'"),
         (["--set", "device=tpu"], "--set device: expected auto, cpu, cuda; found 'tpu'"),
         (["--set", "precision=float8"], "--set precision: expected auto, float32, bfloat16, float16; found 'float8'"),
         (["--set", "device=cpu", "--set", "precision=float16"], "float32 or bfloat16 on a CPU"),

@@ -56,10 +56,11 @@ def run_step(
         task = None if text is None else KubeflowTask.read(text)
     except GatelineError as error:
         return refuse(str(error), error.exit_code)
+    name = parser.prog.removeprefix(STEP)
     before = signal.signal(signal.SIGTERM, _stop)
     code, line = EXIT_BUG, ""
     try:
-        code, line = _outcome(step, args, task)
+        code, line = _outcome(step, args, task, name)
     except BaseException as error:
         if isinstance(error, SystemExit) and isinstance(error.code, int):
             code = error.code  # of processes that the step started, which said why themselves
@@ -71,15 +72,17 @@ def run_step(
         if task is not None:
             task.write_outcome(code, line)
             if code != EXIT_DONE and "workload" in args:
-                _note_failure(args.workload, parser.prog.removeprefix(STEP), code, line)
+                _note_failure(args.workload, name, code, line)
     return refuse(line, code) if line else code
 
 
 def _outcome(
-    step: Callable[[argparse.Namespace], None], args: argparse.Namespace, task: KubeflowTask | None
+    step: Callable[[argparse.Namespace], None], args: argparse.Namespace, task: KubeflowTask | None, name: str
 ) -> tuple[int, str]:
     """Run a step; return its exit code, and the line that says why it did not end well."""
     try:
+        if task is not None and "workload" in args:
+            _forget_failure(args.workload, name)
         try:
             step(args)
         except SystemExit as end:
@@ -99,6 +102,12 @@ def _outcome(
             raise
         return EXIT_REFUSED, line
     return EXIT_DONE, ""
+
+
+def _forget_failure(workload: str, step: str) -> None:
+    from gateline.adapters.kubeflow.run_notes import forget_failure
+
+    forget_failure(workload, step)
 
 
 def _note_failure(workload: str, step: str, exit_code: int, said: str) -> None:

@@ -65,7 +65,8 @@ def what_it_may_be(name: str, value: object) -> str | None:
     """Say what a run-wide setting may be, where a value is none of it; None where it is one."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     usable, expected = {
-        "seed": (whole and 0 <= value < 2**63, "a whole number from 0 to 2^63 - 1"),  # type: ignore[operator]
+        # Kubeflow keeps every number as a double, which beyond 2^53 would be another seed.
+        "seed": (whole and 0 <= value <= 2**53, "a whole number from 0 to 2^53"),  # type: ignore[operator]
         "device": (value in DEVICES, ", ".join(DEVICES)),
         "precision": (value in PRECISIONS, ", ".join(PRECISIONS)),
         "processes": (whole and value >= 1, "a whole number from 1"),  # type: ignore[operator]

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gateline.adapters.kubeflow.raw_sources import marks_of
-from gateline.adapters.kubeflow.run_notes import KIND, KIND_TAG, TAG, failures_in, find_runs, run_of_pipeline
+from gateline.adapters.kubeflow.run_notes import (
+    FAILED_STEP,
+    KIND,
+    KIND_TAG,
+    RELEASED,
+    TAG,
+    failures_in,
+    find_runs,
+    run_of_pipeline,
+)
 from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.provenance import KUBEFLOW_RUN_TAG, PIPELINE_DIGEST
 from gateline.adapters.registry.ledger import read_ledger
@@ -135,7 +144,10 @@ def conclude(workload: str, run: str, status: str) -> list[str]:
             return [f"{workload}: run {run} ended early: {tags.get(f'{TAG}reason')}"]
         before, champion = tags.get(f"{TAG}champion", NOBODY), _champion(to, workload)
         moved = f"champion {before}, now {champion}" if champion != before else f"champion {champion}, as before"
-        if state == FAILED and (failures := failures_in(tags)):
+        if RELEASED in tags and f"{FAILED_STEP}register" not in tags:
+            # The last step is done. Kubeflow may still name a try that failed before a good one (kubeflow/pipelines#13591).
+            state, problem = SUCCEEDED, ""
+        elif state == FAILED and (failures := failures_in(tags)):
             problem += f"; {failures[-1].step} ended with {failures[-1].exit_code}: {failures[-1].said}"
         said = f"{state}: {problem or moved}"
         # The champion that this run made is no change for the next one.

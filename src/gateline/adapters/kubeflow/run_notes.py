@@ -23,6 +23,7 @@ KIND_TAG, KIND = "gateline.kind", "pipeline"
 TAG = "gateline.pipeline."
 """Before the tags of a run of the pipeline: run, outcome, reason, release, failed.STEP, and each of `pipeline_runs.PARTS`."""
 FAILED_STEP = f"{TAG}failed."
+RELEASED = f"{TAG}release"
 RELEASE = ("name", "version", "alias", "promoted", "mlflow_run_id")
 """What the tag of a release says of the version that a run registered."""
 LONGEST = 1000
@@ -68,7 +69,26 @@ def note_release(to: Connection, decided: Mapping[str, Any]) -> None:
     if run := os.environ.get(KUBEFLOW_RUN):
         of_pipeline = run_of_pipeline(to, decided["name"], run)
         said = json.dumps({key: decided[key] for key in RELEASE})
-        to.client.set_tag(of_pipeline.info.run_id, f"{TAG}release", said)
+        to.client.set_tag(of_pipeline.info.run_id, RELEASED, said)
+
+
+def forget_failure(workload: str, step: str) -> None:
+    """Remove what an earlier try of a step noted, when the next begins: it may end well, or be killed and note nothing.
+
+    Args:
+        workload: file or JSON text that the step was given.
+        step: its name.
+    """
+    run = os.environ.get(KUBEFLOW_RUN)
+    if not run or step not in SECTIONS_OF_STEP:
+        return
+    try:
+        with connected(Workload.read(workload, step=step).name, create=False) as to:
+            found = look_up(to, run) if to.experiment_id else None
+            if found is not None and f"{FAILED_STEP}{step}" in found.data.tags:
+                to.client.delete_tag(found.info.run_id, f"{FAILED_STEP}{step}")
+    except Exception as error:  # noqa: BLE001  what the step needs of the two it asks for itself
+        log.warning("What %s noted in MLflow stays: %s", step, shown(" ".join(str(error).split()))[:200])
 
 
 def note_failure(workload: str, step: str, exit_code: int, said: str) -> None:
@@ -105,11 +125,11 @@ def read_notes(workload: str, run: str) -> Notes:
     with connected(workload, create=False) as to:
         found = look_up(to, run) if to.experiment_id else None
     tags = {} if found is None else found.data.tags
-    return Notes(json.loads(tags.get(f"{TAG}release", "{}")), failures_in(tags))
+    return Notes(json.loads(tags.get(RELEASED, "{}")), failures_in(tags))
 
 
 def failures_in(tags: Mapping[str, str]) -> list[Failure]:
-    """List the steps that failed, in their order; all but the last may have ended well when they were tried again."""
+    """List the steps whose last try did not end well, as far as it noted that itself, in their order."""
     noted = (
         (step, json.loads(tags[f"{FAILED_STEP}{step}"])) for step in SECTIONS_OF_STEP if f"{FAILED_STEP}{step}" in tags
     )
