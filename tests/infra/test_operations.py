@@ -36,6 +36,9 @@ case "$*" in
   *"create job"*) [[ "$*" =~ cronjob/[^\ ]+\ ([^\ ]+) ]]; make "${BASH_REMATCH[1]}" ;;
   *"set env"*) echo "$given" ;;
   *"create -f -"*) make "$given" ;;
+  *"wait --for=delete pod"*) ;;
+  *" exec "*) while [[ "$1" != -- ]]; do shift; done; shift; POSTGRES_USER=owner POSTGRES_DB=kept "$@" ;;
+  *"logs job/list-"*) sed 's|^|gateline/2026-01-31T023000Z-|; s|$|.dump|' "$STATE/jobs" ;;
   *wait*) [[ "$*" =~ job/([^\ ]+) ]]; grep -qx "${BASH_REMATCH[1]}" "$STATE/jobs" ;;
 esac
 """
@@ -51,7 +54,7 @@ Paste = Callable[..., tuple[int, list[str]]]
 def paste(tmp_path: Path) -> Paste:
     """Run lines where kubectl and git are stand-ins; give the exit code and the calls without the seconds in names."""
     (tmp_path / "bin").mkdir()
-    for name, does in {"kubectl": STAND_IN, "git": STAND_IN, "date": CLOCK}.items():
+    for name, does in {"kubectl": STAND_IN, "git": STAND_IN, "psql": STAND_IN, "date": CLOCK}.items():
         (tmp_path / "bin" / name).write_text(does)
         (tmp_path / "bin" / name).chmod(0o755)
     (tmp_path / "jobs").touch()
@@ -67,7 +70,7 @@ def paste(tmp_path: Path) -> Paste:
 
 
 def test_lines_may_be_pasted_again_and_wait_for_the_job_that_they_made(paste: Paste) -> None:
-    assert len(JOBS) == 8
+    assert len(JOBS) == 9
     for _ in range(2):
         assert [(block, code) for block in JOBS if (code := paste(block)[0]) != 0] == []
 
@@ -82,6 +85,43 @@ def test_nothing_is_done_after_a_line_that_failed(paste: Paste, number: int) -> 
         assert code != 0, call
         # What a pipe feeds begins beside what feeds it, and is fed nothing.
         assert not [later for later in calls[place + 1 :] if later in made and "-f -" not in later], call
+
+
+def test_nothing_is_done_to_the_database_before_the_server_is_gone() -> None:
+    """A pod that was told to stop may write for a minute more: what comes after a dump, or into one that is brought back, is lost."""
+    labels = named(rendered(HOUSE), "Deployment", "mlflow")["spec"]["selector"]["matchLabels"]
+    [selector] = [f"{name}={value}" for name, value in labels.items()]
+    stops, gone = "scale deployment/mlflow --replicas 0 &&", f"wait --for=delete pod -l {selector} --timeout="
+    blocks = [block for block in JOBS if stops in block]
+    assert len(blocks) == 5
+    for block in blocks:
+        _, _, after = block.partition(stops)
+        assert gone in after.splitlines()[1], block
+
+
+def test_the_disk_is_taken_away_only_after_a_dump_of_all_that_was_written(paste: Paste) -> None:
+    [block] = [block for block in JOBS if "delete persistentvolumeclaim" in block]
+    code, calls = paste(block)
+    assert code == 0
+    words = (
+        "--replicas 0",
+        "--for=delete pod",
+        "cronjob/backup",
+        "cronjob/list-dumps",
+        "logs job/list-",
+        "statefulset",
+    )
+    places = [next(place for place, call in enumerate(calls) if word in call) for word in words]
+    assert places == sorted(places)
+    code, calls = paste(block.replace("logs job/$list", "logs job/another"))  # in which the dump is not
+    assert code != 0
+    assert not [call for call in calls if "delete statefulset" in call or "persistentvolumeclaim" in call]
+
+
+def test_the_drill_asks_the_database_that_the_overlay_names(paste: Paste) -> None:
+    [block] = [block for block in JOBS if "SELECT name" in block]
+    _, calls = paste(block)
+    assert calls[-1].startswith("psql --username owner kept --command SELECT name")
 
 
 def test_the_lines_name_what_is_there() -> None:
