@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,10 +19,11 @@ import torch
 import yaml
 from kubeflow_trainer_api import models
 
+from gateline.adapters.several_nodes.shipment import Shipment
 from gateline.adapters.several_nodes.train_job import Nodes, Pod, job_name, train_job
 from gateline.adapters.several_nodes.trainer import Trainer
 from gateline.errors import EXIT_REFUSED, TryAgainError, WorkloadError
-from gateline.manifest import open_artifact
+from gateline.manifest import MANIFEST, open_artifact
 from gateline.training import RunSettings, settings_of_weights
 from gateline.workload import Workload
 from gateline.workload.resources import read_resources
@@ -172,7 +174,7 @@ def test_two_nodes_train_what_one_does(api: TrainerApi, tmp_path: Path) -> None:
     # The model lies in the store: the same step, run again, fetches it and starts nothing.
     code, said = ended(start(tmp_path, spread()))
     assert code == 0, said
-    assert len(api.calls) == 2
+    assert api.calls[2:] == [f"DELETE {name}"], "a job that a step left which was lost after it was done"
 
 
 def test_a_step_that_is_taken_away_goes_on_with_its_job(api: TrainerApi, tmp_path: Path) -> None:
@@ -211,14 +213,44 @@ def test_a_job_whose_time_is_over_is_made_again(api: TrainerApi) -> None:
     trainer = Trainer()
     said: list[str] = []
     job = train_job("tiny-0", trainer.own_pod(), Nodes(2, 0, 1), ["python"])
-    trainer.start(job, said.append)
+    trainer.start(job, said.append, lambda: False)
     assert api.jobs["tiny-0"]["spec"]["activeDeadlineSeconds"] == 7200, "as the pod of the step"
     api.end("tiny-0", "Failed", "TrainJob exceeded its active deadline", "DeadlineExceeded")
     with pytest.raises(TryAgainError, match="TrainJob exceeded its active deadline"):
         trainer.follow("tiny-0", said.append, lambda: False)
 
-    trainer.start(job, said.append)
+    trainer.start(job, said.append, lambda: False)
     assert api.calls == ["POST tiny-0", "DELETE tiny-0", "POST tiny-0"]
+
+
+def test_a_job_whose_model_was_removed_since_is_made_again(api: TrainerApi) -> None:
+    """A step that was lost leaves its job, a bucket loses what is old: nobody could train this ever again."""
+    trainer = Trainer()
+    said: list[str] = []
+    job = train_job("tiny-0", trainer.own_pod(), Nodes(2, 0, 1), ["python"])
+    trainer.start(job, said.append, lambda: False)
+    api.end("tiny-0", "Complete")
+
+    trainer.start(job, said.append, lambda: True)  # it ended, and sent its model, since somebody looked for that
+    assert api.calls == ["POST tiny-0"]
+    trainer.start(job, said.append, lambda: False)
+    assert api.calls == ["POST tiny-0", "DELETE tiny-0", "POST tiny-0"]
+    assert "TrainJob tiny-0 is complete, but its model is gone; it is made again." in said
+
+
+def test_a_shipment_that_lost_a_file_is_not_complete(tmp_path: Path) -> None:
+    prepared = prepare_tiny(tmp_path / "prepared")
+    shipment = Shipment(f"file://{tmp_path}/store/prepared")
+    complete = [shipment.complete]
+    shipment.send(prepared)
+    complete.append(shipment.complete)
+    manifest = tmp_path / "store" / "prepared" / MANIFEST
+    next(path for path in manifest.parent.rglob("*") if path.is_file() and path != manifest).unlink()
+    complete.append(shipment.complete)
+    shipment.send(prepared)
+    assert shipment.fetch(tmp_path / "fetched", "prepared").digest == prepared.digest
+    manifest.write_text(manifest.read_text(encoding="utf-8")[:40], encoding="utf-8")  # as a kill can leave it
+    assert [*complete, shipment.complete] == [False, True, False, False]
 
 
 def test_jobset_gives_its_reason_to_refusals_alone() -> None:
@@ -243,6 +275,9 @@ def test_a_cluster_that_does_not_let_us(status: int, code: int, says: str, api: 
     api.status = status
     found, said = ended(start(tmp_path, spread()))
     assert (found, says in said) == (code, True), said
+    for place in re.findall(r"Bind the Role several-nodes to it \((\S+)\)", said):
+        roles = list(yaml.safe_load_all((ROOT / place).read_text(encoding="utf-8")))
+        assert ("Role", "several-nodes") in [(each["kind"], each["metadata"]["name"]) for each in roles]
 
 
 def test_nodes_need_a_cluster_and_a_store(api: TrainerApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -37,8 +38,17 @@ class Shipment:
 
     @property
     def complete(self) -> bool:
-        """Whether everything is there."""
-        return bool(self._tried(lambda: self._fresh().exists(f"{self._path}/{MANIFEST}")))
+        """Whether the manifest is there and every file that it names: a rule of the bucket removes what is old file by file."""
+
+        def look() -> bool:
+            there = set(self._fresh().find(self._path))
+            try:
+                files = json.loads(self._file_system.cat_file(f"{self._path}/{MANIFEST}"))["files"]
+            except (FileNotFoundError, ValueError):  # none, or the half of one, where a kill can leave that
+                return False
+            return all(f"{self._path}/{name}" in there for name in files)
+
+        return self._tried(look)
 
     def send(self, artifact: Artifact) -> None:
         """Put a folder there, its manifest last.

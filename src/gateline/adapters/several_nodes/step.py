@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from argparse import Namespace
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gateline.adapters.door import stop_between_steps, tell
@@ -13,6 +14,7 @@ from gateline.adapters.several_nodes.shipment import Shipment
 from gateline.adapters.several_nodes.train_job import Nodes, job_name, train_job
 from gateline.adapters.several_nodes.trainer import Say, Trainer
 from gateline.adapters.tracking import log_training
+from gateline.errors import GatelineError
 from gateline.manifest import Artifact, digest_of
 from gateline.passport import code_version
 from gateline.training import RunSettings, read_settings
@@ -115,7 +117,12 @@ def train_on_nodes(workload: Workload, prepared: Artifact, args: Namespace, say:
     made = Shipment(planned.model)
     if made.complete:
         say(f"The model of {planned.name} is in the object store already; it is fetched.")
-        return made.fetch(args.model, "model")
+        model = made.fetch(args.model, "model")
+        with suppress(
+            GatelineError
+        ):  # a step that was lost may have left its job; no cluster is needed to have the model
+            Trainer().remove(planned.name)
+        return model
     trainer = Trainer()
     pod = trainer.own_pod()
     job = train_job(planned.name, pod, planned.nodes, planned.command)
@@ -124,7 +131,7 @@ def train_on_nodes(workload: Workload, prepared: Artifact, args: Namespace, say:
     if not data.complete:
         data.send(prepared)
     with stop_between_steps() as stop:
-        trainer.start(job, say)
+        trainer.start(job, say, lambda: made.complete)
         trainer.follow(planned.name, say, stop)
     model = made.fetch(args.model, "model")
     trainer.remove(planned.name)

@@ -99,10 +99,16 @@ class Trainer:
         """
         self._get(name)
 
-    def start(self, manifest: dict[str, Any], say: Say) -> None:
+    def start(self, manifest: dict[str, Any], say: Say, made: Callable[[], bool]) -> None:
         """See to it that the job runs: go on with the one that is there, or make it; one that failed is made again.
 
-        One whose nodes were refused stays as it is: they would be refused again, each with its GPUs.
+        One that is complete is made again, too, where its model was removed since. One whose nodes were refused stays as it is:
+        they would be refused again, each with its GPUs.
+
+        Args:
+            manifest: of the job.
+            say: takes a line about what is done.
+            made: tells whether the model is there.
 
         Raises:
             TrainingError: its nodes were refused in an earlier run.
@@ -112,13 +118,19 @@ class Trainer:
         name = manifest["metadata"]["name"]
         job = self._get(name)
         failed = None if job is None else _condition(job, "Failed")
-        if job is not None and failed is None and "deletionTimestamp" not in job["metadata"]:
+        lost = job is not None and _condition(job, "Complete") is not None and not made()
+        if job is not None and failed is None and not lost and "deletionTimestamp" not in job["metadata"]:
             say(f"TrainJob {name} is there already; it is followed.")
             return
         if failed is not None and failed.get("reason") == REFUSED:
             raise self._failure(name, failed, ", in an earlier run of this very training")
         if job is not None:
-            say(f"TrainJob {name} failed earlier; it is made again and goes on from its checkpoints.")
+            after = (
+                "is complete, but its model is gone; it is made again"
+                if lost
+                else ("failed earlier; it is made again and goes on from its checkpoints")
+            )
+            say(f"TrainJob {name} {after}.")
             self.remove(name)
         with _answered(f"TrainJob {name}", "create", PLURAL):
             self._objects.create_namespaced_custom_object(
@@ -235,7 +247,7 @@ def _answered(what: str, verb: str, resource: str) -> Iterator[None]:
                 what,
                 expected=f"a service account that may {verb} {resource}",
                 found=f"status {error.status}, {error.reason}",
-                do="Bind the Role several-nodes to it (infra/kubernetes/base/access.yaml)",
+                do="Bind the Role several-nodes to it (infra/kubernetes/components/several-nodes/access.yaml)",
             ) from error
         if error.status == 404:
             raise GatelineError(
