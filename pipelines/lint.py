@@ -13,12 +13,12 @@ import yaml
 
 from gateline.adapters.door import run_step, tell
 from gateline.errors import WorkloadError
+from gateline.workload.address import USER_IN_ADDRESS
 
 PINNED = re.compile(r"[^@\s=]+@sha256:[0-9a-f]{64}")
 SECRETIVE = re.compile(
     r"passw|passphrase|pwd|secret|token|credential|webhook|authori[sz]ation|(^|[_-])auth([_-]|$)|key$", re.IGNORECASE
 )
-USER_IN_ADDRESS = re.compile(r"\w://[^/\s?#]+@")
 ASSIGNED = re.compile(r"([A-Za-z][\w-]*)=(?=\S)")
 """A value behind a flag or a variable in a word of a command: --password=x, PGPASSWORD=x."""
 LIMITS = ("CpuLimit", "MemoryLimit")

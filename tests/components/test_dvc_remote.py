@@ -153,7 +153,8 @@ def test_a_file_that_dvc_does_not_keep_is_left_as_it_is(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"dvc": {"remote": "store", "md5": "0" * 32}}, "the address of a DVC remote"),
-        ({"dvc": {"remote": "s3://key:secret@bucket/store", "md5": "0" * 32}}, "without a password"),
+        ({"dvc": {"remote": "s3://key:secret@bucket/store", "md5": "0" * 32}}, "without a user, a password"),
+        ({"dvc": {"remote": "https://token@store.example/x", "md5": "0" * 32}}, "without a user, a password"),
         ({"dvc": {"remote": "s3://bucket/store", "md5": "0" * 32 + ".dir"}}, "ends in .dir"),
         ({"path": None, "url": "https://example.com/a.csv"}, "`dvc` with a `path`"),
     ],

@@ -179,6 +179,6 @@ def test_the_clock_of_the_machine_changes_nothing(tmp_path: Path, monkeypatch: p
 
 
 def test_credentials_in_an_address_are_refused_before_they_are_written_anywhere() -> None:
-    for url in ("https://user:secret@host/a.csv", "https://host/a.csv?token=secret"):
+    for url in ("https://user:secret@host/a.csv", "https://secret@host/a.csv", "https://host/a.csv?token=secret"):
         with pytest.raises(ValueError, match="credentials in the environment"):
             source(url=url)

@@ -338,6 +338,21 @@ def test_what_cannot_be_an_address_is_refused(host: str, server: Kubeflow, proje
     assert "--host: expected the address of Kubeflow Pipelines, such as http://localhost:8080" in done.output
 
 
+def test_a_token_in_an_address_of_the_query_is_refused_before_anything_is_sent(server: Kubeflow, project: Path) -> None:
+    file = project / "workloads" / "flight_delays.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content["source"]["query"] = "SELECT * FROM read_csv('https://hidden@raw.example.com/a.csv')"
+    file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+    done = submit(server)
+
+    assert done.exit_code == 2
+    assert "expected addresses without a user or a password" in done.output
+    assert "found one with it in ingest_workload" in done.output
+    assert "hidden" not in done.output
+    assert server.calls == []
+
+
 def test_an_address_that_shows_a_password_is_refused(server: Kubeflow, project: Path) -> None:
     done = submit(server, "--host", server.url.replace("//", "//me:hidden@"))
     assert done.exit_code == 2
@@ -368,7 +383,11 @@ def test_an_address_that_shows_a_password_is_refused(server: Kubeflow, project: 
         (["--set", "checkpoints=s3:checkpoints"], "an address that the next pod of a training reaches too"),
         (
             ["--set", "checkpoints=s3://me:hidden@bucket/checkpoints"],
-            "an address without a password; found one with it",
+            "an address without a user or a password; found one with it",
+        ),
+        (
+            ["--set", "checkpoints=s3://hidden@bucket/checkpoints"],
+            "an address without a user or a password; found one with it",
         ),
         (["--pipeline", "params.yaml"], "as `python -m pipelines.compile` writes it"),
         (["--run", "id-9999"], "404"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from gateline.errors import UnreachableError, WorkloadError
+from gateline.workload.address import USER_IN_ADDRESS
 
 MAX_TRIES = 3
 T = TypeVar("T")
@@ -24,12 +24,12 @@ def open_address(address: str, where: str) -> tuple[Any, str]:
         fsspec's file system, and the path in it.
 
     Raises:
-        WorkloadError: it holds a password, or fsspec does not know it.
+        WorkloadError: it holds a user or a password, or fsspec does not know it.
     """
-    if urlsplit(address).password:
+    if USER_IN_ADDRESS.search(address):
         raise WorkloadError(
             where,
-            expected="an address without a password",
+            expected="an address without a user or a password",
             found="one with it",
             do="Give credentials in the environment, as fsspec's file system reads them",
         )

@@ -32,7 +32,7 @@ def open_store(address: str, model: Path, key: str) -> CheckpointStore:
         key: digest of data, settings and code.
 
     Raises:
-        WorkloadError: fsspec does not know the address, or it holds a password.
+        WorkloadError: fsspec does not know the address, or it holds a user or a password.
     """
     if address == BESIDE:
         return beside(model, key)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, StringConstraints, model_validator
 
+from gateline.workload.address import USER_IN_ADDRESS
 from gateline.workload.section import Section
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -29,8 +30,10 @@ class DvcObject(Section):
 
     @model_validator(mode="after")
     def _has_no_secret(self) -> DvcObject:
-        if "://" not in self.remote or urlsplit(self.remote).password or urlsplit(self.remote).query:
-            raise ValueError("the address of a DVC remote, such as s3://bucket/store, without a password or a query")
+        if "://" not in self.remote or USER_IN_ADDRESS.search(self.remote) or urlsplit(self.remote).query:
+            raise ValueError(
+                "the address of a DVC remote, such as s3://bucket/store, without a user, a password or a query"
+            )
         return self
 
 
@@ -86,9 +89,9 @@ class File(Section):
     def _has_one_place(self) -> File:
         if self.url is not None and (self.path is not None or self.package is not None):
             raise ValueError("either `url`, or `path` (with `package` for a file of an installed distribution)")
-        if self.url is not None and (urlsplit(self.url).password or urlsplit(self.url).query):
+        if self.url is not None and (USER_IN_ADDRESS.search(self.url) or urlsplit(self.url).query):
             raise ValueError(
-                "an address without a password or a query, which would be written into artifacts; "
+                "an address without a user, a password or a query, which would be written into artifacts; "
                 "give credentials in the environment, as fsspec's file system reads them"
             )
         if self.url is None and self.path is None:

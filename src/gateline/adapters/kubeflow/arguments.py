@@ -16,6 +16,7 @@ from gateline.errors import WorkloadError, require_known
 from gateline.manifest import digest_of
 from gateline.passport import code_version
 from gateline.workload import SECTIONS_OF_STEP, Workload
+from gateline.workload.address import USER_IN_ADDRESS
 from gateline.workload.resources import TrainPod, read_resources
 from gateline.workload.run_wide import DEVICES, PRECISIONS
 from gateline.workload.source import File, Source
@@ -84,7 +85,8 @@ def require_kept_checkpoints(settings: Mapping[str, Any], where: str, do: str) -
         do: how to name another place.
 
     Raises:
-        WorkloadError: checkpoints would be gone with the pod, or their address shows a password to whoever sees the run.
+        WorkloadError: checkpoints would be gone with the pod, or their address shows a user or a password to whoever sees
+            the run.
     """
     try:
         address = urlsplit(str(settings["checkpoints"]))
@@ -97,10 +99,10 @@ def require_kept_checkpoints(settings: Mapping[str, Any], where: str, do: str) -
             found=f"{shown(settings['checkpoints'])!r}, which is gone with the pod",
             do=do,
         )
-    if address.password:
+    if USER_IN_ADDRESS.search(str(settings["checkpoints"])):
         raise WorkloadError(
             where,
-            expected="an address without a password",
+            expected="an address without a user or a password",
             found="one with it",
             do="Keep it in a Secret of the cluster: docs/schedules.md says which",
         )
@@ -125,7 +127,7 @@ def pipeline_arguments(
 
     Raises:
         WorkloadError: the file is none, a section is missing or wrong or fits no other, a batch has fewer rows than there are
-            processes, or no pod could read a file of the source.
+            processes, no pod could read a file of the source, or an address would show a user or a password to whoever sees the run.
     """
     whole = Workload.read(workload)
     _require_usable(whole, settings)
@@ -135,7 +137,7 @@ def pipeline_arguments(
         _require_within_reach(whole.place, files)
     run = {name: settings[name] for name in RUN_SETTINGS}
     parts = {f"{step}_workload": _part(whole, step) for step in SECTIONS_OF_STEP}
-    return {
+    arguments = {
         **parts,
         **_of_the_pods(whole),
         **run,
@@ -144,6 +146,8 @@ def pipeline_arguments(
         "settings_digest": digest_of({"parts": parts, "settings": run}),
         "only_if_changed": only_if_changed,
     }
+    _require_no_user_shown(whole.place, arguments)
+    return arguments
 
 
 def _require_usable(workload: Workload, settings: Mapping[str, Any]) -> None:
@@ -178,6 +182,17 @@ def _require_within_reach(place: str, files: Sequence[File]) -> None:
                 found=f"{file.path} of this machine alone",
                 do=f"`dvc add {file.path}` and `dvc push` it, or give its `url`",
             )
+
+
+def _require_no_user_shown(place: str, arguments: Mapping[str, Any]) -> None:
+    """Look at every text, since a query may name an address as well as a file does; what is found is not repeated."""
+    if shows := [name for name, value in arguments.items() if USER_IN_ADDRESS.search(str(value))]:
+        raise WorkloadError(
+            place,
+            expected="addresses without a user or a password, since whoever sees the run sees its arguments",
+            found=f"one with it in {', '.join(shows)}",
+            do="Take it out; docs/schedules.md says where the keys of a store stand",
+        )
 
 
 def _of_the_pods(workload: Workload) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Shipment:
         address: such as ``s3://bucket/checkpoints/NAME/model``.
 
     Raises:
-        WorkloadError: it is no address, holds a password, or fsspec does not know its kind.
+        WorkloadError: it is no address, holds a user or a password, or fsspec does not know its kind.
     """
 
     def __init__(self, address: str) -> None:
