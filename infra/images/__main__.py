@@ -25,11 +25,13 @@ def parser() -> argparse.ArgumentParser:
     commands = flags.add_subparsers(required=True, metavar="COMMAND")
     make = commands.add_parser("build", help="build those of the steps that are not there")
     make.add_argument("--step", action="append", choices=STEPS, help="only this one; may be repeated")
-    make.add_argument("--torch", choices=("cpu", "cuda"), default="cpu", help="of the image of train (default: cpu)")
+    make.add_argument(
+        "--torch", choices=("cpu", "cuda"), help="of the image of train (default: as it was built last, cpu at first)"
+    )
     make.add_argument("--wheels", type=Path, metavar="DIR", help="wheels to install from (default: collected by pip)")
     make.set_defaults(do=_build)
     beside = commands.add_parser("servers", help="build those of MLflow, PostgreSQL and the object store")
-    beside.set_defaults(do=_servers, torch="cpu", wheels=None)
+    beside.set_defaults(do=_servers, torch=None, wheels=None)
     for command in (make, beside):
         command.add_argument("--base", metavar="IMAGE", help="base image (default: python:3.11-slim-bookworm)")
         command.add_argument(
@@ -65,7 +67,8 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 def _tell_of(images: Mapping[str, Mapping[str, Any]], written: Path) -> None:
     for name, made in images.items():
-        tell(f"{name:<12} {made['bytes'] / 1e6:6,.0f} MB  {made['image']}")
+        variant = f"  torch for {made['torch']}" if "torch" in made else ""
+        tell(f"{name:<12} {made['bytes'] / 1e6:6,.0f} MB  {made['image']}{variant}")
     tell(f"written: {written}")
 
 

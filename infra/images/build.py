@@ -31,14 +31,14 @@ class Settings:
 
     Args:
         base: base image; None takes `LOCAL_BASE` where it is there, else `BASE_IMAGE`.
-        torch: cpu or cuda, for train alone.
+        torch: cpu or cuda, for train alone; None keeps what its image was built with last, cpu at first.
         wheels: folder of wheels; None fills one by this machine's pip.
         pip_conf: pip's settings for the build, which then asks an index instead of wheels.
         certificate: of that index.
     """
 
     base: str | None = None
-    torch: str = "cpu"
+    torch: str | None = None
     wheels: Path | None = None
     pip_conf: Path | None = None
     certificate: Path | None = None
@@ -50,7 +50,7 @@ def build(
     """Build what is not there, and write the mapping of steps to images.
 
         build/images/
-        ├── images.json         image, digest, id, bytes and bill of materials of each step
+        ├── images.json         image, digest, id and bytes of each step, and of train for what torch is built
         ├── STEP.cdx.json       bill of materials: packages of Python and Debian (CycloneDX)
         └── wheels-cpu/         what pip installed from
 
@@ -71,16 +71,19 @@ def build(
     base, base_id = base_of(engine, settings)
     (root / BUILD).mkdir(parents=True, exist_ok=True)
     images = read_mapping(root) if (root / MAPPING).is_file() else {}
+    of_train = settings.torch or images.get("train", {}).get("torch", "cpu")
+    # What this machine's pip collects, files of the repository name; what lies in a folder of wheels, nothing else does.
+    given = {"wheels": digest_of_wheels(settings.wheels)} if settings.wheels else {}
     for step in steps:
-        torch = settings.torch if step == "train" else "cpu"
+        torch = of_train if step == "train" else "cpu"
         shapes = {"COMMIT": commit_of(root, step), "TORCH": torch}
-        name = f"localhost/gateline-{step}:{tag_of(root, step, shapes, base_id)}"
+        name = f"localhost/gateline-{step}:{tag_of(root, step, {**shapes, **given}, base_id)}"
         facts = engine.inspect(name)
         if facts is None:
             say(f"building {name}")
             _build_one(root, engine, settings, step, name, {**shapes, "BASE_IMAGE": base})
             facts = engine.inspect(name) or {}
-        images[step] = entry(engine, name, facts)
+        images[step] = entry(engine, name, facts) | ({"torch": torch} if step == "train" else {})
         bill = bill_of(root, engine, step, images[step])
         if images[step]["bytes"] > MAX_BYTES.get(step, images[step]["bytes"]):
             raise WorkloadError(

@@ -82,7 +82,7 @@ class Engine:
             Its digest there, which is another than here, since layers travel compressed.
 
         Raises:
-            TryAgainError: the registry did not take it.
+            TryAgainError: the registry did not take it, or the engine does not say its digest.
         """
         with tempfile.TemporaryDirectory() as folder:
             told = Path(folder) / "digest"
@@ -101,9 +101,17 @@ class Engine:
                     )
             if told.is_file():
                 return told.read_text(encoding="utf-8").strip()
-        repository = target.rpartition(":")[0]
-        known = (self.inspect(target) or {}).get("RepoDigests") or ()
-        return next(str(each).partition("@")[2] for each in known if str(each).startswith(f"{repository}@"))
+        known = [str(each).partition("@") for each in (self.inspect(target) or {}).get("RepoDigests") or ()]
+        repository = _familiar(target.rpartition(":")[0])
+        for name, _, digest in known:
+            if _familiar(name) == repository:
+                return digest
+        raise TryAgainError(
+            target,
+            expected=f"the digest by which the registry knows what {self.name} has sent",
+            found=", ".join(name for name, _, _ in known) or "none",
+            do="Run again, or with --engine podman",
+        )
 
     def run(self, image: str, command: Sequence[str]) -> str:
         """Run a command in an image, without network, and give what it prints."""
@@ -155,3 +163,8 @@ class Engine:
                 found=f"exit code {done.returncode} of {self.name} build; last lines: " + " / ".join(last),
                 do="Correct what they say and run again",
             )
+
+
+def _familiar(repository: str) -> str:
+    """Name a repository as docker does, to which its own registry goes without saying."""
+    return repository.removeprefix("index.").removeprefix("docker.io/").removeprefix("library/")

@@ -70,5 +70,5 @@ def collect(root: Path, folder: Path, torch: str) -> Path:
 
 
 def digest_of_wheels(folder: Path) -> str:
-    """Name what is in a folder of wheels, whose names say version and build."""
-    return digest_of({file.name: file.stat().st_size for file in folder.glob("*.whl")})
+    """Name what is in a folder of wheels, to the byte: two builds of one version may have the same name."""
+    return digest_of({file.name: file_digest(file) for file in folder.glob("*.whl")})
