@@ -280,7 +280,9 @@ def _as_every_pod(task: Any, step: str, image: str, digest: str) -> None:
     # Without a tracking server a pod does not even start, rather than lose its results with itself.
     kubernetes.use_config_map_as_env(task, CONFIG, {TRACKING: TRACKING})
     kubernetes.use_config_map_as_env(task, CONFIG, {key: key for key in ENDPOINTS}, optional=True)
-    # Where the cluster lends rights to service accounts, there is no secret.
+    # Where the cluster lends rights to service accounts, there is no secret. Every task has the keys, also those whose code opens no
+    # store: Kubeflow's launcher, which carries the artifacts, runs in the task's container, and where the ConfigMap `kfp-launcher` says
+    # nothing else it opens an s3:// pipeline root by these variables. Source: `ProvideSessionInfo` of kubeflow/pipelines.
     kubernetes.use_secret_as_env(task, SECRET, {key: key for key in KEYS}, optional=True)
     # Kubeflow labels every pod of a run so; in MLflow the runs of the steps are found by it.
     kubernetes.use_field_path_as_env(task, KUBEFLOW_RUN, "metadata.labels['pipeline/runid']")

@@ -44,11 +44,12 @@ for folder, prefix in (pair.split("=") for pair in pairs):
 LITTLE = {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}}
 HARDENED = {
     "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-"""What the namespace asks of every pod, and kfp has no words for."""
+"""What the namespace warns about where a pod lacks it, and kfp has no words for."""
+READ_ONLY = {"readOnlyRootFilesystem": True}
+"""Of these pods alone, not of those on Kubeflow: so it shows that a step writes to /tmp and its folders, and to nothing else."""
 ARTIFACTS_OF_STEPS = {"raw", "report", "prepared", "model", "evaluation", "release"}
 
 
@@ -173,6 +174,7 @@ def step_pod(task: Task, name: str, carrier: str, places: Mapping[str, str] | No
         "runAsGroup": int(security["runAsGroup"]),
         "runAsNonRoot": security["runAsNonRoot"],
         **HARDENED,
+        **READ_ONLY,
     }
 
     def carries(called: str, *words: str) -> dict[str, Any]:

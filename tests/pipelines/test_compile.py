@@ -92,6 +92,20 @@ def test_the_steps_run_where_something_changed_and_the_last_word_is_said_whateve
     assert spec["root"]["inputDefinitions"]["parameters"]["only_if_changed"]["defaultValue"] is False
 
 
+def test_every_task_has_the_keys_by_which_kubeflows_launcher_opens_the_pipeline_root(
+    compile_to: RunWithout, tmp_path: Path
+) -> None:
+    """The launcher runs in the task's container; where nothing else is said it reads these variables, whatever the task's code opens."""
+    assert compile_to(tmp_path / "p.yaml", IMAGE).returncode == 0
+    _, platform = yaml.safe_load_all((tmp_path / "p.yaml").read_text(encoding="utf-8"))
+    pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert len(pods) == 8
+    for pod in pods.values():
+        [given] = [each for each in pod["secretAsEnv"] if each["secretName"] == "gateline-s3"]
+        assert {each["envVar"] for each in given["keyToEnv"]} == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+        assert given["optional"]
+
+
 def test_who_tells_a_webhook_has_its_address_where_there_is_one_and_the_label_that_lets_it_out(
     compile_to: RunWithout, tmp_path: Path
 ) -> None:
