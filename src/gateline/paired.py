@@ -133,8 +133,12 @@ def resample(
 
 def num_different(one: ExampleErrors, other: ExampleErrors) -> int:
     """Say at how many positions two models that were measured on the same rows have other errors, beyond rounding."""
-    larger = np.maximum(np.abs(one.total), np.abs(other.total))
-    return len(np.unique(one.position[np.abs(one.total - other.total) > ROUNDING * larger]))
+    return len(np.unique(one.position[_differ(one.total, other.total)]))
+
+
+def _differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Say of which examples (E,) two models have other errors, beyond rounding."""
+    return np.abs(one - other) > ROUNDING * np.maximum(np.abs(one), np.abs(other))
 
 
 def block_of(errors: ExampleErrors) -> tuple[int, int]:
@@ -151,10 +155,10 @@ class SliceOutcome:
         mine: metric of the challenger.
         theirs: metric of the champion.
         allowed: how much more than the champion's it may be.
-        bound: one-sided upper bound of the difference; None where there are too few blocks for one.
+        bound: one-sided upper bound of the difference; None where there are too few blocks for one, or both models have the same errors.
         told: whether it is shown, or the slice is large enough to show it; if not, `passed` only says that nothing speaks
             against it.
-        passed: shown not to be worse by more than allowed; or not told, and not seen to be worse.
+        passed: shown not to be worse by more than allowed, as the same errors are; or not told, and not seen to be worse.
     """
 
     mine: float
@@ -196,10 +200,15 @@ def judge_slices(
         part = challenger.parts[name]
         mine, theirs = challenger.slices[name], champion.slices[name]
         allowed = margin * abs(theirs)
+        alike = not _differ(part.total, champion.parts[name].total).any()
+        seen_worse = mine - theirs > allowed and not alike
         positions = len(np.unique(challenger.position[part.count > 0]))
         differences = drawn.differences(confidence)
         if positions < MIN_BLOCKS * block or not np.isfinite(differences).all():
-            untold[name] = SliceOutcome(mine, theirs, allowed, None, False, mine - theirs <= allowed), 0.0
+            untold[name] = SliceOutcome(mine, theirs, allowed, None, False, not seen_worse), 0.0
+            continue
+        if alike:  # 0 against 0, too: no bound lies below a margin of nothing
+            told[name] = SliceOutcome(mine, theirs, allowed, None, True, True)
             continue
         bound = float(np.quantile(differences, confidence))
         shown_not_worse = drawn.bound(confidence, margin) < 0
@@ -207,7 +216,7 @@ def judge_slices(
             told[name] = SliceOutcome(mine, theirs, allowed, bound, True, shown_not_worse)
         else:
             chance = _chance_of_worse(mine - theirs, differences)
-            untold[name] = SliceOutcome(mine, theirs, allowed, bound, False, mine - theirs <= allowed), chance
+            untold[name] = SliceOutcome(mine, theirs, allowed, bound, False, not seen_worse), chance
     shown = holm({name: chance for name, (outcome, chance) in untold.items() if outcome.bound is not None}, alpha)
     for name, (outcome, _) in untold.items():
         worse = not outcome.passed and (outcome.bound is None or name in shown)

@@ -225,7 +225,9 @@ def _check_difference(
 def _check_slice(metric: str, name: str, found: SliceOutcome, gates: Gates) -> Check:
     said = f"{metric} of {name} {found.mine:.4g} against the champion's {found.theirs:.4g}"
     allowed = f"{found.allowed:+.3g} is allowed"
-    if found.told and found.bound is not None:
+    if found.told and found.bound is None:
+        return Check(f"slice {name}", True, f"{said}: it makes the same errors as the champion on every example of it")
+    if found.told:
         shown = "it is shown" if found.passed else "it is not shown"
         reason = f"{said}: the difference is at most {found.bound:+.3g}, {shown} to be less than {found.allowed:+.3g}"
         return Check(f"slice {name}", found.passed, reason)

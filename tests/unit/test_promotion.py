@@ -250,6 +250,19 @@ def test_what_is_too_small_to_tell_is_named_where_it_passes() -> None:
     assert "too small to tell" in said
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.1])
+@pytest.mark.parametrize("error", [0.0, 1.0], ids=["without an error", "with the same errors"])
+@pytest.mark.parametrize("num", [30, 2000], ids=["small", "large"])
+def test_a_slice_on_which_both_models_do_the_same_stops_nobody(margin: float, error: float, num: int) -> None:
+    challenger, champion = sliced({}, {"a": 9000, "b": num})
+    for each, rounding in ((challenger, 1e-9), (champion, 0.0)):
+        each.total[9000:] = each.parts["b"].total[9000:] = error * (1 + rounding)
+    made = decide(PASSED, challenger, champion, gates(slice_margin=margin), generator=np.random.default_rng(0))
+    (said,) = [check.reason for check in made.checks if check.name == "slice b"]
+    assert made.promote, made.reasons
+    assert ("the same errors" if num == 2000 else "too small to tell") in said
+
+
 def test_holm_agrees_with_its_definition() -> None:
     assert holm({}, 0.05) == set()
     assert holm({"a": 0.0125, "b": 0.0166, "c": 0.025, "d": 0.05}, 0.05) == {"a", "b", "c", "d"}
