@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +22,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from gateline.adapters.drift_check import check_drift
 from gateline.adapters.kubeflow.run_notes import RELEASE, read_notes
 from gateline.adapters.mlflow_server import connected
 from gateline.adapters.provenance import KUBEFLOW_RUN
@@ -30,7 +33,7 @@ from gateline.adapters.registry.ledger import read_ledger
 from gateline.adapters.registry.package import PACKAGE_TAG, package_digest
 from gateline.adapters.registry.register import is_registered
 from gateline.adapters.registry.requests import as_request
-from gateline.adapters.registry.versions import LIBRARY
+from gateline.adapters.registry.versions import LIBRARY, MODEL_TAG
 from gateline.errors import TryAgainError
 from gateline.judgement import Check
 from gateline.manifest import open_artifact
@@ -315,17 +318,57 @@ def test_a_registered_model_that_answers_otherwise_gets_no_alias(
     assert "weights.pt" in capsys.readouterr().err
 
 
-def test_a_champion_whose_files_changed_is_not_compared_with(
-    made: Path, here: Here, capsys: pytest.CaptureFixture[str]
+def changed_weights(model: Path, made: Path) -> None:
+    shutil.copy(made / "strong" / "model" / "weights.pt", model / "weights.pt")
+
+
+def lost_files(model: Path, made: Path) -> None:
+    shutil.rmtree(model.parents[1])
+
+
+def another_library(model: Path, made: Path) -> None:
+    """Make the champion one that a library wrote whose networks have a setting more, as sealed as it was."""
+    edit_json(model / "config.json", lambda config: config["model"].update(gates_of_tomorrow=3))
+    content = (model / "config.json").read_bytes()
+    entry = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    edit_json(model / "manifest.json", lambda manifest: manifest["files"].update({"config.json": entry}))
+    client().set_model_version_tag("tiny", "1", MODEL_TAG, open_artifact(model, "model").digest)
+    seal(Path.cwd())
+
+
+@pytest.mark.parametrize(
+    ("happens", "words"),
+    [
+        (changed_weights, "weights.pt"),
+        (lost_files, "the files of this version"),
+        (
+            another_library,
+            "this version of Gateline cannot load it: its model folder: expected a model of this version",
+        ),
+    ],
+)
+def test_a_champion_that_cannot_be_loaded_is_no_end(
+    happens: Callable[[Path, Path], None], words: str, made: Path, here: Here, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = here()
     assert register(made, "weak", folder) == 0
     (weights,) = (folder / "mlruns").rglob("weights.pt")
-    shutil.copy(made / "strong" / "model" / "weights.pt", weights)
+    happens(weights.parent, made)
     capsys.readouterr()
-    assert register(made, "strong", folder) == 2
-    assert "weights.pt" in capsys.readouterr().err
-    assert client().get_registered_model("tiny").aliases == {"champion": 1}
+    assert register(made, "strong", folder) == 0
+    assert "version 1 stays champion" in capsys.readouterr().out
+    (reason,) = [check["reason"] for check in decision(folder, "strong")["checks"] if not check["passed"]]
+    assert words in reason
+    assert tempfile.gettempdir() not in reason
+    assert client().get_registered_model("tiny").aliases == {"champion": 1, "challenger": 2}
+    if happens is another_library:
+        tiny_table().to_csv(folder / "new.csv", index=False)
+        found = check_drift("tiny", folder / "new.csv", None, folder / "drift")
+        assert {each.column for each in found.findings} >= {"price", "sales"}
+    with connected("tiny") as to:
+        forced = promote(to, "tiny", 2, print, why="the old one cannot be loaded")
+    assert forced is not None
+    assert forced.after == 2
 
 
 def test_a_winner_waits_for_approval_and_what_was_rolled_back_stays_so(

@@ -38,7 +38,7 @@ def model_files(name: str, version: ModelVersion) -> Iterator[Artifact]:
             flavor = yaml.safe_load((top / "MLmodel").read_text(encoding="utf-8"))["flavors"]["python_function"]
             model = open_artifact(top / flavor["artifacts"][SERVED_FOLDER]["path"], "model")
         except Exception as error:  # the client of each kind of store raises errors of its own
-            found = " ".join(shown(error).split())[:200]
+            found = " ".join(shown(error).replace(f"{scratch}/", "").split())[:200]
             raise RegistryError(where, expected="the files of this version", found=found, do=do) from error
         if model.digest != version.tags.get("gateline.model_digest"):
             raise RegistryError(

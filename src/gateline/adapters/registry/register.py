@@ -36,7 +36,7 @@ from gateline.adapters.registry.versions import (
     versions_of_weights,
 )
 from gateline.comparison import ExampleErrors
-from gateline.errors import DataError, WorkloadError
+from gateline.errors import ArtifactError, DataError, RegistryError, WorkloadError
 from gateline.judgement import Verdict
 from gateline.leakage import seen_by, why_untold
 from gateline.ledger import Ledger
@@ -164,13 +164,16 @@ def scored(
     """
     from gateline.model_folder import read_model_json
 
-    was = read_model_json(champion, "config.json")["task"]
-    if was != task:
-        return None, f"it is a model of the task {was}, and the workload is {task} now"
     try:
+        was = read_model_json(champion, "config.json")["task"]
+        if was != task:
+            return None, f"it is a model of the task {was}, and the workload is {task} now"
         return load_predictor(task, champion).test_errors(prepared, metric, slices), None
     except (DataError, WorkloadError) as error:  # what to do about it is told to who sends it data
         return None, f"{error.where}: it expects {error.expected}; found {error.found}"
+    except ArtifactError as error:  # another version of the library wrote it
+        where = "its model folder" if error.where == str(champion) else Path(error.where).name
+        return None, f"this version of Gateline cannot load it: {where}: expected {error.expected}; found {error.found}"
 
 
 def _register_and_decide(
@@ -196,15 +199,19 @@ def _register_and_decide(
         check.ask(to, workload.name, version, golden_requests(predictor, table))
         slices = list(inputs.evaluation.read_json("metrics.json")["slices"])
         challenger = predictor.test_errors(inputs.prepared, gates.metric, slices)
+        check.conclude()  # whatever is wrong with the champion, this version was tried
         theirs, unscored, against, attempts = None, None, [], 1
         if champion is not None:
-            with model_files(workload.name, champion) as files:
-                theirs, unscored = scored(workload.task, files.path, inputs.prepared, gates.metric, slices)
-                against = unfair(
-                    same_model=same_weights(files, inputs.model),
-                    seen=seen_by(files, inputs.prepared),
-                    untold=why_untold(files, inputs.prepared),
-                )
+            try:
+                with model_files(workload.name, champion) as files:
+                    theirs, unscored = scored(workload.task, files.path, inputs.prepared, gates.metric, slices)
+                    against = unfair(
+                        same_model=same_weights(files, inputs.model),
+                        seen=seen_by(files, inputs.prepared),
+                        untold=why_untold(files, inputs.prepared),
+                    )
+            except RegistryError as error:  # its files were lost or changed
+                unscored = f"{error.where}: expected {error.expected}; found {error.found}"
         # A rollback is remembered by the weights, whose version is another where gates or library changed since.
         same, ledger = versions_of_weights(to, workload.name, papers), read_ledger(to, workload.name)
         back = next(filter(None, (rolled_back(workload.name, number, ledger) for number in same)), None)
@@ -220,7 +227,6 @@ def _register_and_decide(
             attempts=attempts,
             unscored=unscored,
         )
-        check.conclude()
     return version, decision, ledger
 
 
