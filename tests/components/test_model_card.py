@@ -82,13 +82,17 @@ def test_a_card_with_many_slices_fits_into_the_registry(made: Path, tmp_path: Pa
         "source": {"licence": "CC0", "citation": "", "homepage": ""},
     }
     papers = Papers(passport, workload | {"gates": {}, "preprocess": {}}, inputs)
-    decided = {"promoted": False, "checks": [], "decided_at": None, "champion_before": 3}
+    decided = {"promoted": False, "awaiting_approval": False, "checks": [], "decided_at": None, "champion_before": 3}
 
     card = make_model_card(papers, 4, decided, "0" * 64, None)
 
     assert len(card.markdown) <= LONGEST
     assert re.search(r"\d+ slices more are in the HTML", card.markdown)
-    assert "Not promoted, decided by the gates" in card.markdown
+    for text in (card.markdown, card.html):
+        assert "Register: not promoted" in text
+        assert "gateline history tiny" in text, "a card is not written again when the champion changes"
+    waits = make_model_card(papers, 4, decided | {"awaiting_approval": True}, "0" * 64, None)
+    assert "Register: wins and waits for approval, decided by the gates" in waits.markdown
     assert "ridge is not worse" in card.markdown
     assert card.html.count("slice/shop_") == 300 + card.html.count("Worst on")
     assert "<b>299</b>" not in card.html

@@ -93,6 +93,7 @@ def _content(papers: Papers, version: int, decided: Mapping[str, Any], serving_c
         "description": workload["description"],
         "version": version,
         "decided": decided,
+        "outcome": _outcome(decided),
         "metric": metric,
         "source": workload["source"],
         "raw": inputs.raw,
@@ -120,6 +121,13 @@ def _content(papers: Papers, version: int, decided: Mapping[str, Any], serving_c
         "model": inputs.model,
         "serving": json.loads(measured) if passed == "passed" else None,
     }
+
+
+def _outcome(decided: Mapping[str, Any]) -> str:
+    """What register decided, once and for all; who is champion changes, and only the ledger says it."""
+    if decided["promoted"]:
+        return "promoted"
+    return "wins and waits for approval" if decided["awaiting_approval"] else "not promoted"
 
 
 def _period(statistics: Json) -> dict[str, str] | None:
