@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from gateline.adapters.provenance import dvc_md5_of, files_of_commit, run_git
 from gateline.adapters.registry.links import Link, broken, holds, short, unchecked
 from gateline.errors import ArtifactError, DataError, GatelineError, examples
 from gateline.manifest import MANIFEST, Json, open_artifact
-from gateline.passport import LOCK_FILE, version_of, version_of_files
+from gateline.passport import LOCK_FILE, code_version, version_of, version_of_files
 from gateline.workload import Workload
 from gateline.workload.source import File, Source
 from gateline.workload.training import WITHOUT_EFFECT, Training
@@ -118,16 +118,23 @@ class ProjectLinks:
             return unchecked(name, "this is no project, so there is no file to look at")
         workload = self.workload["name"]
         paths = [Path(WORKLOADS) / f"{workload}.yaml", Path(ARTIFACTS) / workload / f"{workload}.yaml"]
-        differing = None
+        differing = untold = None
         for path in paths:
             texts = {"here": _text(self.root / path), "at the commit": self._at_commit(path.as_posix())}
             for place, text in texts.items():
                 if text is None:
                     continue
-                changed = self._changed_sections(text)
-                if not changed:
+                changed, left_out = self._changes(text)
+                if not changed and not left_out:
                     return holds(name, f"{path} {place}")
-                differing = differing or f"{path} has another {' and '.join(changed)}"
+                if changed:
+                    differing = differing or f"{path} has another {' and '.join(changed)}"
+                else:
+                    untold = (
+                        untold or f"{path} {place}, in which another Gateline than this one read {examples(left_out)}"
+                    )
+        if untold is not None:
+            return unchecked(name, untold)
         if differing is None:
             return unchecked(name, f"{paths[0]} is not here")
         return broken(name, f"{differing}, here and at the commit of the passport" if self.commit else differing)
@@ -220,27 +227,46 @@ class ProjectLinks:
         wanted[MANIFEST] = hashlib.sha256(self.manifests[kind]).hexdigest()
         return Link(NAMES.get(kind, kind), *look_into_cache(self.root, md5, wanted))
 
-    def _changed_sections(self, text: bytes) -> list[str]:
-        """Name the sections of a workload's file that are not those of the registered model."""
+    def _changes(self, text: bytes) -> tuple[list[str], list[str]]:
+        """Compare a workload's file with the workload of the registered model.
+
+        The registered sections `source`, `model` and `training` hold the defaults of the library of that day. Where the one here is
+        another, a setting that the file does not write may differ by that alone.
+
+        Returns:
+            Names of the sections that are others, and of settings that only another library may explain.
+        """
         import yaml
 
         from gateline.tasks import task_named
 
+        another_library = self.passport["code"]["version"] != code_version()
         try:
             content = yaml.safe_load(text)
             file = Workload(content["name"], content["task"], str(content["description"]).strip(), "", content)
-            task = task_named(file.task)
-            sections = {
-                "source": file.section("source", Source).model_dump(mode="json"),
-                "model": file.section("model", task.Model).model_dump(mode="json"),
-                "training": file.section("training", Training).model_dump(mode="json", exclude=WITHOUT_EFFECT),
+            as_written = {
                 **{name: json.loads(text) for name, text in file.recorded(*RAW_SECTIONS).items()},
                 "task": file.task,
                 "description": file.description,
             }
+            task = task_named(file.task)
+            with_defaults = {
+                "source": file.section("source", Source).model_dump(mode="json"),
+                "model": file.section("model", task.Model).model_dump(mode="json"),
+                "training": file.section("training", Training).model_dump(mode="json", exclude=WITHOUT_EFFECT),
+            }
         except (yaml.YAMLError, KeyError, TypeError, GatelineError) as error:
-            return [f"form ({' '.join(str(error).split())[:120]})"]
-        return [name for name, value in sections.items() if self.workload[name] != value]
+            form = [f"form ({' '.join(str(error).split())[:120]})"]
+            return ([], form) if another_library and isinstance(error, GatelineError) else (form, [])
+        changed = [name for name, value in as_written.items() if self.workload[name] != value]
+        left_out: list[str] = []
+        for name, value in with_defaults.items():
+            found = dict(_differences(value, self.workload[name], content[name], name))
+            if any(found.values()) or (found and not another_library):
+                changed.append(name)
+            else:
+                left_out += found
+        return changed, left_out
 
     def _file(self, name: str, path: str, digest: str) -> Link:
         if self.root is None:
@@ -261,6 +287,21 @@ class ProjectLinks:
 
 def _text(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
+
+
+def _differences(now: Json, then: Json, written: Json, name: str) -> Iterator[tuple[str, bool]]:
+    """Name the settings that differ, and whether the file writes them; what it does not write is a default of the library."""
+    if now == then:
+        return
+    if isinstance(now, dict) and isinstance(then, dict):
+        for key in {**now, **then}:
+            inner = written.get(key) if isinstance(written, dict) else None
+            yield from _differences(now.get(key), then.get(key), inner, f"{name}.{key}")
+    elif isinstance(now, list) and isinstance(then, list) and isinstance(written, list) and len(now) == len(then):
+        for place, (one, other, inner) in enumerate(zip(now, then, written, strict=False)):
+            yield from _differences(one, other, inner, f"{name}[{place}]")
+    else:
+        yield name, written is not None
 
 
 def _shown(path: Path, root: Path) -> str:
