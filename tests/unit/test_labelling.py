@@ -276,6 +276,43 @@ def test_one_label_alone_teaches_nothing(ward: pd.DataFrame, tmp_path: Path) -> 
         prepared_of(ward.assign(died=0), tmp_path / "prepared")
 
 
+def test_a_label_that_is_neither_0_nor_1_is_refused_whatever_part_it_is_in(ward: pd.DataFrame, tmp_path: Path) -> None:
+    """A network of one logit learns nothing of a 2, and no metric knows it."""
+    schema = copy.deepcopy(WARD_SCHEMA)
+    schema["columns"]["died"] = {"type": "integer", "missing_share": 1}
+    for patient in (ward["patient"].iloc[0], ward["patient"].iloc[-1]):
+        rows = np.flatnonzero(ward["patient"] == patient)
+        label = ward["died"].astype(float)
+        label.iloc[rows] = 2
+        label.iloc[rows[0]] = np.nan  # the first value that is there stands for the patient
+        with (
+            write_artifact(tmp_path / str(patient), "prepared") as draft,
+            pytest.raises(DataError, match=rf"column died: expected 0 or 1; found 2 in row {rows[1]}\b"),
+        ):
+            TASK.prepare(ward.assign(died=label), Schema.model_validate(schema), preprocess(), draft)
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_class_that_training_has_not_seen_is_refused(
+    ward: pd.DataFrame, artifacts: tuple[Artifact, Artifact], tmp_path: Path, part: str
+) -> None:
+    """Its steps would count in no metric: the model would look better than it is."""
+    patient = ward["patient"].unique()[open_examples(artifacts[0], part)[0]]
+    state = np.where(ward["pulse"] > 85, "raised", "calm").astype(object)
+    state[ward["patient"] == patient] = "moved"
+    schema = copy.deepcopy(WARD_SCHEMA)
+    schema["columns"]["state"] = {"type": "text"}
+    row = int(np.flatnonzero(ward["patient"] == patient)[0])
+
+    with (
+        write_artifact(tmp_path / "prepared", "prepared") as draft,
+        pytest.raises(DataError, match=rf"training part \(calm, raised\); found 'moved' in row {row}\b"),
+    ):
+        TASK.prepare(
+            ward.assign(state=state), Schema.model_validate(schema), preprocess(label={"column": "state"}), draft
+        )
+
+
 def test_what_is_called_is_measured_as_scikit_learn_does(rng: np.random.Generator) -> None:
     labels = (rng.random(300) < 0.3).astype(float)
     prob = np.clip(0.3 * labels + 0.7 * rng.random(300), 0.01, 0.99)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -28,7 +28,7 @@ from gateline.data.order import Order, SequentialOrder, shuffled
 from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.sequence_inputs import LABEL, LabelledStepSequences
 from gateline.data.store import SequenceStore
-from gateline.errors import ArtifactError, DataError, WorkloadError, require_known
+from gateline.errors import ArtifactError, DataError, WorkloadError, examples, require_known
 from gateline.losses import summed_binary_cross_entropy, summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.labeller import Labeller, LabellerSettings
@@ -178,7 +178,8 @@ class Labelling:
             └── table.parquet         the rows of the test part in raw units
 
         Raises:
-            DataError: a part has no sequence, or all labels of the training part are the same.
+            DataError: a part has no sequence, all labels of the training part are the same, a label is neither 0 nor 1, or
+                another part has a class that training has not.
         """
         table = clean(raw, schema)
         layout = preprocess.inputs.lay_out(raw, schema)
@@ -193,6 +194,9 @@ class Labelling:
             classes = tuple(sorted(set(said[trains][~pd.isna(said[trains])].tolist())))
         labels = as_numbers(said, classes)
         _refuse_one_label(labels[trains], label)
+        _refuse_strange(
+            said[np.isin(series, np.concatenate(list(parts.values())))], classes, table[label.column], label
+        )
         store = SequenceStore({**encoded.arrays, LABEL: labels}, encoded.offsets, encoded.statics)
         store.save(draft.path)
         save_examples(parts, draft)
@@ -350,6 +354,33 @@ def _refuse_one_label(labels: np.ndarray, label: Label) -> None:
             found=f"{len(different)} in {len(labels)} steps",
             do="Check the label and the split",
         )
+
+
+def _refuse_strange(said: np.ndarray, classes: Sequence[str] | None, column: Any, label: Label) -> None:
+    """Refuse labels of any part that no answer of the network stands for: they would be no step of any loss or metric.
+
+    Args:
+        said: labels of the steps of all parts, (n,).
+        classes: those of the training part; None for a yes or no.
+        column: labels of the rows of the table, (R,), to say which rows these are.
+        label: what is said of each step.
+    """
+    known: set[Any] = {0, 1} if classes is None else set(classes)
+    strange = sorted(set(said[~pd.isna(said)].tolist()) - known)
+    if not strange:
+        return
+    rows = np.flatnonzero(pd.Series(np.asarray(column)).isin(strange)).tolist()
+    shown = [str(int(each)) if classes is None else repr(each) for each in strange]
+    raise DataError(
+        f"column {label.column}",
+        expected="0 or 1" if classes is None else f"the classes of the training part ({examples(classes)})",
+        found=f"{examples(shown)} in row {examples(rows)}",
+        do=(
+            "Cast it to a text in the query, whose values are classes, or leave these rows out"
+            if classes is None
+            else "Choose another split, or leave these rows out in the query"
+        ),
+    )
 
 
 def _summed(kind: str, logits: torch.Tensor, batch: LabelledStepsBatch) -> Pair:
