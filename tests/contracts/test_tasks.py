@@ -5,7 +5,7 @@ follow). It provides a workload that trains within seconds, its raw table with a
 independent implementation of the metrics, a request cut from the test part with what was evaluated for it, and requests
 that cannot be answered. From that this suite sees that
 
-- changed test rows change no fitted state, no row of training, no weight; changed validation rows no fitted state; and
+- changed test rows change no fitted state, no row of training, no weight, no calibration; changed validation rows no fitted state; and
   changed training rows do (the control: the comparison can fail);
 - sums over a batch of rows of different lengths are those over the rows alone, so padding adds nothing;
 - metrics are those of an independent implementation, and `test_errors`, by which models are compared, gives the same;
@@ -25,7 +25,7 @@ import math
 import os
 import shutil
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,7 +43,8 @@ from gateline.evaluation import evaluate
 from gateline.input_check import FLAGS
 from gateline.intervals import MIN_BLOCKS, blocks_of
 from gateline.judgement import NEITHER, more_is_better
-from gateline.manifest import Artifact, open_artifact, write_artifact
+from gateline.manifest import MANIFEST, Artifact, open_artifact, write_artifact
+from gateline.model_folder import load_network
 from gateline.paired import on_the_same_rows
 from gateline.paired_errors import ERRORS, PairedErrors, by_position
 from gateline.table import TABLE, read_table, write_table
@@ -80,6 +81,11 @@ class Made:
     @property
     def metric(self) -> str:
         return workload_of(self.name).section("gates", Gates).metric
+
+    @cached_property
+    def altered_test(self) -> Artifact:
+        """The same table with all that stands in the test part changed, prepared."""
+        return prepare(self.name, self.folder / "altered_test", "test")
 
     @property
     def task(self) -> Any:
@@ -131,13 +137,39 @@ def test_every_task_has_an_example() -> None:
 
 @every_task
 def test_what_stands_in_the_test_part_reaches_neither_statistics_nor_weights(made: Made) -> None:
-    altered = prepare(made.name, made.folder / "altered_test", "test")
+    altered = made.altered_test
     model = train(workload_of(made.name), altered, made.folder / "altered_test_model", RunSettings(seed=1))
 
     assert altered.digest != made.prepared.digest, "the example changes the test part"
+    assert not np.array_equal(targets(made, altered), targets(made, made.prepared)), "and what is to be said there"
     assert (altered.path / STATE).read_bytes() == (made.prepared.path / STATE).read_bytes()
-    for name in ("weights.pt", "history.json", TRAINING_STATISTICS):
-        assert (model.path / name).read_bytes() == (made.model.path / name).read_bytes(), name
+    assert contents(model.path) == contents(made.model.path)
+
+
+@every_task
+def test_a_calibration_on_the_test_part_would_be_seen(made: Made) -> None:
+    """The control: what is fitted after training is among the files that are compared above."""
+    network = made.task.build(workload_of(made.name).section("model", made.task.Model), made.task.shapes(made.prepared))
+    load_network(network, made.model.path)
+
+    def finished(prepared: Artifact, name: str) -> dict[str, bytes]:
+        with write_artifact(made.folder / f"finished_{name}", "model") as draft:
+            made.task.finish(network.eval(), prepared, draft)
+        return contents(draft.path if draft.path.exists() else made.folder / f"finished_{name}")
+
+    def planted(prepared: Artifact, name: str) -> Artifact:
+        folder = made.folder / f"planted_{name}"
+        shutil.copytree(prepared.path, folder)
+        for file in folder.rglob("validation.npy"):
+            shutil.copyfile(file.with_name("test.npy"), file)
+        return replace(prepared, path=folder)
+
+    honest = finished(made.prepared, "honestly")
+    assert honest.items() <= contents(made.model.path).items()
+    assert bool(honest) is (made.name in ("classification", "forecasting", "labelling"))
+    assert honest == finished(made.altered_test, "honestly_altered")
+    seen = finished(planted(made.prepared, "one"), "one"), finished(planted(made.altered_test, "other"), "other")
+    assert all(seen[0][name] != seen[1][name] for name in honest)
 
 
 @every_task
@@ -192,6 +224,26 @@ def test_the_loss_of_a_batch_is_that_of_its_rows_alone(made: Made) -> None:
 
     assert together[1] == sum(count for _, count in apart) > 0
     assert together[0] == pytest.approx(sum(total for total, _ in apart), rel=1e-9)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Read all files of a model but its manifest, which says of which prepared folder it was made.
+
+    A temperature, a threshold or the width of an interval that was fitted on the test part is a leak like a weight.
+    """
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name != MANIFEST
+    }
+
+
+def targets(made: Made, prepared: Artifact) -> np.ndarray:
+    """What is to be said of the first rows of the test part."""
+    dataset = made.task.dataset(prepared, "test")
+    batch = dataset.__getitems__(list(range(min(12, len(dataset)))))
+    (name,) = {"target", "following", "future", "labels"} & vars(batch).keys()
+    return np.asarray(getattr(batch, name))
 
 
 def doubled(batch: Any) -> Any:

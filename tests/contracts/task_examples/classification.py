@@ -23,6 +23,7 @@ CONTENT = reviews_workload(
         },
         "schema.columns.part": {"type": "text", "values": ["train", "validation", "test"]},
         "training.epochs": 2,
+        "model.calibrate": True,  # so that something is fitted after training
         "evaluation": {"slices": ["critic"], "baselines": ["majority", "naive_bayes"], "positive": "good"},
     }
 )

@@ -16,7 +16,16 @@ BORDERS = {
     "validation": ("2024-02-15T00:00:00Z", "2024-02-27T00:00:00Z"),
     "test": ("2024-02-28T00:00:00Z", "2024-12-31T00:00:00Z"),
 }
-SECTIONS = {name: section for name, section in tiny_workload(training__epochs=1).items() if isinstance(section, dict)}
+WORKLOAD = tiny_workload(
+    training__epochs=1,
+    training__loss="pinball",
+    model__quantiles=[0.1, 0.5, 0.9],
+    model__intervals=[0.5],
+    model__inventory={"service_level": 0.8},
+    evaluation__inventory={"lead_time": 3, "review_period": 2},
+)
+"""With all that is fitted after training: widths of intervals and the safety stock."""
+SECTIONS = {name: section for name, section in WORKLOAD.items() if isinstance(section, dict)}
 
 
 def altered(part: str | None) -> pd.DataFrame:
