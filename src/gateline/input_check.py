@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from gateline.errors import DataError, examples
+from gateline.predictors import FLAGS
 from gateline.table import range_in_words, shortened, violations
 from gateline.workload.schema import Column, Schema
 
-FLAGS = "flags"
-"""Column of an answer: what is unusual in the rows that it was made of, empty for nothing."""
+__all__ = ["FLAGS", "InputCheck"]
+
 UNKNOWN_SHARE = 0.2
 """Of the tokens of a text, from which on it is said."""
 
@@ -47,19 +48,27 @@ class InputCheck:
         self._tokenizers = tokenizers
 
     def flags(self, asked: pd.DataFrame, answer: Mapping[str, Any], place: Sequence[str]) -> np.ndarray:
-        """Say of each row of an answer what was unusual in what it was made of.
+        """Say of each row of an answer what was unusual in what it was made of: what is seen here, and what the predictor saw.
 
         An answer that names its series is made of the rows of that series; one with as many rows as the request, of the row
         in the same place; else of the whole request.
 
         Args:
             asked: the request.
-            answer: by column, (N,) each.
+            answer: by column, (N,) each; under `FLAGS` what the predictor saw itself, if it did.
             place: columns that say where a row of the answer belongs.
 
         Returns:
             object (N,) of texts.
         """
+        found = self._of_values(asked, answer, place)
+        if FLAGS not in answer:
+            return found
+        both = zip(found, answer[FLAGS], strict=True)
+        return np.array(["; ".join(filter(None, words)) for words in both], dtype=object)
+
+    def _of_values(self, asked: pd.DataFrame, answer: Mapping[str, Any], place: Sequence[str]) -> np.ndarray:
+        """Say of each row of an answer which values of the request are unusual, see `flags`: object (N,)."""
         count = len(next(iter(answer.values())))
         found = [
             (marked, words)

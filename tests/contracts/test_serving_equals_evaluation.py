@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,73 @@ def test_what_training_has_not_seen_is_answered_and_flagged_for_its_series_alone
     assert re.fullmatch(r"price: 99 above the [0-9.]+ of training in 30 rows", flags[second].item())
     of_first = usual["shop"] == first
     np.testing.assert_array_equal(answer.loc[of_first, "sales"], usual.loc[of_first, "sales"])
+
+
+def test_more_missing_values_than_the_schema_allows_are_flagged_for_their_series_alone(
+    with_known: tuple[Forecaster, Artifact, Artifact],
+) -> None:
+    forecaster, prepared, _ = with_known
+    asked = forecaster.example(read_table(prepared.path / TABLE))
+    first, second = asked["shop"].unique()
+    rows = asked.index[asked["shop"] == second]
+    asked.loc[rows[:LOOKBACK], "sales"] = 60.0
+    asked.loc[rows[2:14], "sales"] = np.nan  # the schema allows a tenth
+    asked.loc[rows[:3], "footfall"] = np.nan
+    asked.loc[rows[5], "price"] = np.nan
+    asked = asked.drop(index=rows[8])  # a row that is absent lacks everything
+
+    answer = served(forecaster).predict(None, asked)
+
+    flags = answer.groupby("shop")["flags"].unique()
+    assert flags[first].tolist() == [""]
+    assert flags[second].item().split("; ") == [
+        "sales: missing in 12 of 24 past steps, beyond the 10.0% of the schema",
+        "footfall: missing in 4 of 24 past steps",
+        "price: missing in 2 of 24 past steps",
+    ]
+
+
+def test_rows_that_the_schema_lets_be_absent_are_no_flag_and_half_of_them_must_come(tmp_path: Path) -> None:
+    time = {"column": "time", "frequency": "1h", "max_missing": 100}
+    forecaster, prepared, _ = make(
+        tmp_path, schema__time=time, preprocess__known=[], preprocess__past=["footfall", "price"]
+    )
+    asked = forecaster.example(read_table(prepared.path / TABLE))
+    asked = asked[asked["shop"] == "east"].reset_index(drop=True)
+
+    half = served(forecaster).predict(None, asked.drop(index=asked.index[1:13]))
+
+    assert half["flags"].unique().tolist() == [""]
+    with pytest.raises(DataError, match=r"expected 24 rows from .* found 11 of them"):
+        forecaster.predict(asked.drop(index=asked.index[1:14]))
+
+
+def test_rows_far_apart_cost_no_memory(with_known: tuple[Forecaster, Artifact, Artifact]) -> None:
+    forecaster, prepared, _ = with_known
+    asked = forecaster.example(read_table(prepared.path / TABLE))
+    early = asked.head(1).assign(time="0100-01-01T00:00:00Z")
+    moved = pd.concat([early, asked.assign(time=asked["time"].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))])
+
+    tracemalloc.start()
+    answer = forecaster.predict(moved)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    pd.testing.assert_frame_equal(answer, forecaster.predict(asked))
+    assert peak < 20e6, "17 million hours lie between"
+
+
+def test_the_example_ends_where_the_target_does(with_known: tuple[Forecaster, Artifact, Artifact]) -> None:
+    forecaster, prepared, _ = with_known
+    table = read_table(prepared.path / TABLE)
+    last = table["time"] >= table["time"].max() - pd.Timedelta(hours=99)
+    table.loc[last & (table["shop"] == "west"), "sales"] = np.nan
+    table.loc[table["shop"] == "east", "sales"] = np.nan
+
+    example = forecaster.example(table)
+
+    assert example["shop"].unique().tolist() == ["west"]
+    assert forecaster.predict(example)["time"].min() == table["time"].max() - pd.Timedelta(hours=99)
 
 
 def test_a_value_that_is_refused_is_named_by_row_and_column(

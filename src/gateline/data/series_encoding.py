@@ -189,7 +189,7 @@ class Encoding:
         """Encode a regular table.
 
         Args:
-            table: N rows in raw units, see `regular_table` and `regular_columns`.
+            table: N rows in raw units, see `regular_table`; or windows of one, each with what it reads.
 
         Returns:
             A store of `values` float32 (N, len(value_names())), scaled, NaN where missing, texts as codes; `raw_target`
@@ -286,13 +286,19 @@ def regular_table(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     Raises:
         DataError: a time stamp is missing, stands twice in a series, or lies off the grid.
     """
-    columns = regular_columns(frame, schema)
-    texts = {name: pd.array(columns[name], dtype=TEXT) for name, c in schema.columns.items() if c.type == "text"}
-    return pd.DataFrame({**columns, **texts})
+    table = _without_gaps(ordered_columns(frame, schema), schema)
+    texts = {name: pd.array(table[name], dtype=TEXT) for name, c in schema.columns.items() if c.type == "text"}
+    return pd.DataFrame({**table, **texts})
 
 
-def regular_columns(frame: pd.DataFrame, schema: Schema) -> Columns:
-    """Do what `regular_table` does, and leave it by column: most requests are regular as they come, and cost next to nothing."""
+def ordered_columns(frame: pd.DataFrame, schema: Schema) -> Columns:
+    """Clean a table and order it by series and time, left by column: most requests are in order as they come, and cost next to nothing.
+
+    Rows that are absent stay absent: of a request, only the steps that are read are laid out, however far apart its rows are.
+
+    Raises:
+        DataError: as `regular_table`.
+    """
     table = clean(frame, schema)
     _refuse_without_place(table, schema)
     names, times = series_names(table, schema), table[schema.grid.column]
@@ -303,17 +309,26 @@ def regular_columns(frame: pd.DataFrame, schema: Schema) -> Columns:
     order = np.lexsort((times.asi8, series))
     table = {name: values[order] for name, values in table.items()}
     series, seconds, times = series[order], seconds[order], times[order]
-    offsets = np.searchsorted(series, np.arange(len(labels) + 1))  # (S + 1,)
-    place, off_grid = np.divmod(seconds - seconds[offsets[:-1]][series], step)
+    first = np.searchsorted(series, np.arange(len(labels)))  # (S,)
+    place, off_grid = np.divmod(seconds - seconds[first][series], step)
     twice = np.append((np.diff(place) == 0) & (np.diff(series) == 0), False)  # the earlier of two rows
     if off_grid.any() or twice[:-1].any():
         _refuse_irregular(labels, series, times, off_grid > 0, twice, schema)
+    return table
+
+
+def _without_gaps(table: Columns, schema: Schema) -> Columns:
+    """Put every series of an ordered table on its complete grid."""
+    times, step = table[schema.grid.column], int(schema.grid.frequency.total_seconds())
+    offsets = series_offsets(series_names(table, schema))
+    rows_of, seconds = np.diff(offsets), unix_seconds(times)
+    place = (seconds - np.repeat(seconds[offsets[:-1]], rows_of)) // step
     lengths = place[offsets[1:] - 1] + 1  # (S,)
-    if lengths.sum() == len(names):
+    if lengths.sum() == len(seconds):
         return table
     begins = np.cumsum(lengths) - lengths
     rows = np.full(lengths.sum(), -1)
-    rows[begins[series] + place] = np.arange(len(names))
+    rows[np.repeat(begins, rows_of) + place] = np.arange(len(seconds))
     first = np.repeat(offsets[:-1], lengths)
     steps = np.arange(len(rows)) - np.repeat(begins, lengths)
     return at_steps(table, rows, first, times.asi8[first] + steps * step * 1_000_000, schema)

@@ -18,7 +18,7 @@ from gateline.data.prepared_windows import STATE, open_store, read_windows
 from gateline.data.series_encoding import (
     Encoding,
     at_steps,
-    regular_columns,
+    ordered_columns,
     regular_table,
     series_names,
     series_offsets,
@@ -32,10 +32,14 @@ from gateline.manifest import Artifact
 from gateline.metrics import PINBALL, percent, pinball_by_step
 from gateline.models.forecaster import ForecasterNetwork
 from gateline.models.forecaster.settings import MEDIAN
+from gateline.predictors import FLAGS, without_flags
+from gateline.predictors.window_gaps import flags_of_gaps
 from gateline.table import TABLE, Columns, as_frame, read_table
 from gateline.workload.section import format_span
 
 EXAMPLE_SERIES = 2  # series in the example request
+FEWEST_ROWS = 0.5
+"""Of the past steps of a window, for which a request must have rows; the others are as rows without values."""
 NARROWEST = 1e-6  # of the deviation: quantiles that fall together leave something to divide by
 
 
@@ -134,22 +138,25 @@ class Forecaster:
 
     def predict(self, frame: pd.DataFrame, origin: pd.Timestamp | str | None = None) -> pd.DataFrame:
         """Answer a request as a frame, see `answer`."""
-        return as_frame(self.answer(frame, origin))
+        return as_frame(without_flags(self.answer(frame, origin)))
 
     def answer(self, frame: pd.DataFrame, origin: pd.Timestamp | str | None = None) -> dict[str, Any]:
         """Forecast the next `horizon` steps of every series in a request.
 
         Args:
             frame: rows in raw units, in any order: at least `lookback` steps of each series before the origin; and, when
-                columns are known ahead, the `horizon` steps from it (their target and past columns are not read).
+                columns are known ahead, the `horizon` steps from it (their target and past columns are not read). A row that
+                is absent is as one without values.
             origin: first time stamp to forecast, or ISO 8601 text. Without it, or with an empty text, the last `horizon` rows of each series are forecast when
                 columns are known ahead, else the steps after its last row.
 
         Returns:
-            `Columns`, one row per series and step, see `output_columns`.
+            `Columns`, one row per series and step, see `output_columns`; and under `flags`, of which columns the window lacks more
+            values than the schema allows.
 
         Raises:
-            DataError: a column, a series, or enough rows are not there, or a value is refused by the schema.
+            DataError: a column, a series, enough rows, any value of the target, or what must be known ahead is not there, or a
+                value is refused by the schema.
         """
         if isinstance(origin, str):
             origin = read_origin(origin)
@@ -159,13 +166,15 @@ class Forecaster:
             raise DataError(
                 "request", expected="rows of the table", found="none", do="Send the past steps of each series"
             )
-        table = self._windows(regular_columns(frame, self._asked), origin)
+        table, there = self._windows(ordered_columns(frame, self._asked), origin)
+        flags = flags_of_gaps(table, there, self.encoding, self.lookback)
         store = self.encoding.encode(table)
         starts = store.offsets[:-1] + self.lookback
         forecasts = self.forecast_windows(store, starts).columns(self.encoding.target)
         steps = (starts[:, None] + np.arange(self.horizon)).ravel()
         answer = {name: table[name][steps] for name in self.place_columns}
-        return answer | {name: values.ravel() for name, values in forecasts.items()}
+        answer |= {name: values.ravel() for name, values in forecasts.items()}
+        return answer | {FLAGS: np.repeat(flags, self.horizon)}
 
     def forecast(self, store: SequenceStore, origins: np.ndarray) -> np.ndarray:
         """Point forecasts of windows, see `forecast_windows`: float64 (W, U)."""
@@ -305,21 +314,44 @@ class Forecaster:
         return np.stack(list(forecasts.quantiles.values()), axis=2)
 
     def example(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Cut the last window of one or two series from a table, as a request: what is not known ahead is left empty."""
-        schema = self.encoding.schema
+        """Cut the last window of one or two series from a table, as a request: what is not known ahead is left empty.
+
+        It ends where the target does, and a series without a past value of it is passed over.
+
+        Raises:
+            DataError: no series is left.
+        """
+        schema, target = self.encoding.schema, self.encoding.target
         regular = regular_table(table, schema)
         ahead = self.horizon if self.encoding.known else 0
         names = series_names(regular, schema)
-        cut = []
-        for name in self.encoding.series[:EXAMPLE_SERIES]:
-            rows = regular[names == name].tail(self.lookback + ahead).copy()
+        cut: list[pd.DataFrame] = []
+        for name in self.encoding.series:
+            rows = regular[names == name]
+            observed = np.flatnonzero(rows[target].notna())
+            rows = rows[: observed[-1] + 1 + ahead if len(observed) else 0].tail(self.lookback + ahead).copy()
+            if not rows[target].head(self.lookback).notna().any():
+                continue
             if ahead:
-                rows.loc[rows.index[-ahead:], [self.encoding.target, *self.encoding.past]] = np.nan
+                rows.loc[rows.index[-ahead:], [target, *self.encoding.past]] = np.nan
             cut.append(rows)
+            if len(cut) == EXAMPLE_SERIES:
+                break
+        if not cut:
+            raise DataError(
+                f"column {target}",
+                expected="a series with a value in its last window",
+                found="none",
+                do="Bring data in which the target is observed",
+            )
         return pd.concat(cut, ignore_index=True)[[name for name, _, _ in self.input_columns]]
 
-    def _windows(self, table: Columns, origin: pd.Timestamp | None) -> Columns:
-        """Cut the steps origin - lookback .. origin + horizon - 1 of every series; steps that are not there are missing."""
+    def _windows(self, table: Columns, origin: pd.Timestamp | None) -> tuple[Columns, np.ndarray]:
+        """Cut the steps origin - lookback .. origin + horizon - 1 of every series of an ordered table.
+
+        Returns:
+            The steps of W windows, missing where there is no row; and where there is one, bool (W, T + U).
+        """
         names = series_names(table, self._asked)
         stamps = table[self._asked.grid.column].asi8.view("M8[us]")
         rows, first, grid = [], [], []
@@ -327,14 +359,16 @@ class Forecaster:
             steps = self._grid(stamps[end - 1], origin)  # (T + U,)
             place = begin + np.searchsorted(stamps[begin:end], steps)
             there = stamps[np.minimum(place, end - 1)] == steps
-            self._refuse_if_short(str(names[begin]), steps, there)
+            self._refuse_if_short(str(names[begin]), steps, there, stamps[begin:end])
             rows.append(np.where(there, place, -1))
             first.append(np.full(len(steps), begin))
             grid.append(steps)
         picked = np.concatenate(rows)
+        came = (picked >= 0).reshape(len(rows), -1)
         if np.array_equal(picked, np.arange(len(names))):  # the request is these very rows
-            return table
-        return at_steps(table, picked, np.concatenate(first), np.concatenate(grid).view(np.int64), self._asked)
+            return table, came
+        stamps = np.concatenate(grid).view(np.int64)
+        return at_steps(table, picked, np.concatenate(first), stamps, self._asked), came
 
     def _grid(self, last: np.datetime64, origin: pd.Timestamp | None) -> np.ndarray:
         """List the steps of a window, in UTC; without an origin, from the last row of its series."""
@@ -347,13 +381,15 @@ class Forecaster:
             first = last - (self.horizon - 1) * step if self.encoding.known else last + step
         return first + step * np.arange(-self.lookback, self.horizon)
 
-    def _refuse_if_short(self, name: str, steps: np.ndarray, there: np.ndarray) -> None:
+    def _refuse_if_short(self, name: str, steps: np.ndarray, there: np.ndarray, stamps: np.ndarray) -> None:
+        """Refuse a series whose rows, with time stamps (N,), do not reach over the steps of its window, or stand in few of them."""
         needed = there if self.encoding.known else there[: self.lookback]
-        if not needed.all():
-            begin, end = (pd.Timestamp(step, tz="UTC") for step in steps[[0, len(needed) - 1]])
+        begin, end = steps[[0, len(needed) - 1]]
+        reaches = stamps[0] <= begin and end <= stamps[-1]
+        if not reaches or there[: self.lookback].mean() < FEWEST_ROWS:
             raise DataError(
                 f"request, series {name}",
-                expected=f"{len(needed)} rows from {begin} to {end}",
+                expected=f"{len(needed)} rows from {pd.Timestamp(begin, tz='UTC')} to {pd.Timestamp(end, tz='UTC')}",
                 found=f"{int(needed.sum())} of them",
                 do=f"Send {self.lookback} past steps"
                 + (f" and {self.horizon} to forecast" if self.encoding.known else ""),

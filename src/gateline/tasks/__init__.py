@@ -54,7 +54,10 @@ class Predictor(Protocol):
 
     @property
     def answer(self) -> Callable[..., dict[str, Any]]:
-        """Answers a request, a frame and `parameters` as keywords, by column, see `gateline.table.Columns`."""
+        """Answers a request, a frame and `parameters` as keywords, by column, see `gateline.table.Columns`.
+
+        Beside `output_columns`, an answer may have `gateline.predictors.FLAGS`.
+        """
 
     @property
     def predict(self) -> Callable[..., pd.DataFrame]:

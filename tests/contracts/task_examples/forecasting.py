@@ -56,8 +56,8 @@ def request(table: pd.DataFrame, predictions: pd.DataFrame, _: Any) -> tuple[pd.
     return rows, pd.DataFrame({"shop": evaluated["shop"], "sales": evaluated["forecast"]})
 
 
-def with_value(column: str, value: Any) -> Any:
-    return lambda frame: frame.assign(**{column: frame[column].where(frame.index != 3, value)})
+def with_value(column: str, value: Any, row: int = 3) -> Any:
+    return lambda frame: frame.assign(**{column: frame[column].where(frame.index != frame.index[row], value)})
 
 
 EXAMPLE = TaskExample(
@@ -69,6 +69,9 @@ EXAMPLE = TaskExample(
         "a series that was never seen": (with_value("shop", "north"), "north"),
         "a price out of range": (with_value("price", -5.0), "price"),
         "no time": (with_value("time", "soon"), "time"),
+        "no value of the target": (lambda frame: frame.assign(sales=np.nan), "column sales"),
+        "a price that is not known ahead": (with_value("price", np.nan, -1), "column price"),
+        "two rows a window apart": (lambda frame: frame.groupby("shop").nth([0, -1]), "30 rows"),
         "too few rows": (lambda frame: frame.groupby("shop").tail(10), "30 rows"),
     },
 )
