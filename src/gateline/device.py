@@ -40,7 +40,10 @@ def configure_process(device: str, precision: str) -> tuple[torch.device, torch.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # for finding bugs; costs a twentieth of a step
     if device == "cuda" and not torch.cuda.is_available():
         raise WorkloadError(
-            "device", expected="a CUDA device", found="none", do="Set `device: cpu` or `auto` in params.yaml"
+            "device",
+            expected="a CUDA device",
+            found="none",
+            do="Set `device: cpu` or `auto` in params.yaml; a pod with GPUs needs the image of train with `--torch cuda`",
         )
     if device not in DEVICES:
         raise WorkloadError("device", expected=", ".join(DEVICES), found=repr(device), do="Correct params.yaml")

@@ -353,6 +353,16 @@ def test_a_token_in_an_address_of_the_query_is_refused_before_anything_is_sent(s
     assert server.calls == []
 
 
+def test_a_pod_with_a_gpu_is_told_to_use_it(server: Kubeflow, project: Path) -> None:
+    file = project / "workloads" / "flight_delays.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for gpus, device in ((0, "auto"), (1, "cuda")):
+        content.setdefault("resources", {}).setdefault("train", {})["gpus"] = gpus
+        file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        assert submit(server, "--set", "device=auto").exit_code == 0
+        assert server.started[-1].runtime_config.parameters["device"] == device
+
+
 def test_an_address_that_shows_a_password_is_refused(server: Kubeflow, project: Path) -> None:
     done = submit(server, "--host", server.url.replace("//", "//me:hidden@"))
     assert done.exit_code == 2

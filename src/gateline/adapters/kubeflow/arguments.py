@@ -135,11 +135,14 @@ def pipeline_arguments(
     files = whole.section("source", Source).files
     if not files_here:
         _require_within_reach(whole.place, files)
-    run = {name: settings[name] for name in RUN_SETTINGS}
+    pods, run = _of_the_pods(whole), {name: settings[name] for name in RUN_SETTINGS}
+    if pods["train_gpus"] != "0" and run["device"] == "auto" and not files_here:
+        # An image of train without CUDA refuses then, rather than hold a GPU and train beside it.
+        run["device"] = "cuda"
     parts = {f"{step}_workload": _part(whole, step) for step in SECTIONS_OF_STEP}
     arguments = {
         **parts,
-        **_of_the_pods(whole),
+        **pods,
         **run,
         "data_digest": digest_of({file.name: file.sha256 for file in files}),
         "code_version": code_version(),
