@@ -33,7 +33,7 @@ from gateline.adapters.kubeflow.run_notes import (
     note_release,
     read_notes,
 )
-from gateline.adapters.mlflow_server import Connection, connected
+from gateline.adapters.mlflow_server import OUTER_RUN, Connection, connected
 from gateline.adapters.provenance import KUBEFLOW_RUN, KUBEFLOW_RUN_TAG
 from gateline.adapters.registry.ledger import append, new_entry, project, read_ledger
 from gateline.adapters.tracking import say_where
@@ -174,6 +174,21 @@ def test_a_note_of_a_failed_try_is_gone_when_the_next_begins(
     assert read_notes(NAME, "run-1").failures == []
     assert run_try(tmp_path, preempted) == 75, "each try notes its own end"
     assert [failure.exit_code for failure in read_notes(NAME, "run-1").failures] == [75]
+
+
+def test_a_step_still_points_the_run_around_it_to_ours(
+    to: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KUBEFLOW_RUN, "run-1")
+    monkeypatch.setenv(OUTER_RUN, "the-run-of-a-plugin")
+    seen: list[str | None] = []
+
+    def work(_: argparse.Namespace) -> None:
+        with connected(NAME) as of_the_step:
+            seen.append(of_the_step.outer_run_id)
+
+    assert run_try(tmp_path, work) == 0
+    assert seen == ["the-run-of-a-plugin"]
 
 
 def test_without_mlflow_a_step_begins_all_the_same(

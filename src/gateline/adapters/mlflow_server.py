@@ -35,6 +35,8 @@ QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
 }
+OUTER_RUN = "MLFLOW_RUN_ID"
+"""Environment variable with the run that `mlflow run` or a Kubeflow plugin made for this process."""
 SQLITE_HEADER = b"SQLite format 3\0"
 
 
@@ -90,7 +92,7 @@ def connected(workload_name: str, *, create: bool = True) -> Iterator[Connection
     """
     uri = tracking_uri()
     os.environ.update({name: value for name, value in (QUIET | PATIENCE).items() if name not in os.environ})
-    outer = os.environ.pop("MLFLOW_RUN_ID", None)  # it would make MLflow write into that run, whatever we ask for
+    outer = os.environ.pop(OUTER_RUN, None)  # it would make MLflow write into that run, whatever we ask for
     _try_to_reach(uri)
     import mlflow
     import requests

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gateline.adapters.mlflow_server import Connection, connected, shown
+from gateline.adapters.mlflow_server import OUTER_RUN, Connection, connected, shown
 from gateline.adapters.provenance import KUBEFLOW_RUN
 from gateline.workload import SECTIONS_OF_STEP, Workload
 
@@ -82,6 +82,7 @@ def forget_failure(workload: str, step: str) -> None:
     run = os.environ.get(KUBEFLOW_RUN)
     if not run or step not in SECTIONS_OF_STEP:
         return
+    outer = {name: value for name, value in os.environ.items() if name == OUTER_RUN}
     try:
         with connected(Workload.read(workload, step=step).name, create=False) as to:
             found = look_up(to, run) if to.experiment_id else None
@@ -89,6 +90,8 @@ def forget_failure(workload: str, step: str) -> None:
                 to.client.delete_tag(found.info.run_id, f"{FAILED_STEP}{step}")
     except Exception as error:  # noqa: BLE001  what the step needs of the two it asks for itself
         log.warning("What %s noted in MLflow stays: %s", step, shown(" ".join(str(error).split()))[:200])
+    finally:
+        os.environ.update(outer)  # `connected` takes it away, and it is the step that points that run to ours
 
 
 def note_failure(workload: str, step: str, exit_code: int, said: str) -> None:
