@@ -155,7 +155,8 @@ class SliceOutcome:
         mine: metric of the challenger.
         theirs: metric of the champion.
         allowed: how much more than the champion's it may be.
-        bound: one-sided upper bound of the difference; None where there are too few blocks for one, or both models have the same errors.
+        bound: one-sided upper bound of the difference, below `allowed` where that is shown; None where there are too few blocks for
+            one, or both models have the same errors.
         told: whether it is shown, or the slice is large enough to show it; if not, `passed` only says that nothing speaks
             against it.
         passed: shown not to be worse by more than allowed, as the same errors are; or not told, and not seen to be worse.
@@ -210,9 +211,11 @@ def judge_slices(
         if alike:  # 0 against 0, too: no bound lies below a margin of nothing
             told[name] = SliceOutcome(mine, theirs, allowed, None, True, True)
             continue
-        bound = float(np.quantile(differences, confidence))
-        shown_not_worse = drawn.bound(confidence, margin) < 0
-        if shown_not_worse or (bound - (mine - theirs)) * reach <= allowed:
+        # Of the difference beyond the margin of the champion's own metric, which is as uncertain; shown as one of the difference.
+        bound = drawn.bound(confidence, margin) + allowed
+        shown_not_worse = bound < allowed
+        width = float(np.quantile(differences, confidence)) - (mine - theirs)
+        if shown_not_worse or width * reach <= allowed:
             told[name] = SliceOutcome(mine, theirs, allowed, bound, True, shown_not_worse)
         else:
             chance = _chance_of_worse(mine - theirs, differences)
