@@ -28,7 +28,7 @@ from gateline.adapters.mlflow_server import connected
 from gateline.adapters.provenance import KUBEFLOW_RUN
 from gateline.adapters.registry.changes import promote, roll_back
 from gateline.adapters.registry.decision import as_record, enter
-from gateline.adapters.registry.history import explain
+from gateline.adapters.registry.history import KINDS, NOT_COMPARED, explain
 from gateline.adapters.registry.ledger import read_ledger
 from gateline.adapters.registry.package import PACKAGE_TAG, package_digest
 from gateline.adapters.registry.register import is_registered
@@ -202,6 +202,7 @@ def test_the_release_says_what_the_model_came_from(made: Path, here: Here) -> No
     assert register(made, "strong", folder) == 0
     release = open_artifact(folder / "strong" / "release", "release")
     passport = release.read_json("passport.json")
+    assert {*passport} == {*NOT_COMPARED, *(link for links in KINDS.values() for link in links)}, "explain knows each link"
     assert release.facts == {"name": "tiny", "version": 1, "alias": "champion", "promoted": True}
     assert set(release.inputs) == {"raw", "report", "prepared", "model", "evaluation"}
     for kind, digest in release.inputs.items():

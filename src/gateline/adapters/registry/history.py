@@ -23,13 +23,13 @@ from gateline.errors import RegistryError
 from gateline.ledger import Ledger, Step
 
 KINDS: Mapping[str, tuple[str, ...]] = {
-    "data": ("raw", "artifacts", "dvc_md5", "data"),
+    "data": ("raw", "artifacts", "dvc_md5"),
     "settings": ("workload", "settings", "seed"),
-    "code": ("code", "git", "pipeline"),
-    "environment": ("lock_file", "python", "libraries", "image", "machine", "served"),
+    "code": ("code", "pipeline"),
+    "environment": ("lock_file", "python", "libraries", "images", "machine", "served"),
 }
 """Links of a passport by what they are about; any other is named by itself."""
-NOT_COMPARED = ("verdict", "format", "model", "evaluation")
+NOT_COMPARED = ("verdict", "format")
 """What follows from the rest: it differs wherever anything does."""
 
 
