@@ -1,7 +1,8 @@
 """What of a test part a model has seen: whether its own split gave those rows to training or validation.
 
 No list of rows is kept with a model, only the rule by which its data were divided. A rule by time, by a column or by a digest
-gives a row its part whatever the other rows are; so the rule of the champion is asked about the test rows of the challenger.
+gives a row its part whatever the other rows are; so the rule of the champion is asked about the test rows of the challenger. A
+column says that only of the data that it stands in: others may give the same row another value.
 """
 
 from __future__ import annotations
@@ -61,7 +62,11 @@ def why_untold(model: Artifact, prepared: Artifact) -> str | None:
         return "a text is cut by place, and it was trained on another text"
     if kind in ("column", "hash", "folds"):
         missing = sorted(_columns_needed(rule, own, prepared) - set(read_table(prepared.path / TABLE).columns))
-        return f"the test rows have no column {', '.join(missing)}, which its split goes by" if missing else None
+        if missing:
+            return f"the test rows have no column {', '.join(missing)}, which its split goes by"
+        if kind == "column" and model.facts.get("raw") != prepared.inputs.get("raw"):
+            return f"it was trained on other data, whose column {rule['column']} may have divided the rows otherwise"
+        return None
     return None if kind in ("time", "place") else f"a split by the rule {kind!r} says nothing of single rows"
 
 

@@ -202,7 +202,9 @@ def test_the_release_says_what_the_model_came_from(made: Path, here: Here) -> No
     assert register(made, "strong", folder) == 0
     release = open_artifact(folder / "strong" / "release", "release")
     passport = release.read_json("passport.json")
-    assert {*passport} == {*NOT_COMPARED, *(link for links in KINDS.values() for link in links)}, "explain knows each link"
+    assert {*passport} == {*NOT_COMPARED, *(link for links in KINDS.values() for link in links)}, (
+        "explain knows each link"
+    )
     assert release.facts == {"name": "tiny", "version": 1, "alias": "champion", "promoted": True}
     assert set(release.inputs) == {"raw", "report", "prepared", "model", "evaluation"}
     for kind, digest in release.inputs.items():

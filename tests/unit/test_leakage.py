@@ -123,6 +123,14 @@ def test_what_cannot_be_told_is_said_and_is_no_refusal(tmp_path: Path) -> None:
         (check,) = unfair(same_model=False, seen=None, untold=untold)
         assert check.passed
         assert words in check.reason
-    assert why_untold(model_of(prepared, tmp_path / "told", own), prepared) is None
+    assert why_untold(model_of(prepared, tmp_path / "told", own, "2" * 64), prepared) is None
+    divided: dict[str, Json] = {"rule": "column", "column": "part", "train": ["a"], "validation": ["b"], "test": ["c"]}
+    parts = dataclasses.replace(
+        rows(tmp_path / "parts", divided, {**columns, "part": np.array(["a", "b", "c", "c"] * 10, dtype=object)}),
+        inputs={"raw": "1" * 64},
+    )
+    assert why_untold(model_of(parts, tmp_path / "same data", divided, "1" * 64), parts) is None
+    said = why_untold(model_of(parts, tmp_path / "divided anew", divided, "2" * 64), parts)
+    assert said == "it was trained on other data, whose column part may have divided the rows otherwise"
     same = dataclasses.replace(model_of(prepared, tmp_path / "same", None), inputs={"prepared": prepared.digest})
     assert why_untold(same, prepared) is None, "its own test part"
