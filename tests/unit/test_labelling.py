@@ -13,7 +13,7 @@ import torch
 from sklearn.metrics import brier_score_loss, f1_score, log_loss, precision_score, recall_score, roc_auc_score
 
 from gateline.adapters.served_model import as_text
-from gateline.baselines.sequence_aggregates import aggregates_so_far
+from gateline.baselines.sequence_aggregates import aggregates_so_far, neighbours
 from gateline.data.examples import open_examples
 from gateline.data.irregular_encoding import OBSERVED
 from gateline.data.store import VALUES, SequenceStore
@@ -250,6 +250,49 @@ def test_aggregates_are_those_of_pandas(rng: np.random.Generator) -> None:
             np.testing.assert_allclose(found[at, 8:10], np.log1p(so_far.count()), rtol=1e-6)
             at += 1
     assert at == len(found)
+
+
+def test_neighbours_are_those_of_the_same_sequence(rng: np.random.Generator) -> None:
+    values = rng.normal(size=(14, 2)).astype(np.float32)
+    store = SequenceStore({VALUES: values}, np.cumsum([0, 5, 1, 8]))
+    steps = np.array([0, 3, 4, 5, 6, 13])
+
+    found = neighbours(store, steps, before=2, after=1)
+
+    nothing = [np.nan, np.nan]
+    expected = [
+        [*nothing, *nothing, *values[1]],
+        [*values[1], *values[2], *values[4]],
+        [*values[2], *values[3], *nothing],
+        [*nothing, *nothing, *nothing],
+        [*nothing, *nothing, *values[7]],
+        [*values[11], *values[12], *nothing],
+    ]
+    np.testing.assert_array_equal(found, np.array(expected, dtype=np.float32))
+    np.testing.assert_array_equal(neighbours(store, steps, before=2, after=0), found[:, :4])
+
+
+def test_baselines_read_the_steps_after_a_step_where_the_network_does_and_only_there(
+    ward: pd.DataFrame, tmp_path: Path
+) -> None:
+    """What is to be said of a row is whether the next one is fast: who reads forwards only can but guess."""
+    table = ward.assign(pulse=np.random.default_rng(2).normal(85, 10, len(ward)))
+    table["died"] = (table.groupby("patient")["pulse"].shift(-1, fill_value=0) > 85).astype(int)
+    settings = preprocess(label={"column": "died"}, inputs=PREPROCESS["inputs"] | {"step": None})
+    with write_artifact(tmp_path / "prepared", "prepared") as draft:
+        TASK.prepare(table, Schema.model_validate(WARD_SCHEMA), settings, draft)
+    prepared = open_artifact(tmp_path / "prepared", "prepared")
+
+    loss = {}
+    for both in (False, True):
+        model = trained(prepared, tmp_path / f"model_{both}", {"epochs": 1}, bidirectional=both)
+        evaluation = LabellingEvaluation(baselines=("logistic_regression", "gradient_boosting"))
+        measured = scoring.score(TASK, evaluation, prepared, model).baselines
+        loss[both] = {name: values["log_loss"] for name, values in measured.items()}
+
+    assert min(loss[False].values()) > 0.6
+    assert loss[True]["gradient_boosting"] < 0.2
+    assert loss[True]["logistic_regression"] < 0.5
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Baselines of labelling, on the same steps, the same inputs and the same split as the model.
 
 `prevalence` says at every step how often each label stands in the training part. `logistic_regression` and `gradient_boosting` read
-what a sequence has shown so far, summarised; their settings are chosen on the validation part.
+what a sequence has shown so far, summarised, and the steps beside each step: those before it, and those after it where the network
+reads them, too. Their settings are chosen on the validation part.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from gateline.baselines.sequence_aggregates import aggregates_so_far, best_of, lines, of_all_classes, trees
+from gateline.baselines.sequence_aggregates import aggregates_so_far, best_of, lines, neighbours, of_all_classes, trees
 from gateline.baselines.step_scores import Method, motion_energy, uniform
 from gateline.data.store import SequenceStore
 
 MAX_ROWS = 20_000
 """Steps of the training part that methods are fitted on; more are thinned evenly, since steps of one sequence say much the same."""
+BESIDE = 3
+"""Steps to a side whose values are read as they are."""
+LEARNING_RATE = 0.1
+"""Of trees: there are more steps than series, so that each of their few rounds may go further."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,14 @@ class LabellingProblem:
         labels: float64 (N,), NaN where there is none.
         sequences: numbers of the sequences of each part.
         num_classes: 2 for a yes or no.
+        both_ways: the network reads what comes after a step, too, so that the methods beside it may.
     """
 
     store: SequenceStore
     labels: np.ndarray
     sequences: Mapping[str, np.ndarray]
     num_classes: int
+    both_ways: bool = False
 
     def steps(self, part: str) -> np.ndarray:
         """List the steps of a part, one sequence after the other: int64 (n,)."""
@@ -49,7 +56,7 @@ class LabellingProblem:
 
     @cached_property
     def fitting(self) -> tuple[np.ndarray, np.ndarray]:
-        """Aggregates and labels that methods are fitted on: (m, A) and int64 (m,)."""
+        """What methods are fitted on, and its labels: (m, A) and int64 (m,)."""
         return self._known("train", MAX_ROWS)
 
     @cached_property
@@ -60,8 +67,17 @@ class LabellingProblem:
     def _known(self, part: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
         labels = self.labels_of(part)
         rows = np.flatnonzero(np.isfinite(labels))
-        rows = rows[:: max(1, -(-len(rows) // limit))]
-        return aggregates_so_far(self.store, self.sequences[part])[rows], labels[rows].astype(np.int64)
+        if len(rows) > limit:
+            rows = rows[np.linspace(0, len(rows) - 1, limit).astype(np.int64)]
+        return self.read(part, rows), labels[rows].astype(np.int64)
+
+    def read(self, part: str, rows: np.ndarray | None = None) -> np.ndarray:
+        """Write what methods read of the steps of a part: float32 (n, A); of some of them for int64 (n,)."""
+        chosen = slice(None) if rows is None else rows
+        so_far = aggregates_so_far(self.store, self.sequences[part])[chosen]
+        after = BESIDE if self.both_ways else 0
+        beside = neighbours(self.store, self.steps(part)[chosen], before=BESIDE, after=after)
+        return np.concatenate([so_far, beside], axis=1)
 
 
 def prevalence(problem: LabellingProblem) -> Method:
@@ -72,20 +88,20 @@ def prevalence(problem: LabellingProblem) -> Method:
 
 
 def logistic_regression(problem: LabellingProblem) -> Method:
-    """Fit a line through aggregates."""
+    """Fit a line through what is read of a step."""
     return _fitted(problem, lines())
 
 
 def gradient_boosting(problem: LabellingProblem) -> Method:
-    """Fit trees on aggregates."""
-    return _fitted(problem, trees())
+    """Fit trees on what is read of a step."""
+    return _fitted(problem, trees(LEARNING_RATE))
 
 
 def _fitted(problem: LabellingProblem, candidates: list[Any]) -> Method:
     best = best_of(candidates, problem.fitting, problem.choosing, problem.num_classes)
 
     def asked(part: str) -> np.ndarray:
-        return of_all_classes(best, aggregates_so_far(problem.store, problem.sequences[part]), problem.num_classes)
+        return of_all_classes(best, problem.read(part), problem.num_classes)
 
     return asked
 

@@ -1,7 +1,7 @@
-"""What a sequence has shown so far, as one row of numbers per step, and methods that read such rows and know no sequences.
+"""What a sequence shows around a step, as one row of numbers per step, and methods that read such rows and know no sequences.
 
-S sequences, N steps, V columns, F static features. Everything is made of the store that the network reads, and of steps up to and
-including the one that the row stands for.
+S sequences, N steps, V columns, F static features. Everything is made of the store that the network reads: aggregates of steps up to
+and including the one that the row stands for, and the steps beside it, those after it only where they are asked for.
 """
 
 from __future__ import annotations
@@ -47,6 +47,28 @@ def _of_one(store: SequenceStore, sequence: int) -> np.ndarray:
     return np.concatenate([*numbers, np.log1p(count), *others], axis=1).astype(np.float32)
 
 
+def neighbours(store: SequenceStore, steps: np.ndarray, *, before: int, after: int) -> np.ndarray:
+    """Read the values of the steps beside each step, as the network reads them.
+
+    Args:
+        store: N steps.
+        steps: int64 (n,).
+        before: how many steps before it.
+        after: how many after it.
+
+    Returns:
+        float32 (n, (before + after) V), the earliest first; NaN beyond either end of the sequence.
+    """
+    values, series = store.arrays[VALUES], store.series_of(steps)
+    first, end = store.offsets[series], store.offsets[series + 1]
+    read = []
+    for away in (*range(-before, 0), *range(1, after + 1)):
+        at = steps + away
+        there = (first <= at) & (at < end)
+        read.append(np.where(there[:, None], values[np.where(there, at, steps)], np.nan))  # (n, V)
+    return np.concatenate(read, axis=1).astype(np.float32)
+
+
 STRENGTHS = (0.003, 0.03, 0.3)
 """Inverse strengths of the penalty that are tried; the features are standardised."""
 LEAVES = (4, 12)
@@ -67,17 +89,20 @@ def lines() -> list[Any]:
     return [line(strength) for strength in STRENGTHS]
 
 
-def trees() -> list[Any]:
+def trees(learning_rate: float = 0.06) -> list[Any]:
     """Make boosted trees of several sizes and numbers of rounds; they read missing values as they are.
 
     When to stop is chosen on the validation part like the rest: their own early stopping would draw steps of the same sequences.
+
+    Args:
+        learning_rate: how far each round goes.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     return [
         HistGradientBoostingClassifier(
             max_iter=rounds,
-            learning_rate=0.06,
+            learning_rate=learning_rate,
             max_leaf_nodes=leaves,
             l2_regularization=1.0,
             early_stopping=False,

@@ -23,6 +23,7 @@ from gateline.data.splits import PARTS
 from gateline.evaluation import Figure, Scores
 from gateline.intervals import Interval, bootstrap_intervals
 from gateline.manifest import Artifact
+from gateline.models.labeller import LabellerSettings
 from gateline.predictors.labelling import Fitted, masks_of, step_errors
 from gateline.probabilities import BIASED, Judgements, best_threshold, binary_metrics
 from gateline.scoring import MODEL
@@ -61,6 +62,7 @@ def score(task: Labelling, settings: LabellingEvaluation, prepared: Artifact, mo
         labels=np.asarray(store.arrays[LABEL]),
         sequences={part: open_examples(prepared, part) for part in PARTS},
         num_classes=num_classes,
+        both_ways=LabellerSettings.model_validate(model.read_json("config.json")["model"]).bidirectional,
     )
     test = problem.sequences["test"]
     raw = read_table(prepared.path / TABLE)
