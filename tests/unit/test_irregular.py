@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import tracemalloc
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gateline.data import irregular_steps
 from gateline.data.irregular_encoding import ELAPSED, GAPS, OBSERVED, IrregularEncoding, SeriesInputs
 from gateline.data.irregular_steps import lay_out
 from gateline.data.sequence_inputs import features
@@ -197,6 +199,45 @@ def test_the_same_time_twice_is_refused(rng: np.random.Generator) -> None:
 
     with pytest.raises(DataError, match="each time stamp once"):
         lay_out(pd.concat([table, table.tail(1)]), schema(), columns=COLUMNS)
+
+
+def test_a_request_that_would_take_too_much_memory_is_refused_before_it_is_laid_out(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = ward_table(rng, patients=30, hours=12)
+    encoding = IrregularEncoding.fit(inputs().lay_out(table, schema()), np.arange(30), schema(), inputs())
+    assert encoding.longest == 6
+    two = table[table["patient"] == 103].iloc[[0, -1]].copy()
+    begin = two["time"].min()
+
+    def asked(hours: int) -> Any:
+        later = two.assign(time=[begin, begin + pd.Timedelta(hours=hours)])
+        return inputs().lay_out(later, schema(), of_request=True, longest=encoding.longest)
+
+    assert asked(120).offsets.tolist() == [0, 60]
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"series 103: expected at most 60 steps, 10 times .*; found 500,000 from 2024"):
+        asked(1_000_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1e6
+    monkeypatch.setattr(irregular_steps, "MOST_VALUES", 2 * 100)
+    with pytest.raises(DataError, match=r"request: expected at most 100 steps .* of these 6 of series"):
+        inputs().lay_out(table, schema(), of_request=True, longest=encoding.longest)
+    assert inputs(step=None).lay_out(table, schema(), of_request=True).num_series == 30, "a step is a row"
+
+
+def test_a_series_longer_than_those_of_training_or_without_any_value_is_flagged(rng: np.random.Generator) -> None:
+    table = ward_table(rng, patients=30, hours=12)
+    encoding = IrregularEncoding.fit(inputs().lay_out(table, schema()), np.arange(30), schema(), inputs())
+    asked = table[table["patient"].isin([103, 104, 105])].copy()
+    longer = asked[asked["patient"] == 103].tail(1)
+    asked = pd.concat([asked, longer.assign(time=longer["time"] + pd.Timedelta(hours=12))])
+    asked.loc[asked["patient"] == 105, list(COLUMNS)] = np.nan
+
+    found = encoding.flags(inputs().lay_out(asked, schema(), of_request=True, longest=encoding.longest))
+
+    assert found.tolist() == ["12 steps, above the 6 of training", "", "no value of pulse, lactate"]
 
 
 def test_a_static_column_that_changes_is_refused(rng: np.random.Generator) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,24 @@ def test_a_request_may_leave_out_what_was_not_measured(
         predictor.predict(ward[["time", "pulse"]].head(30))
     with pytest.raises(DataError, match="request"):
         predictor.predict(ward.head(0))
+
+
+def test_every_step_of_an_unusual_sequence_is_flagged(ward: pd.DataFrame, artifacts: tuple[Artifact, Artifact]) -> None:
+    predictor = TASK.load_predictor(artifacts[1].path)
+    patients = ward["patient"].unique()
+    asked = ward[ward["patient"].isin(patients[:2])].copy()
+    asked.loc[asked["patient"] == patients[1], ["pulse", "lactate"]] = np.nan
+    asked.loc[asked.index[-1], "time"] += pd.Timedelta(hours=50)
+
+    answer = pd.DataFrame(predictor.answer(asked))
+
+    flags = answer.groupby("patient")["flags"].unique()
+    assert flags[patients[0]].tolist() == [""]
+    said = rf"no value of pulse, lactate; \d+ steps, above the {predictor.fitted.encoding.longest} of training"
+    assert re.fullmatch(said, flags[patients[1]].item())
+    asked.loc[asked.index[-1], "time"] += pd.Timedelta(days=40_000)
+    with pytest.raises(DataError, match=r"series 101: expected at most .* steps"):
+        predictor.predict(asked)
 
 
 def test_what_is_unlabelled_does_not_count(ward: pd.DataFrame, tmp_path: Path) -> None:

@@ -122,6 +122,18 @@ def test_a_series_that_ends_early_is_judged_as_its_beginning(
             np.testing.assert_allclose(answer["probability_1"], over_time[step - 1, 1], rtol=1e-4)
 
 
+def test_an_unusual_series_is_flagged(ward: pd.DataFrame, artifacts: tuple[Artifact, Artifact]) -> None:
+    predictor: Any = TASK.load_predictor(artifacts[1].path)
+    patients = ward["patient"].unique()[:2]
+    asked = ward[ward["patient"].isin(patients)].drop(columns="died")
+    asked.loc[asked["patient"] == patients[1], ["pulse", "lactate"]] = np.nan
+
+    assert predictor.answer(asked)["flags"].tolist() == ["", "no value of pulse, lactate"]
+    asked.loc[asked.index[-1], "time"] += pd.Timedelta(days=40_000)
+    with pytest.raises(DataError, match=rf"series {patients[1]}: expected at most .* steps"):
+        predictor.predict(asked)
+
+
 def test_the_temperature_is_kept_with_the_model(artifacts: tuple[Artifact, Artifact]) -> None:
     prepared, model = artifacts
     predictor: Any = TASK.load_predictor(model.path)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from gateline.data.frame_features import FEATURES, MOTION, frame_features
-from gateline.data.irregular_steps import Steps, lay_out
+from gateline.data.irregular_steps import Steps, flags_of_length, lay_out
 from gateline.data.pictures import MOST_BYTES, read_film
 from gateline.data.store import VALUES, SequenceStore
 from gateline.errors import DataError, WorkloadError, did_you_mean, examples
@@ -78,7 +78,14 @@ class FrameInputs(Section):
         """Say in words what is read."""
         yield f"read frames from {self.column}: {len(FEATURES)} numbers of each, of where and how it is lit and what has changed"
 
-    def lay_out(self, frame: pd.DataFrame, schema: Schema, *, of_request: bool = False) -> Frames:
+    def lay_out(
+        self,
+        frame: pd.DataFrame,
+        schema: Schema,
+        *,
+        of_request: bool = False,
+        longest: int | None = None,  # noqa: ARG002  frames are as many as rows
+    ) -> Frames:
         """Put frames in order, and describe them.
 
         Raises:
@@ -114,7 +121,8 @@ class FrameInputs(Section):
     def fit(self, layout: Any, train: np.ndarray, schema: Schema) -> FrameEncoding:  # noqa: ARG002
         """Fit the scale of each feature on some sequences of `Frames`."""
         read = layout.features[np.isin(layout.series, train)].astype(np.float64)
-        return FrameEncoding(read.mean(axis=0), np.maximum(read.std(axis=0), 1e-6))
+        longest = int(np.diff(layout.offsets)[train].max())
+        return FrameEncoding(read.mean(axis=0), np.maximum(read.std(axis=0), 1e-6), longest)
 
 
 @dataclass(frozen=True)
@@ -124,10 +132,12 @@ class FrameEncoding:
     Args:
         mean: float64 (F,), of the training part.
         deviation: float64 (F,).
+        longest: frames of the longest film of the training part; None in a model from before this was kept.
     """
 
     mean: np.ndarray
     deviation: np.ndarray
+    longest: int | None = None
 
     def encode(self, layout: Any) -> SequenceStore:
         """Make the numbers that the network reads of `Frames`: `values` float32 (N, F), and `motion`."""
@@ -135,15 +145,19 @@ class FrameEncoding:
         arrays = {VALUES: scaled.astype(np.float32), MOTION_ARRAY: np.ascontiguousarray(layout.features[:, MOTION])}
         return SequenceStore(arrays, layout.offsets)
 
+    def flags(self, layout: Any) -> np.ndarray:
+        """Say of each film of `Frames` what is unusual in it as a whole: object (S,) of texts, empty for nothing."""
+        return flags_of_length(layout.offsets, self.longest)
+
     def feature_names(self) -> list[str]:
         """Name the F features of a step, in order."""
         return list(FEATURES)
 
     def to_json(self) -> dict[str, Any]:
         """Turn into JSON values that `from_json` reads back exactly."""
-        return {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
+        return {"mean": self.mean.tolist(), "deviation": self.deviation.tolist(), "longest": self.longest}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> FrameEncoding:
         """Read what `to_json` wrote."""
-        return cls(np.array(value["mean"]), np.array(value["deviation"]))
+        return cls(np.array(value["mean"]), np.array(value["deviation"]), value.get("longest"))

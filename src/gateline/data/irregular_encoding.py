@@ -18,7 +18,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from gateline.data.categories import Vocabulary
-from gateline.data.irregular_steps import Steps, lay_out
+from gateline.data.irregular_steps import Steps, flags_of_length, lay_out
 from gateline.data.scaling import Scaler, Transform
 from gateline.data.store import STATIC, VALUES, SequenceStore
 from gateline.errors import WorkloadError, did_you_mean, examples
@@ -114,9 +114,19 @@ class SeriesInputs(Section):
         if self.static:
             yield f"and what is the same for a whole series: {', '.join(self.static)}"
 
-    def lay_out(self, frame: pd.DataFrame, schema: Schema, *, of_request: bool = False) -> Steps:  # noqa: ARG002
+    def lay_out(
+        self, frame: pd.DataFrame, schema: Schema, *, of_request: bool = False, longest: int | None = None
+    ) -> Steps:
         """Lay rows out as steps, see `gateline.data.irregular_steps.lay_out`."""
-        return lay_out(frame, schema, columns=self.columns, once=self.static, width=self.step)
+        return lay_out(
+            frame,
+            schema,
+            columns=self.columns,
+            once=self.static,
+            width=self.step,
+            of_request=of_request,
+            longest=longest,
+        )
 
     def fit(self, steps: Steps, train: np.ndarray, schema: Schema) -> IrregularEncoding:
         """Fit on some series, see `IrregularEncoding.fit`."""
@@ -133,6 +143,7 @@ class IrregularEncoding:
         scalers: of the numbers among them, fitted on the training part.
         gap_scalers: of the age of each observed column, in logarithms of hours, and of the time since the beginning.
         vocabularies: of the static texts, fitted on the training part.
+        longest: steps of the longest series of the training part; None in a model from before this was kept.
     """
 
     schema: Schema
@@ -140,6 +151,7 @@ class IrregularEncoding:
     scalers: Mapping[str, Scaler]
     gap_scalers: Mapping[str, Scaler]
     vocabularies: Mapping[str, Vocabulary]
+    longest: int | None = None
 
     @classmethod
     def fit(cls, steps: Steps, train: np.ndarray, schema: Schema, inputs: SeriesInputs) -> IrregularEncoding:
@@ -168,6 +180,7 @@ class IrregularEncoding:
             scalers=scalers,
             gap_scalers={name: Scaler.fit(age, LOGARITHM) for name, age in ages.items()},
             vocabularies={name: Vocabulary.fit(pd.Series(steps.once[name][chosen])) for name in texts},
+            longest=int(np.diff(steps.offsets)[chosen].max()),
         )
 
     def encode(self, steps: Steps) -> SequenceStore:
@@ -221,6 +234,13 @@ class IrregularEncoding:
                 names += [name, f"{name}_known"]
         return names
 
+    def flags(self, steps: Steps) -> np.ndarray:
+        """Say of each series what is unusual in it as a whole: object (S,) of texts, empty for nothing."""
+        nothing = np.logical_and.reduceat(np.isnan(steps.values).all(axis=1), steps.offsets[:-1])
+        empty = np.where(nothing, f"no value of {examples(self.inputs.columns)}", "")
+        both = zip(empty, flags_of_length(steps.offsets, self.longest), strict=True)
+        return np.array(["; ".join(filter(None, words)) for words in both], dtype=object)
+
     def to_json(self) -> dict[str, Any]:
         """Turn into JSON values that `from_json` reads back exactly."""
         return {
@@ -229,6 +249,7 @@ class IrregularEncoding:
             "scalers": {name: scaler.to_json() for name, scaler in self.scalers.items()},
             "gap_scalers": {name: scaler.to_json() for name, scaler in self.gap_scalers.items()},
             "vocabularies": {name: list(vocabulary.texts) for name, vocabulary in self.vocabularies.items()},
+            "longest": self.longest,
         }
 
     @classmethod
@@ -240,4 +261,5 @@ class IrregularEncoding:
             scalers={name: Scaler.from_json(scaler) for name, scaler in value["scalers"].items()},
             gap_scalers={name: Scaler.from_json(scaler) for name, scaler in value["gap_scalers"].items()},
             vocabularies={name: Vocabulary(tuple(texts)) for name, texts in value["vocabularies"].items()},
+            longest=value.get("longest"),
         )

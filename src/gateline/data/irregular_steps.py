@@ -21,6 +21,10 @@ from gateline.errors import DataError, examples
 from gateline.table import Columns, clean
 from gateline.workload.schema import Schema
 
+MOST_VALUES = 10_000_000
+"""Steps times columns that a request may be laid out to; a few arrays have this size."""
+MOST_LENGTHS = 10
+"""So many times as long as the longest series of training, one of a request may be."""
 ROUNDING = 1e-9
 """Hours: a row at the very end of a step belongs to it, whatever a division leaves in the last bits."""
 
@@ -119,6 +123,8 @@ def lay_out(
     columns: Sequence[str],
     once: Sequence[str] = (),
     width: timedelta | None = None,
+    of_request: bool = False,
+    longest: int | None = None,
 ) -> Steps:
     """Lay rows out as steps.
 
@@ -128,9 +134,11 @@ def lay_out(
         columns: V columns of observations.
         once: columns that are the same for a whole series, and known by the end of its first step.
         width: of a step; None makes each row one.
+        of_request: refuse what would be too much at once, before it is laid out.
+        longest: steps of the longest series of training, of a request; None where it is not known.
 
     Raises:
-        DataError: a time stamp or a key is missing, a time stamp stands twice in a series, or a column of `once` changes within
+        DataError: a request is too much, a time stamp or a key is missing, a time stamp stands twice in a series, or a column of `once` changes within
             a series or comes later than in its first step.
     """
     table = clean(frame, schema)
@@ -146,6 +154,8 @@ def lay_out(
     else:
         place = np.maximum(np.ceil(hours / hour - ROUNDING).astype(np.int64) - 1, 0)
     lengths = place[bounds[1:] - 1] + 1  # rows are in order of time
+    if of_request and width is not None:  # else steps are not more than rows
+        _refuse_too_long(lengths, names[order], seconds, bounds, len(columns), longest)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     rows = offsets[number] + place
     of_series = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
@@ -170,6 +180,46 @@ def lay_out(
         rows=rows,
         order=order,
     )
+
+
+def flags_of_length(offsets: np.ndarray, longest: int | None) -> np.ndarray:
+    """Say of each sequence, (S + 1,) offsets, whether it is longer than the longest of training: object (S,) of texts."""
+    lengths = np.diff(offsets).tolist()
+    return np.array(
+        [
+            f"{steps:,} steps, above the {longest:,} of training" if longest and steps > longest else ""
+            for steps in lengths
+        ],
+        dtype=object,
+    )
+
+
+def _refuse_too_long(
+    lengths: np.ndarray,
+    names: np.ndarray,
+    seconds: np.ndarray,
+    bounds: np.ndarray,
+    num_columns: int,
+    longest: int | None,
+) -> None:
+    """Refuse a request whose series, of lengths (S,) in steps and rows bounds[s]:bounds[s + 1], would take too much memory."""
+    series = int(lengths.argmax())
+    first, last = (pd.Timestamp(seconds[row], unit="s", tz="UTC") for row in (bounds[series], bounds[series + 1] - 1))
+    if longest is not None and lengths[series] > MOST_LENGTHS * longest:
+        raise DataError(
+            f"request, series {names[bounds[series]]}",
+            expected=f"at most {MOST_LENGTHS * longest:,} steps, {MOST_LENGTHS} times the longest of training",
+            found=f"{lengths[series]:,} from {first} to {last}",
+            do="Correct the time stamps, or part the series",
+        )
+    most = MOST_VALUES // max(num_columns, 1)
+    if lengths.sum() > most:
+        raise DataError(
+            "request",
+            expected=f"at most {most:,} steps of all series",
+            found=f"{lengths.sum():,}, of these {lengths[series]:,} of series {names[bounds[series]]} from {first} to {last}",
+            do="Correct the time stamps, or send fewer series at a time",
+        )
 
 
 def _time(schema: Schema) -> str:

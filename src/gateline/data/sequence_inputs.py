@@ -61,6 +61,13 @@ class Layout(Protocol):
 class SequenceEncoding(Protocol):
     """Fitted on the training part, saved with the model."""
 
+    @property
+    def longest(self) -> int | None:
+        """Steps of the longest sequence of the training part; None in a model from before this was kept."""
+
+    def flags(self, layout: Any) -> np.ndarray:
+        """Say of each sequence what is unusual in it as a whole: object (S,) of texts, empty for nothing."""
+
     def encode(self, layout: Any) -> SequenceStore:
         """Make the numbers that the network reads."""
 
@@ -94,8 +101,13 @@ class InputsSection(Protocol):
     def explain(self) -> Iterator[str]:
         """Say in words what is read."""
 
-    def lay_out(self, frame: pd.DataFrame, schema: Schema, *, of_request: bool = False) -> Layout:
-        """Lay the rows of a table out as sequences; those of a request may be refused for being too much at once."""
+    def lay_out(
+        self, frame: pd.DataFrame, schema: Schema, *, of_request: bool = False, longest: int | None = None
+    ) -> Layout:
+        """Lay the rows of a table out as sequences.
+
+        Those of a request may be refused for being too much at once; `longest`, of the encoding, says what training saw.
+        """
 
     def fit(self, layout: Any, train: np.ndarray, schema: Schema) -> SequenceEncoding:
         """Fit on some sequences, int64 numbers of them."""

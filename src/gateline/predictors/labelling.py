@@ -29,6 +29,7 @@ from gateline.data.store import SequenceStore
 from gateline.errors import DataError
 from gateline.manifest import Artifact
 from gateline.models.labeller import Labeller
+from gateline.predictors import FLAGS, without_flags
 from gateline.probabilities import SMALLEST
 from gateline.table import TABLE, as_frame, clean, read_table
 from gateline.workload.schema import Schema
@@ -162,7 +163,7 @@ class SequenceLabeller:
     @property
     def predict(self) -> Callable[..., pd.DataFrame]:
         """Answers a request as a frame, see `label_steps`."""
-        return lambda frame: as_frame(self.label_steps(frame))
+        return lambda frame: as_frame(without_flags(self.label_steps(frame)))
 
     def label_steps(self, frame: pd.DataFrame) -> dict[str, Any]:
         """Label every step of the sequences in a request.
@@ -171,15 +172,18 @@ class SequenceLabeller:
             frame: rows in raw units, in any order, from the beginning of each sequence on.
 
         Returns:
-            `Columns`, one row per sequence and step, see `output_columns`. With a network that reads forwards only, what is said of a step rests on what was known at its end.
+            `Columns`, one row per sequence and step, see `output_columns`, and under `flags` what is unusual in its sequence. With a network that reads forwards only, what is said of a step rests on what was known at its end.
 
         Raises:
-            DataError: a column is not there, or a value is refused by the schema.
+            DataError: a column is not there, a value is refused by the schema, or the sequences are too long.
         """
         if len(frame) == 0:
             raise DataError("request", expected="rows of the table", found="none", do="Send the rows of each sequence")
-        layout = self.fitted.inputs.lay_out(self._complete(frame), self._asked, of_request=True)
-        store = self.fitted.encoding.encode(layout)
+        encoding = self.fitted.encoding
+        layout = self.fitted.inputs.lay_out(
+            self._complete(frame), self._asked, of_request=True, longest=encoding.longest
+        )
+        store = encoding.encode(layout)
         prob = self.probabilities(store, np.arange(layout.num_series))
         name = self.fitted.label.column
         if self.fitted.classes is None:
@@ -187,7 +191,8 @@ class SequenceLabeller:
         else:
             said, shares = np.array(self.fitted.classes, dtype=object)[prob.argmax(axis=1)], prob
         named = {f"probability_{one}": shares[:, place] for place, one in enumerate(self.fitted.classes or YES_OR_NO)}
-        return {**layout.places(self._asked), name: said, **named}
+        flags = np.repeat(encoding.flags(layout), np.diff(layout.offsets))
+        return {**layout.places(self._asked), name: said, **named, FLAGS: flags}
 
     def logits(self, store: SequenceStore, sequences: np.ndarray) -> np.ndarray:
         """Compute the logits of all steps of some sequences (E,), one sequence after the other: float32 (n, C), C = 1 for a yes or no."""

@@ -18,6 +18,7 @@ from gateline.data.store import SequenceStore
 from gateline.errors import DataError
 from gateline.manifest import Artifact
 from gateline.models.classifier import Classifier
+from gateline.predictors import FLAGS, without_flags
 from gateline.predictors.classification import answer_columns, as_shares, class_errors, class_numbers, judged
 from gateline.table import TABLE, as_frame, read_table, require_columns
 from gateline.workload.schema import Schema
@@ -80,7 +81,7 @@ class SeriesClassifier:
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Answer a request as a frame, see `answer`."""
-        return as_frame(self.answer(frame))
+        return as_frame(without_flags(self.answer(frame)))
 
     def answer(self, frame: pd.DataFrame) -> dict[str, Any]:
         """Classify series.
@@ -89,20 +90,23 @@ class SeriesClassifier:
             frame: rows in raw units, in any order, from the beginning of each series on.
 
         Returns:
-            `Columns`, one row per series in the order in which they come: keys, the most probable class, every probability.
+            `Columns`, one row per series in the order in which they come: keys, the most probable class, every probability, and
+            under `flags` what is unusual in the series.
 
         Raises:
-            DataError: there is no row, a column is not there, or a value is refused by the schema.
+            DataError: there is no row, a column is not there, a value is refused by the schema, or the series are too long.
         """
         if len(frame) == 0:
             raise DataError("request", expected="rows of the table", found="none", do="Send the rows of each series")
-        steps = self.lay_out(frame)
+        steps = self.lay_out(frame, of_request=True)
         probabilities = self.probabilities(self.encoding.encode(steps), np.arange(steps.num_series))
-        return {**steps.keys, **answer_columns(self.label, self.classes, probabilities)}
+        answer = {**steps.keys, **answer_columns(self.label, self.classes, probabilities)}
+        return answer | {FLAGS: self.encoding.flags(steps)}
 
-    def lay_out(self, frame: pd.DataFrame) -> Steps:
+    def lay_out(self, frame: pd.DataFrame, *, of_request: bool = False) -> Steps:
         """Lay rows out as steps; a column that a request leaves out is missing in every row."""
-        return self.encoding.inputs.lay_out(with_absent(frame, self._asked, self.input_columns), self._asked)
+        complete = with_absent(frame, self._asked, self.input_columns)
+        return self.encoding.inputs.lay_out(complete, self._asked, of_request=of_request, longest=self.encoding.longest)
 
     def probabilities(self, store: SequenceStore, series: np.ndarray) -> np.ndarray:
         """Compute the probability of each class of some series (E,): float32 (E, C)."""
