@@ -30,6 +30,7 @@ from gateline.adapters.registry.changes import promote, roll_back
 from gateline.adapters.registry.decision import as_record, enter
 from gateline.adapters.registry.history import KINDS, NOT_COMPARED, explain
 from gateline.adapters.registry.ledger import read_ledger
+from gateline.adapters.registry.notification import NOTIFIED_TAG, PENDING
 from gateline.adapters.registry.package import PACKAGE_TAG, package_digest
 from gateline.adapters.registry.register import is_registered
 from gateline.adapters.registry.requests import as_request
@@ -390,9 +391,26 @@ def test_a_winner_waits_for_approval_and_what_was_rolled_back_stays_so(
     assert client().get_registered_model("tiny").aliases == {"champion": 1, "challenger": 2}
     assert not decision(folder, "strong")["promoted"]
     assert (json.loads(told.read_text())["kind"], json.loads(told.read_text())["champion"]) == ("awaiting approval", 1)
+    entry = client().get_model_version("tiny.ledger", "2")
+    assert entry.tags[NOTIFIED_TAG] == "command: told"
+    for tag, is_told_again in (
+        ("command: told", False),
+        (PENDING, True),
+    ):  # as register leaves it that is stopped there
+        client().set_model_version_tag("tiny.ledger", "2", NOTIFIED_TAG, tag)
+        told.unlink()
+        assert register(made, "strong", folder, folder / "strict.yaml") == 0
+        assert told.exists() is is_told_again
+        told.touch()
+    assert len(client().search_model_versions("name = 'tiny.ledger'")) == 2
     with connected("tiny") as to:
         promote(to, "tiny", None, print)
         assert client().get_registered_model("tiny").aliases == {"champion": 2}
+    client().set_model_version_tag("tiny.ledger", "3", NOTIFIED_TAG, PENDING)
+    told.unlink()
+    assert register(made, "strong", folder, folder / "strict.yaml") == 0
+    assert json.loads(told.read_text())["kind"] == "promoted", "the champion itself, whose register was stopped there"
+    with connected("tiny") as to:
         roll_back(to, "tiny", None, print, why="forecasts below zero")
         assert client().get_registered_model("tiny").aliases == {"champion": 1}
 

@@ -55,13 +55,14 @@ def enter(
     champion: ModelVersion | None,
     decided: Mapping[str, Any],
     ledger: Ledger,
-) -> Step | None:
-    """Write the decision into the ledger and move the aliases.
+    tags: Mapping[str, str] | None = None,
+) -> Step:
+    """Write the decision into the ledger, at its entry some tags more, and move the aliases.
 
     A decision that stands there already, because its register was stopped behind it, is not written again.
 
     Returns:
-        The entry and what became of it; None if it stood there.
+        The entry and what became of it.
 
     Raises:
         TryAgainError: another champion was set, or another challenger compared on these rows, since the ledger was read.
@@ -70,19 +71,18 @@ def enter(
     expected = None if champion is None else int(champion.version)
     kind = PROMOTED if decided["promoted"] else AWAITING if decided["awaiting_approval"] else NOT_PROMOTED
     digest, kept = digest_of_decision(decided), keep(to, str(version.run_id), decided)
-    last, step = ledger.last_about(number), None
-    stands = last is not None and (last.entry.kind, last.entry.expected, last.entry.decision) == (
-        kind,
-        expected,
-        digest,
-    )
-    if not stands or (kind == PROMOTED and ledger.champion != number):
+    step = ledger.last_about(number)
+    if (
+        step is None
+        or (step.entry.kind, step.entry.expected, step.entry.decision) != (kind, expected, digest)
+        or (kind == PROMOTED and ledger.champion != number)
+    ):
         checks = decided["checks"]
         why = [check["reason"] for check in checks if not check["passed"]]
         why = why or [check["reason"] for check in checks if check["name"] == "champion"]
         reason = "; ".join(why)
         entry = new_entry(kind, number, expected, reason, seen=ledger, decision=digest, rows=decided.get("rows"))
-        ledger = append(to, name, entry, tags={DECISION_TAG: kept})
+        ledger = append(to, name, entry, tags={DECISION_TAG: kept, **(tags or {})})
         step = ledger.step_of(entry.id)
         if step is None or step.before != expected or step.conflict:
             raise TryAgainError(

@@ -14,8 +14,23 @@ from gateline.ledger import Step, as_record
 from gateline.workload.gates import Notify
 
 NOTIFIED_TAG = "gateline.notified"
+PENDING = "not yet"
+"""At an entry of register until somebody was told, so that one that was stopped in between tells when it is run again."""
 TRIES = 2
 SECONDS = 10
+
+
+def to_be_told(notify: Notify) -> dict[str, str]:
+    """Give the tags of an entry of which somebody wants to know."""
+    return {NOTIFIED_TAG: PENDING} if notify.command or notify.webhook_env else {}
+
+
+def tell_pending(to: Connection, name: str, notify: Notify, step: Step | None) -> list[str]:
+    """Do what `tell_all` does, of an entry of which nobody was told yet."""
+    if step is None:
+        return []
+    tags = to.client.get_model_version(f"{name}{SUFFIX}", str(step.entry.number)).tags
+    return tell_all(to, name, notify, step) if tags.get(NOTIFIED_TAG) == PENDING else []
 
 
 def tell_all(to: Connection, name: str, notify: Notify, step: Step | None, *, folder: Path | None = None) -> list[str]:

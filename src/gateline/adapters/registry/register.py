@@ -24,7 +24,7 @@ from gateline.adapters.registry.kept_decision import digest_of_decision
 from gateline.adapters.registry.ledger import CHALLENGER, CHAMPION, open_ledger, read_ledger, version_by_alias
 from gateline.adapters.registry.model_card import describe
 from gateline.adapters.registry.model_files import model_files, same_weights
-from gateline.adapters.registry.notification import tell_all
+from gateline.adapters.registry.notification import tell_pending, to_be_told
 from gateline.adapters.registry.requests import as_request
 from gateline.adapters.registry.serving_check import serving_check
 from gateline.adapters.registry.versions import (
@@ -97,8 +97,8 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
         champion = None if number is None else to.client.get_model_version(workload.name, str(number))
         if champion is not None and is_same_model(champion, papers):
             version, decided = champion, recorded(to, workload.name, ledger, champion, verdict)
-            made = next((s.entry for s in reversed(ledger.steps) if s.effective and s.entry.version == number), None)
-            digest = None if made is None or made.forced else made.decision
+            step = next((each for each in reversed(ledger.steps) if each.effective and each.after == number), None)
+            digest = None if step is None or step.entry.forced else step.entry.decision
             lines.append(f"{workload.name} version {champion.version} is this very model, and champion already")
         else:
             version, decision, ledger = _register_and_decide(
@@ -106,9 +106,9 @@ def register(workload: Workload, inputs: Inputs, folder: Path) -> Outcome:
             )
             decided = as_record(decision, gates, champion)
             digest = digest_of_decision(decided)
-            step = enter(to, workload.name, version, champion, decided, ledger)
+            step = enter(to, workload.name, version, champion, decided, ledger, tags=to_be_told(gates.notify))
             lines += _lines(workload.name, version, champion, decision, decided)
-            lines += tell_all(to, workload.name, gates.notify, step)
+        lines += tell_pending(to, workload.name, gates.notify, step)
         decided |= {
             "name": workload.name,
             "version": int(version.version),
