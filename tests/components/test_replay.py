@@ -11,11 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from gateline.adapters.project import Project
+from gateline.adapters.registry.package import PACKAGE_TAG, package_digest
 from gateline.adapters.registry.replay import _command, replay
 from gateline.adapters.registry.replay_comparison import Row, apart_by, verdict_on
+from gateline.adapters.registry.versions import PASSPORT_TAG
 from gateline.cli import app
 from gateline.errors import RegistryError
-from gateline.manifest import dump_json
+from gateline.manifest import digest_of, dump_json
 from gateline.table import TABLE, write_table
 from tests.components.chain import Chain, chain, git, registered_once
 from tests.tiny import TINY, tiny_table, tiny_workload
@@ -114,11 +116,29 @@ def test_another_seed_makes_another_model_and_is_named(chain: Chain) -> None:
     assert "equal" in refused.stdout, "raw and prepared data are the same"
 
 
+def seal(chain: Chain) -> None:
+    """Make the version say that its papers are as they stand now."""
+    digest = digest_of(json.loads((chain.papers / "passport.json").read_text()))
+    for tag, value in ((PASSPORT_TAG, digest), (PACKAGE_TAG, package_digest(chain.top))):
+        chain.client.set_model_version_tag("tiny", "1", tag, value)
+
+
+@pytest.mark.parametrize(
+    ("file", "tag"), [("passport.json", PASSPORT_TAG), ("workload.json", PACKAGE_TAG), ("metrics.json", PACKAGE_TAG)]
+)
+def test_papers_that_somebody_changed_are_not_followed(file: str, tag: str, chain: Chain) -> None:
+    paper = chain.papers / file
+    paper.write_text(dump_json(json.loads(paper.read_text()) | {"seed": 9}))
+    with pytest.raises(RegistryError, match=f"others in their place .*{tag}"):
+        replay("tiny", in_a_project(chain), print)
+
+
 def test_what_no_commit_holds_is_refused(chain: Chain) -> None:
     passport = chain.papers / "passport.json"
     content = json.loads(passport.read_text())
     for change, words in (({"dirty": "true"}, "--allow-dirty"), ({"commit": "0" * 40}, "found none")):
         passport.write_text(dump_json(content | {"code": content["code"] | change}))
+        seal(chain)
         with pytest.raises(RegistryError) as refusal:
             replay("tiny", in_a_project(chain), print)
         assert words in str(refusal.value), change
@@ -132,6 +152,7 @@ def test_a_step_that_refuses_is_quoted(chain: Chain) -> None:
     source = Path(content["source"]["files"][0]["path"])
     content["source"]["files"][0]["path"] = str(source.with_name("gone.csv"))
     workload.write_text(json.dumps(content))
+    seal(chain)
 
     with pytest.raises(RegistryError, match=r"replay, ingest: .*gone\.csv"):
         replay("tiny", in_a_project(chain), print)

@@ -16,12 +16,13 @@ from gateline.adapters.mlflow_server import connected
 from gateline.adapters.project import ARTIFACTS, Project
 from gateline.adapters.provenance import IMAGE, PIPELINE_DIGEST, run_git
 from gateline.adapters.registry.links import short
+from gateline.adapters.registry.package import PACKAGE_TAG, package_digest
 from gateline.adapters.registry.reference import read_reference
 from gateline.adapters.registry.registered import registered, version_of_reference
 from gateline.adapters.registry.replay_comparison import Recipe, Replay, compare
-from gateline.adapters.registry.versions import METRICS
+from gateline.adapters.registry.versions import METRICS, MODEL_TAG, PASSPORT_TAG
 from gateline.errors import EXIT_TRY_AGAIN, ArtifactError, RegistryError, TryAgainError
-from gateline.manifest import Json, open_artifact
+from gateline.manifest import MANIFEST, Json, digest_of, open_artifact
 from gateline.passport import version_of, workload_text
 from gateline.table import TABLE, as_utc, read_table
 from gateline.workload import Workload
@@ -59,7 +60,8 @@ def replay(
         allow_dirty: use the files as they stand here where the model was made of a tree with changes.
 
     Raises:
-        RegistryError: there is no such version or no passport, the commit is not here, or a step refused.
+        RegistryError: there is no such version or no passport, its files are not those that were registered, the commit is not here,
+            or a step refused.
         TryAgainError: a step could not be finished for now.
     """
     recipe = _recipe(reference)
@@ -93,15 +95,17 @@ def _recipe(reference: str) -> Recipe:
             kind: json.loads((found.papers / "manifests" / f"{kind}.json").read_text(encoding="utf-8"))
             for kind in KINDS
         }
-        # What is compared with, is what is registered.
-        model = open_artifact(found.model, "model")
-        if model.digest != found.version.tags.get("gateline.model_digest") or manifests["model"] != model.read_json(
-            "manifest.json"
-        ):
+        # What is run, and compared with, is what was registered.
+        model, tags = open_artifact(found.model, "model"), found.version.tags
+        actual = {MODEL_TAG: model.digest, PASSPORT_TAG: digest_of(found.passport())}
+        if PACKAGE_TAG in tags:  # none of a version from before there was such a tag
+            actual[PACKAGE_TAG] = package_digest(found.top)
+        changed = [tag for tag, digest in actual.items() if tags.get(tag) != digest]
+        if changed or manifests["model"] != model.read_json(MANIFEST):
             raise RegistryError(
                 reference,
-                expected="the model that was registered",
-                found="another one in its place",
+                expected="the model and the papers that were registered",
+                found=f"others in their place ({', '.join(changed) or MANIFEST})",
                 do="See with `gateline verify` which link is broken",
             )
         metrics = json.loads((found.papers / METRICS).read_text(encoding="utf-8"))
