@@ -18,8 +18,11 @@ import pytest
 from mlflow.entities import Run
 
 from gateline.adapters import tracking
-from gateline.adapters.mlflow_server import shown, tracking_uri
+from gateline.adapters.drift_check import JSON_NAME, PAGE_NAME, Drift
+from gateline.adapters.drift_check import _log as log_drift
+from gateline.adapters.mlflow_server import connected, shown, tracking_uri
 from gateline.adapters.provenance import dvc_md5
+from gateline.drift import Finding
 from gateline.errors import GatelineError, Preempted, UnreachableError
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.training import RunSettings, settings_of_weights
@@ -329,6 +332,26 @@ def server(tmp_path: Path, mlflow_database: Path, closed_port: int) -> Iterator[
         finally:
             os.killpg(process.pid, 15)
             process.wait()
+
+
+def test_each_column_of_a_drift_check_has_a_metric_of_its_own_in_any_script(here: Here) -> None:
+    sizes = {"цена": 0.1, "вода": 0.2, "価格": 0.3, "a/b": 0.4, "answers: 売上": 0.5}
+    found = tuple(Finding(column, "distribution", size, 1.0, 9.0, 9.0, "") for column, size in sizes.items())
+    folder = here()
+    for name in (JSON_NAME, PAGE_NAME):
+        (folder / name).write_text("")
+    with connected("tiny") as to:
+        run = to.client.create_run(to.experiment_id)
+        drift = Drift("tiny", 1, "none", found, {}, None, None, (), {}, folder / PAGE_NAME, run.info.run_id)
+        log_drift(to, drift, folder)
+        logged = to.client.get_run(run.info.run_id).data.metrics
+    assert {key: value for key, value in logged.items() if key.endswith("distribution")} == {
+        "drift/цена/distribution": 0.1,
+        "drift/вода/distribution": 0.2,
+        "drift/価格/distribution": 0.3,
+        "drift/a_b/distribution": 0.4,
+        "drift/answers.売上/distribution": 0.5,
+    }
 
 
 @pytest.mark.slow

@@ -344,7 +344,10 @@ THREE = [datetime(2026, 1, day, 3, tzinfo=UTC) for day in range(1, 20)]
 @pytest.mark.parametrize("catch_up", [False, True])
 def test_no_time_is_run_twice_by_what_an_earlier_apply_left(catch_up: bool, server: Kubeflow, run: Run) -> None:
     """The new one of the first schedule was made, that of the second refused; the old ones run on for days, and again."""
-    before: dict[str, Any] = {"nightly": NIGHTLY | {"catch_up": catch_up}, "weather": {"workload": "weather", "every": "6h"}}
+    before: dict[str, Any] = {
+        "nightly": NIGHTLY | {"catch_up": catch_up},
+        "weather": {"workload": "weather", "every": "6h"},
+    }
     assert run("apply", before) == 0
     server.wait(days=2)
     changed = {name: {**each, "max_concurrency": 2} for name, each in before.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.registry.model_files import model_files
 from gateline.adapters.serving.service import champion_named, require_champion
+from gateline.adapters.tracking import metric_key
 from gateline.column_statistics import instant_text
 from gateline.drift import FEWEST, LIMITS, ORDER, SIGNIFICANCE, SIZE_IS, Finding, Verdict, compare, judged, worst
 from gateline.errors import ArtifactError, DataError, RegistryError, examples
@@ -421,8 +421,8 @@ def _log(to: Connection, drift: Drift, folder: Path) -> None:
     """Log each size as a metric, and the two files."""
     to.client.set_tag(drift.run_id, "gateline.drift", drift.verdict)
     for each in drift.findings:
-        column = re.sub(r"[^A-Za-z0-9_. -]", "_", each.column.replace(ANSWERS, "answers."))
-        to.client.log_metric(drift.run_id, f"drift/{column}/{each.kind}", each.size)
+        column = each.column.replace(ANSWERS, "answers.").replace("/", "_")
+        to.client.log_metric(drift.run_id, metric_key("drift", column, each.kind), each.size)
     for verdict in ("warn", "drift"):
         count = sum(each.verdict == verdict for each in drift.findings)
         to.client.log_metric(drift.run_id, f"drift/num_{verdict}", count)
