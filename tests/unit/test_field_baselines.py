@@ -53,6 +53,25 @@ def test_a_pure_season_is_continued_by_naive_2_and_noise_by_its_last_value(rng: 
     np.testing.assert_array_equal(naive2_of(noise, season, 5), np.full(5, noise[-1]))
 
 
+@pytest.mark.parametrize(
+    ("history", "adjusted"),
+    [
+        (np.tile([0.0, 5, 9, 5, 0, 0], 40), False),  # the last hour is one at which the shop is always closed
+        (np.concatenate([np.tile([0.0, 0, 5, 9, 5, 0], 40), np.zeros(24)]), False),  # closed for good, four days ago
+        (np.concatenate([np.zeros(24), np.tile([0.0, 0, 5, 9, 5, 3], 40)]), True),  # not open yet in the first days
+        (np.tile([-4.0, -1, 5, 1, 0, -1], 40), False),  # no level to take a season out of
+    ],
+)
+def test_a_season_of_zeros_leaves_a_forecast(history: np.ndarray, adjusted: bool) -> None:
+    assert is_seasonal(history, 6)
+
+    with np.errstate(all="raise"):
+        forecast = naive2_of(history, 6, 12)
+
+    expected = history[-12:] if adjusted else np.full(12, history[-1])
+    np.testing.assert_allclose(forecast, expected, rtol=0.2 if adjusted else 0, atol=0)
+
+
 def test_the_test_of_seasonality_compares_one_autocorrelation_with_bartletts_limit(rng: np.random.Generator) -> None:
     agreed = []
     for _ in range(40):

@@ -1,6 +1,7 @@
 """Naive 2, against which the M competitions measure: the last value of a series whose season was taken out and is put back.
 
-Arithmetic of single series in plain numpy, as the organisers' R code does it, so that OWA stands beside the published figures.
+Arithmetic of single series in plain numpy, as the organisers' R code does it, so that OWA stands beside the published figures. Where
+that code divides by 0, of which the competition's series gave no occasion, the forecast is the last value as it is.
 
 Source: Makridakis, Spiliotis and Assimakopoulos (2020), The M4 Competition, International Journal of Forecasting 36(1), section 2;
 the organisers' `Benchmarks and Evaluation.R` (github.com/Mcompetitions/M4-methods), `SeasonalityTest` and `Benchmarks`.
@@ -55,17 +56,26 @@ def seasonal_indices(history: np.ndarray, season: int) -> np.ndarray:
         weights[[0, -1]] /= 2
     half = len(weights) // 2
     ratio = np.full(len(history), np.nan)
-    ratio[half : len(history) - half] = history[half : len(history) - half] / np.convolve(history, weights, "valid")
-    indices = np.array([np.nanmean(ratio[place::season]) for place in range(season)])
-    return indices / indices.mean()
+    inner, trend = history[half : len(history) - half], np.convolve(history, weights, "valid")
+    ratio[half : len(history) - half] = np.divide(inner, trend, out=np.full(len(trend), np.nan), where=trend != 0)
+    places = [ratio[place::season] for place in range(season)]
+    indices = np.array([np.nanmean(each) if np.isfinite(each).any() else np.nan for each in places])
+    mean = indices.mean()
+    return indices / mean if mean != 0 else np.full(season, np.nan)
 
 
 def naive2_of(history: np.ndarray, season: int, horizon: int) -> np.ndarray:
-    """Forecast one series without missing values: (horizon,)."""
+    """Forecast one series without missing values: (horizon,).
+
+    The last value alone where there is no season, or none that could be taken out of it: at an hour at which a shop is always
+    closed, 0 is left of any level. The organisers' code says 0 / 0 there.
+    """
     if not is_seasonal(history, season):
         return np.full(horizon, history[-1])
     indices = seasonal_indices(history, season)
     last = len(history) - 1
+    if not np.isfinite(indices).all() or indices[last % season] == 0:
+        return np.full(horizon, history[-1])
     return history[-1] / indices[last % season] * indices[(last + 1 + np.arange(horizon)) % season]
 
 
