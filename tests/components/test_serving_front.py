@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -14,6 +16,7 @@ import pandas as pd
 import pytest
 from mlflow.models import infer_signature
 from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined]  # as MLflow documents it
+from mlflow.types import ColSpec, Schema
 
 from gateline.adapters.serving import worker
 from gateline.adapters.serving.worker import MOST_LARGE, Front
@@ -76,6 +79,44 @@ def test_more_than_it_holds_is_refused_and_later_answered(
         assert (await ask(front, BODY))[0] == 200
 
     asyncio.run(talk())
+
+
+class Echo:
+    """A model that answers with what it was asked; `size` must be there, `weight` may be left out."""
+
+    def __init__(self) -> None:
+        columns = [ColSpec("double", "size"), ColSpec("double", "weight", required=False)]
+        self.metadata = SimpleNamespace(get_input_schema=lambda: Schema([*columns]))
+
+    def predict(self, data: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002
+        """Give it back."""
+        return data
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (["size", "weight"], None),
+        (["size"], None),
+        (["size", "label"], None),  # of the table, and not read
+        (["size", "weight", "note"], None),  # nothing is left out, so nothing is misspelt
+        (
+            ["size", "wieght"],
+            "column wieght: .* and no weight. Name it as the model does, or leave it out. Did you mean 'weight'[?]",
+        ),
+        (["size", "note"], "column note: .* and no weight. Name it as the model does, or leave it out[.]"),
+    ],
+)
+def test_a_column_that_may_be_left_out_is_not_misspelt_in_silence(columns: list[str], words: str | None) -> None:
+    model = worker.Spelt(Echo(), ["size", "weight", "label"])
+    asked = {"dataframe_split": {"columns": columns, "data": [[1.0] * len(columns)]}}
+    found = asyncio.run(ask(Front(model, "tiny", 1, 1000, 2), json.dumps(asked).encode()))
+
+    if words is None:
+        assert found[0] == 200
+    else:
+        assert found[0] == 400
+        assert re.fullmatch(f"request, {words}", found[2]["message"])
 
 
 def test_loading_yields_to_what_answers_and_answering_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

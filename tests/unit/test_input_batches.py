@@ -84,6 +84,24 @@ def test_a_file_without_a_column_or_that_is_none_is_refused(tmp_path: Path) -> N
         InputBatches(tmp_path / "in.parquet", SERIES, tmp_path)
 
 
+def test_a_column_that_may_be_left_out_is_not_misspelt_in_silence(tmp_path: Path) -> None:
+    columns = [{"name": "text", "type": "string"}, {"name": "weight", "type": "double", "required": False}]
+    asked = Asked.of({"asked": columns, "answers": [], "columns": {"text": {}, "weight": {}, "label": {}}, "keys": []})
+
+    def read(*names: str) -> int:
+        pd.DataFrame({name: ["1"] for name in names}).to_csv(tmp_path / "in.csv", index=False)
+        return InputBatches(tmp_path / "in.csv", asked, tmp_path).num_rows
+
+    for names in (["text"], ["text", "label"], ["text", "weight", "note"]):
+        assert read(*names) == 1
+    with pytest.raises(DataError, match=r"column wieght: .* and no weight\. .* Did you mean 'weight'\?"):
+        read("text", "wieght")
+    with pytest.raises(
+        DataError, match=r"column note: .* and no weight\. Name it .*, or leave it out\. Known are: weight\."
+    ):
+        read("text", "note")
+
+
 def test_the_rows_of_a_request_that_is_no_row_of_the_table_are_kept_together_by_what_answers_repeat() -> None:
     columns = [
         {"name": "clip", "type": "string"},

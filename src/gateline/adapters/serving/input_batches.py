@@ -6,7 +6,7 @@ DuckDB sorts on disk what does not fit into memory; what is in memory is one bat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from gateline.adapters.duckdb_names import as_glob
-from gateline.errors import DataError, examples
+from gateline.errors import DataError, did_you_mean, examples
 
 ROW = "gateline_row"
 MEMORY = "256MB"
@@ -37,27 +37,46 @@ class Asked:
         needed: the columns that must be there.
         keys: columns whose equal values make a series; empty where each row is a request of its own, or all are one series.
         order: column that orders the rows of a series; None where each row is a request of its own.
+        known: columns of the table of training, which may stand in a file without being read.
     """
 
     types: Mapping[str, str]
     needed: tuple[str, ...]
     keys: tuple[str, ...]
     order: str | None
+    known: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, model: Mapping[str, Any]) -> Asked:
         """Read what a model says of itself: columns of requests and answers, and the schema of its table."""
         types = {str(column["name"]): str(column["type"]) for column in model["asked"]}
         needed = tuple(str(column["name"]) for column in model["asked"] if column.get("required", True))
+        known = tuple(str(name) for name in model["columns"])
         time = (model.get("time") or {}).get("column")
         if set(types) <= set(model["columns"]):
             if time not in types:
-                return cls(types, needed, (), None)
-            return cls(types, needed, tuple(key for key in model["keys"] if key in types), time)
+                return cls(types, needed, (), None, known)
+            return cls(types, needed, tuple(key for key in model["keys"] if key in types), time, known)
         # Requests are not rows of the table: what an answer repeats of a request says where a row belongs.
         shared = [column["name"] for column in model["answers"] if column["name"] in types]
         keys = tuple(name for name in shared if types[name] == "string")
-        return cls(types, needed, keys, next((name for name in shared if types[name] != "string"), None))
+        return cls(types, needed, keys, next((name for name in shared if types[name] != "string"), None), known)
+
+    def refuse_misspelt(self, path: Path, there: Iterable[str]) -> None:
+        """Refuse a file with a column that nobody knows, where one that may be left out is not there.
+
+        Raises:
+            DataError: so; the second would count as missing without a word.
+        """
+        absent = [name for name in self.types if name not in self.needed and name not in there]
+        unknown = [name for name in there if name not in self.types and name not in self.known]
+        if absent and unknown:
+            raise DataError(
+                f"{path}, column {unknown[0]}",
+                expected="columns that the model knows",
+                found=f"one that it does not, and no {examples(absent)}",
+                do=f"Name it as the model does, or leave it out. {did_you_mean(unknown[0], absent)}",
+            )
 
 
 class InputBatches:
@@ -98,6 +117,7 @@ class InputBatches:
                 found=f"no {examples(missing)}",
                 do="Add them, or name the columns so",
             )
+        asked.refuse_misspelt(path, self._there)
 
     def __iter__(self) -> Iterator[pa.Table]:
         """Give every row once, in pieces of `READ_ROWS` in the order of series and time, or as they stand."""

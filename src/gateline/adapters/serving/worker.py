@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 import importlib.util
 import json
 import os
@@ -20,7 +21,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +44,12 @@ RETRY_SECONDS = 1
 SETTLING_SECONDS = 0.2
 """Until every connection that the kernel handed over has its protocol."""
 JSON = b"application/json"
+STATISTICS = "training_statistics.json"
 LOADING_NICENESS = 10
 """A tenth of a processor where others ask for all of it, so that loading ends all the same."""
 LONGEST_REASON = 500  # characters of a refusal
 LONGEST_VALUE = 40  # of a value in one
+MOST_NAMES = 5  # of columns in one
 REASON = "Error: "  # stands between the request, printed whole, and what MLflow or the model says of it
 
 
@@ -260,6 +263,43 @@ def _is_number(text: str) -> bool:
     return True
 
 
+class Spelt:
+    """A loaded model that refuses a request with a column that nobody knows, where one that may be left out is not there.
+
+    MLflow drops the first with a word to the log of the server alone, and the answer rests on the second as missing.
+
+    Args:
+        model: as MLflow loaded it.
+        known: columns of the table of training: a client may send along what is not read, the label, say.
+    """
+
+    def __init__(self, model: Any, known: Iterable[str]) -> None:
+        self.metadata, self._model = model.metadata, model
+        asked = model.metadata.get_input_schema()
+        self._known = {*asked.input_names(), *known}
+        self._optional = [name for name in asked.input_names() if name not in asked.required_input_names()]
+
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
+        """Answer as the model does.
+
+        Raises:
+            MlflowException: a column may be misspelt.
+        """
+        from mlflow.exceptions import MlflowException
+
+        there = list(getattr(data, "columns", []))
+        unknown = [str(name) for name in there if name not in self._known]
+        absent = [name for name in self._optional if name not in there]
+        if unknown and absent:
+            close = difflib.get_close_matches(unknown[0], absent, n=1)
+            do = "Name it as the model does, or leave it out." + (f" Did you mean {close[0]!r}?" if close else "")
+            raise MlflowException.invalid_parameter_value(
+                f"request, column {unknown[0][:LONGEST_VALUE]}: expected columns that the model knows; "
+                f"found one that it does not, and no {', '.join(absent[:MOST_NAMES])}. {do}"
+            )
+        return self._model.predict(data, params=params)
+
+
 class Asked:
     """A loaded model that hands what it was asked and has answered to a log.
 
@@ -317,6 +357,13 @@ def load(folder: Path) -> Any:
     return model
 
 
+def columns_of_table(folder: Path) -> list[str]:
+    """Name the columns of the table that a logged model was trained on; none where it does not say."""
+    for statistics in folder.rglob(STATISTICS):
+        return list(json.loads(statistics.read_text(encoding="utf-8"))["schema"]["columns"])
+    return []
+
+
 def log_to(folder: str, name: str, version: int) -> Any:
     """Open the log of what is asked and answered, whose file stands beside this one."""
     place = Path(__file__).with_name("prediction_log.py")
@@ -349,7 +396,8 @@ def main() -> None:
 
     began = time.monotonic()
     try:
-        model = load_aside(Path(settings["model"]))
+        folder = Path(settings["model"])
+        model = Spelt(load_aside(folder), columns_of_table(folder))
         log = None if settings["log"] is None else log_to(settings["log"], settings["name"], settings["version"])
         asked = model if log is None else Asked(model, log.put)
         front = Front(asked, settings["name"], settings["version"], settings["most_bytes"], settings["most_waiting"])
