@@ -35,6 +35,7 @@ from gateline.workload import OPTIONAL, Workload
 from gateline.workload.budgets import with_budget
 from gateline.workload.gates import Gates
 from gateline.workload.source import Source
+from gateline.workload.training import Training
 
 PAGES = ROOT / "docs" / "workloads"
 TABLE = "measured"
@@ -134,11 +135,15 @@ def table_of(
             runs[0]["baselines"], key=lambda name: _order(_mean([run["baselines"][name].get(leading) for run in runs]))
         )
     ]
+    # The loss, and what the best epoch was chosen by.
+    monitor = f"validation_{workload.section('training', Training).monitor}"
+    measured = list(runs[0]["validation"])
+    watched = list(dict.fromkeys([measured[0], monitor if monitor in measured else measured[0], *measured[1:]]))[:2]
     by_seed = [
         [
             run["seed"],
             short(run["test"][leading]) + _between(run["intervals"].get(leading)),
-            *(short(value) for value in list(run["validation"].values())[:2]),
+            *(short(run["validation"][name]) for name in watched),
             f"{run['best_epoch']} of {run['epochs']}",
             f"{run['train_seconds']:.0f} s",
             f"{run['evaluate_seconds']:.0f} s",
@@ -146,7 +151,7 @@ def table_of(
         ]
         for run in runs
     ]
-    measures = [name.replace("_", " ") for name in list(runs[0]["validation"])[:2]]
+    measures = [name.replace("_", " ") for name in watched]
     head = ["seed", f"test {leading} (95 %)", *measures, "best epoch", "trained in", "evaluated in", "gates"]
     machine = runs[-1]["where"]
     said = (
