@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gateline.errors import DataError, Preempted, WorkloadError
 from gateline.evaluation import evaluate
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.model_folder import WEIGHTS
+from gateline.predictors import frame_prediction
 from gateline.predictors.frame_prediction import FrameForecaster
 from gateline.scoring.frame_prediction import score
 from gateline.tasks.frame_prediction import TASK
@@ -196,6 +198,18 @@ def test_a_request_may_ask_for_more_frames(made: Made) -> None:
     answer = forecaster.predict(request, frames=5)
     assert answer.groupby("clip")["frame"].apply(list).tolist() == [[4, 5, 6, 7, 8]] * 2
     assert forecaster.predict(request)["image"].tolist() == answer[answer["frame"] < 6]["image"].tolist()
+
+
+def test_a_request_may_not_ask_for_more_frames_of_all_clips_than_memory_holds(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, _, forecaster = made
+    request = forecaster.example(pd.read_parquet(prepared.path / "table.parquet"))
+    monkeypatch.setattr(frame_prediction, "MOST_BYTES", 10 * math.prod(forecaster.shape))
+
+    assert len(forecaster.predict(request, frames=5)) == 10
+    with pytest.raises(DataError, match=r"request: expected at most 10 frames .*; found 6 of each of 2 clips"):
+        forecaster.predict(request, frames=6)
 
 
 @pytest.mark.parametrize(

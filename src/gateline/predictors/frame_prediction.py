@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,7 +27,9 @@ from gateline.table import as_frame
 CLIPS_AT_A_TIME = 64
 """A frame is thousands of numbers, so clips are scored in smaller batches than rows of a table."""
 MOST_FRAMES = 1000
-"""That one request may ask for."""
+"""That one request may ask for of each clip."""
+MOST_BYTES = 2**26
+"""Of the pixels of all frames that one request may ask for; on the way, a pixel takes some four bytes twice."""
 MOTIONS = ("slow", "medium", "fast")
 """Slices: thirds of the test clips, by how much changes from one past frame to the next."""
 
@@ -82,12 +85,21 @@ class FrameForecaster:
             Columns of `output_columns`, clips as they first came, frames in their order.
 
         Raises:
-            DataError: a column, a clip's number or enough frames are not there, or a picture cannot be read.
+            DataError: a column, a clip's number or enough frames are not there, a picture cannot be read, or too many frames of
+                too many clips are asked for.
         """
         count = self.future if frames is None else int(frames)
         if not 1 <= count <= MOST_FRAMES:
             raise DataError("frames", expected=f"1 to {MOST_FRAMES}", found=str(frames), do="Ask for as many")
         clips = self._clips(frame)
+        most = max(MOST_BYTES // math.prod(self.shape), 1)
+        if len(clips) * count > most:
+            raise DataError(
+                "request",
+                expected=f"at most {most:,} frames of this size to foretell, of all clips together",
+                found=f"{count:,} of each of {len(clips):,} clips",
+                do="Send fewer clips at once, or lower params.frames",
+            )
         rows = np.concatenate([rows[-self.past :] for rows in clips.values()])
         colour: Colour = "grey" if self.shape[0] == 1 else "rgb"
         contents = frame["image"].to_numpy(dtype=object)[rows]
