@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -223,6 +224,29 @@ def test_clips_of_pictures_follow_their_order(tmp_path: Path) -> None:
 
     assert clips.frames("train", np.array([2]))[0, :, 0, 0, 0].tolist() == [2, 3, 4]
     assert clips.frames("test", np.array([1]))[0, :, 0, 0, 0].tolist() == [21, 22, 23]
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "value", "said"),
+    [
+        ("number", 6, 506.0, r"column number, film a: .* found 5 in row 5 and then 7 in row 7\. Correct"),
+        ("number", 6, 5.0, r"column number, film a: .* found 5 in row 5 and then 5 in row 6\."),
+        ("number", 6, np.nan, r"column number: expected a value in every row; found none in row 6\."),
+        ("film", 6, None, r"column film: expected a value in every row; found none in row 6\."),
+        ("image", 6, None, r"column image: expected a value in every row; found none in row 6\."),
+        ("image", 6, b"no picture", r"column image, row 6: expected a film that FFmpeg can read"),
+    ],
+)
+def test_pictures_that_do_not_follow_one_another_are_refused_as_in_a_request(
+    column: str, row: int, value: Any, said: str
+) -> None:
+    picture = encode_png(np.zeros((1, 4, 4), dtype=np.uint8))
+    table: dict[str, Any] = {"image": [picture] * 24, "number": [*map(float, range(24))], "film": ["a"] * 24}
+    table[column][row] = value
+    settings = FilmClips(kind="frames", column="image", order="number", film="film", height=4, width=4)
+
+    with pytest.raises(DataError, match=said):
+        make_clips(table, settings, 3)
 
 
 def test_clips_are_opened_as_they_were_saved(tmp_path: Path, grey_film: bytes) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import Field, model_validator
 from torch.utils.data import Dataset
@@ -24,7 +25,7 @@ from gateline.data.moving_digits import MovingDigits
 from gateline.data.pictures import read_pictures
 from gateline.data.splits import PARTS
 from gateline.data.store import save_array
-from gateline.errors import DataError
+from gateline.errors import DataError, examples
 from gateline.workload.section import Section
 
 PICTURES, FRAMES, CLIPS = "pictures.npy", "frames.npy", "clips"
@@ -286,8 +287,18 @@ def open_clips(folder: Path, settings: DigitClips | FilmClips, num_frames: int) 
 
 
 def films_of(table: Mapping[str, Any], settings: FilmClips) -> Iterator[np.ndarray]:
-    """Read the films of a table, in its order, or pictures film by film: uint8 (N, C, Y, X) each."""
+    """Read the films of a table, in its order, or pictures film by film: uint8 (N, C, Y, X) each.
+
+    Raises:
+        DataError: a row lacks its film or picture, its number or the name of its film; the pictures of a film do not follow one
+            another, as those of a request must; or as `gateline.data.films.decode` and `gateline.data.pictures.read_pictures`.
+    """
     size: dict[str, Any] = {"height": settings.height, "width": settings.width, "colour": settings.colour}
+    for column in filter(None, (settings.column, settings.order, settings.film)):
+        missing = np.flatnonzero(pd.isna(np.asarray(table[column], dtype=object)))
+        if len(missing):
+            found = f"none in row {examples(missing.tolist())}"
+            raise DataError(f"column {column}", expected="a value in every row", found=found, do="Add it")
     contents = table[settings.column]
     if settings.order is None:
         for row, content in enumerate(contents):
@@ -299,7 +310,23 @@ def films_of(table: Mapping[str, Any], settings: FilmClips) -> Iterator[np.ndarr
     for name in dict.fromkeys(names.tolist()):
         rows = np.flatnonzero(names == name)
         rows = rows[np.argsort(order[rows], kind="stable")]
-        yield read_pictures([contents[row] for row in rows], place=f"column {settings.column}, film {name}", **size)
+        _refuse_gaps(order, rows, settings.order, name)
+        yield read_pictures(
+            [contents[row] for row in rows], place=f"column {settings.column}", rows=rows.tolist(), **size
+        )
+
+
+def _refuse_gaps(order: np.ndarray, rows: np.ndarray, column: str, film: Any) -> None:
+    """Refuse pictures of a film, rows (n,) in their order, that do not follow one another."""
+    wrong = np.flatnonzero(np.diff(order[rows]) != 1)
+    if len(wrong):
+        before, after = rows[wrong[0] : wrong[0] + 2]
+        raise DataError(
+            f"column {column}, film {film}",
+            expected="pictures numbered without a gap, each number once",
+            found=f"{order[before]:g} in row {before} and then {order[after]:g} in row {after}",
+            do="Correct the numbers, or call what follows a gap another film",
+        )
 
 
 def parts_of_film(num_frames: int, settings: FilmClips) -> dict[str, tuple[int, int]]:
