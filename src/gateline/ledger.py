@@ -229,14 +229,9 @@ class Ledger:
         """Find what became of an entry; None if it is not there."""
         return next((step for step in self.steps if step.entry.id == entry_id), None)
 
-    def last_about(self, version: int, kinds: Iterable[str] | None = None) -> Step | None:
-        """Find the last entry about a version that was no conflict, of some kinds if they are given."""
-        wanted = None if kinds is None else set(kinds)
-        about = (
-            step
-            for step in reversed(self.steps)
-            if step.entry.version == version and not step.conflict and (wanted is None or step.entry.kind in wanted)
-        )
+    def last_about(self, version: int) -> Step | None:
+        """Find the last entry about a version that was no conflict."""
+        about = (step for step in reversed(self.steps) if step.entry.version == version and not step.conflict)
         return next(about, None)
 
     def attempts(self, version: int, champion: int | None, rows: str) -> int:

@@ -53,9 +53,9 @@ class Chain:
         return mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
 
     def first_broken(self) -> tuple[str, str]:
-        link = verify("tiny", self.root).first_broken
-        assert link is not None, "nothing was found"
-        return link.name, link.words
+        links = verify("tiny", self.root).failed()
+        assert links, "nothing was found"
+        return links[0].name, links[0].words
 
 
 def git(root: Path, *words: str) -> str:

@@ -179,13 +179,17 @@ def write_evaluation(to: Connection, run: Run, evaluation: Artifact) -> None:
     """Log metrics, plots and reports of an evaluation, unless this run has them."""
     with _once(to, run, evaluation) as needed:
         if needed:
-            metrics = evaluation.read_json("metrics.json")
-            groups = {"test": "test", "baselines": "baseline", "slices": "slice", "details": "details"}
-            numbers = (point for key, prefix in groups.items() for point in _numbers(prefix, metrics.get(key)))
-            log_metrics(to.client, run.info.run_id, numbers)
+            log_metrics(to.client, run.info.run_id, numbers_of(evaluation.read_json("metrics.json")))
             to.client.log_artifacts(run.info.run_id, str(evaluation.path), "evaluation")
             verdict = "passed" if evaluation.facts["verdict"]["passed"] else "rejected"
             to.client.set_tag(run.info.run_id, "gateline.verdict", verdict)
+
+
+def numbers_of(metrics: Mapping[str, Any]) -> Iterator[tuple[str, int, float]]:
+    """List what of the metrics of an evaluation is logged: key, step, number."""
+    groups = {"test": "test", "baselines": "baseline", "slices": "slice", "details": "details"}
+    for key, prefix in groups.items():
+        yield from _numbers(prefix, metrics.get(key))
 
 
 def write_release(to: Connection, run: Run, release: Artifact) -> None:

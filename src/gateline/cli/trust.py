@@ -44,7 +44,7 @@ def verify(
     from gateline.adapters.registry.verify import verify as verified
 
     found = verified(model, find_root(Path.cwd()))
-    failed = [link for link in found.links if link.state == "broken" or (strict and link.state == "unchecked")]
+    failed = found.failed(strict=strict)
     if as_json:
         links = [vars(link) for link in found.links]
         print(json.dumps({"name": found.name, "version": found.version, "holds": not failed, "links": links}, indent=2))

@@ -38,10 +38,9 @@ class Verification:
     version: int
     links: Sequence[Link]
 
-    @property
-    def first_broken(self) -> Link | None:
-        """The first link that does not hold."""
-        return next((link for link in self.links if link.state == "broken"), None)
+    def failed(self, *, strict: bool = False) -> list[Link]:
+        """Links that do not hold; where it is strict, also those that nothing here can check."""
+        return [link for link in self.links if link.state == "broken" or (strict and link.state == "unchecked")]
 
     @property
     def unchecked(self) -> list[Link]:

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 from gateline.adapters.mlflow_server import shown
 from gateline.adapters.registry.package import PACKAGE_TAG, package_digest
-from gateline.adapters.registry.versions import SERVED_FOLDER
+from gateline.adapters.registry.versions import MODEL_TAG, SERVED_FOLDER, WEIGHTS
 from gateline.errors import RegistryError
 from gateline.manifest import Artifact, file_digest, open_artifact
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
-
-WEIGHTS = "weights.pt"  # as in gateline.model_folder, which imports torch
 
 
 @contextmanager
@@ -40,7 +38,7 @@ def model_files(name: str, version: ModelVersion) -> Iterator[Artifact]:
         except Exception as error:  # the client of each kind of store raises errors of its own
             found = " ".join(shown(error).replace(f"{scratch}/", "").split())[:200]
             raise RegistryError(where, expected="the files of this version", found=found, do=do) from error
-        if model.digest != version.tags.get("gateline.model_digest"):
+        if model.digest != version.tags.get(MODEL_TAG):
             raise RegistryError(
                 where, expected="the model that was registered", found="another one in its place", do=do
             )

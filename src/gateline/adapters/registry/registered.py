@@ -22,8 +22,6 @@ from gateline.manifest import Json
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-PASSPORT_FORMAT = 2
-
 
 @dataclass(frozen=True)
 class Registered:

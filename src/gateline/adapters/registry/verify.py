@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,20 +25,24 @@ from gateline.adapters.registry.package import (
 )
 from gateline.adapters.registry.project_links import ProjectLinks
 from gateline.adapters.registry.reference import read_reference
-from gateline.adapters.registry.registered import (
-    PASSPORT_FORMAT,
-    Registered,
-    registered,
-    version_of_reference,
-)
+from gateline.adapters.registry.registered import Registered, registered, version_of_reference
 from gateline.adapters.registry.serving_check import CHECK_TAG, PASSED
-from gateline.adapters.registry.versions import IMAGES_TAG, LIBRARY_TAG, METRICS, PASSPORT_TAG, WEIGHTS_TAG, WORKLOAD
-from gateline.adapters.tracking import LOGGED_TAG
+from gateline.adapters.registry.versions import (
+    IMAGES_TAG,
+    LIBRARY_TAG,
+    METRICS,
+    PASSPORT_TAG,
+    REGISTRATION_TAG,
+    WEIGHTS_TAG,
+    WORKLOAD,
+    registration_of,
+)
+from gateline.adapters.tracking import LOGGED_TAG, numbers_of
 from gateline.errors import ArtifactError, GatelineError, RegistryError, TryAgainError, examples
 from gateline.judgement import first_other_outcome
 from gateline.manifest import MANIFEST, Json, digest_of, file_digest, open_artifact
 from gateline.paired_errors import ERRORS
-from gateline.passport import SETTINGS, version_of
+from gateline.passport import FORMAT_VERSION, SETTINGS, version_of
 from gateline.workload import Workload
 from gateline.workload.gates import Gates
 
@@ -71,12 +76,12 @@ def _papers(found: Registered) -> tuple[Json, Json, dict[str, bytes]]:
     try:
         passport, workload = found.passport(), found.workload()
         manifests = {kind: (found.papers / "manifests" / f"{kind}.json").read_bytes() for kind in KINDS}
-        if passport["format"] != PASSPORT_FORMAT:
+        if passport["format"] != FORMAT_VERSION:
             raise ValueError(f"format {passport['format']}")  # noqa: TRY301
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RegistryError(
             f"{found.name} version {found.number}",
-            expected=f"a passport of format {PASSPORT_FORMAT} with workload and manifests",
+            expected=f"a passport of format {FORMAT_VERSION} with workload and manifests",
             found=f"{type(error).__name__}: {error}"[:200],
             do="Its papers were damaged; restore the model's files, or register it again",
         ) from error
@@ -221,11 +226,24 @@ class _Chain:
                         return broken(name, f"MLflow shows {short(logged)}, which Gateline did not log")
                     return unchecked(name, f"its numbers hold ({short(digest)}); MLflow shows a later evaluation")
                 open_artifact(folder, name)
+                if (overwritten := self._other_number(run)) is not None:
+                    return broken(name, overwritten)
             except ArtifactError as error:
                 return broken(name, f"in MLflow: {error.found}")
             except (OSError, MlflowException) as error:
                 return broken(name, f"in MLflow: {' '.join(shown(error).split())[:160]}")
         return holds(name, short(digest))
+
+    def _other_number(self, run: Run) -> str | None:
+        """Find a metric of the run that is other than the evaluation's; a key that was logged twice says nothing."""
+        logged: dict[str, set[float]] = {}
+        for key, _, value in numbers_of(json.loads((self.found.papers / METRICS).read_text(encoding="utf-8"))):
+            logged.setdefault(key, set()).add(value)
+        for key, (value, *others) in logged.items():
+            seen = run.data.metrics.get(key, value)
+            if not others and not math.isclose(seen, value):
+                return f"MLflow shows {key} {seen:.6g}, and it is {value:.6g}"
+        return None
 
     def _verdict(self) -> Link:
         """Judge again: the numbers under the gates must give the verdict that let the model in."""
@@ -335,6 +353,7 @@ class _Chain:
         return holds(name, f"{in_words(alias)}, by its alias and by the ledger")
 
     def _tags(self) -> Link:
+        library = package_digest(self.found.package)
         said = {
             **{
                 f"gateline.{kind}_digest": self.passport["artifacts"][kind]["digest"]
@@ -344,7 +363,8 @@ class _Chain:
             "gateline.code": self.passport["code"]["version"],
             "gateline.seed": str(self.passport["seed"]),
             WEIGHTS_TAG: json.loads(self.manifests["model"])["files"]["weights.pt"]["sha256"],
-            LIBRARY_TAG: package_digest(self.found.package),
+            LIBRARY_TAG: library,
+            REGISTRATION_TAG: registration_of(self.passport, library),
             **{f"gateline.git_{key}": self.passport["code"].get(key) for key in ("commit", "dirty")},
         }
         for tag, value in said.items():

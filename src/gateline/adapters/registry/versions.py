@@ -81,8 +81,7 @@ class Papers:
 
         Not where it is registered, by which door, from which commit and beside which libraries.
         """
-        parts = {name: self.passport[name] for name in ("workload", "artifacts", "verdict")}
-        return digest_of(parts | {"library": self.library})
+        return registration_of(self.passport, self.library)
 
     @property
     def weights(self) -> str:
@@ -99,6 +98,11 @@ class Papers:
                 shutil.copyfile(self.inputs.evaluation.path / name, folder / name)
         for kind, artifact in self.inputs.by_kind().items():
             shutil.copyfile(artifact.path / MANIFEST, folder / "manifests" / f"{kind}.json")
+
+
+def registration_of(passport: Json, library: str) -> str:
+    """Compute `Papers.registration`, also of papers that were registered with a library of that digest."""
+    return digest_of({name: passport[name] for name in ("workload", "artifacts", "verdict")} | {"library": library})
 
 
 def make_papers(

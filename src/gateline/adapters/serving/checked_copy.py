@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 from gateline.adapters.mlflow_server import connected, shown
 from gateline.adapters.registry.package import PACKAGE_TAG, package_digest, without_bytecode
-from gateline.adapters.registry.versions import SERVED_FOLDER
+from gateline.adapters.registry.versions import MODEL_TAG, SERVED_FOLDER
 from gateline.errors import GatelineError, RegistryError
 from gateline.manifest import open_artifact
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
-
-MODEL_TAG = "gateline.model_digest"
 
 
 def checked_copy(name: str, version: int, folder: Path) -> Path:
