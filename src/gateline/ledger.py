@@ -234,12 +234,16 @@ class Ledger:
         about = (step for step in reversed(self.steps) if step.entry.version == version and not step.conflict)
         return next(about, None)
 
-    def attempts(self, version: int, champion: int | None, rows: str) -> int:
-        """Say the how manieth challenger a version is that is compared with a champion on the same test rows: 1 for the first."""
-        before = {entry.version for entry in self.entries if entry.rows == rows and entry.expected == champion} - {
-            version
-        }
-        return 1 + len(before)
+    def attempts(self, versions: Iterable[int], champion: int | None, rows: str) -> int:
+        """Say the how manieth challenger a model is that is compared with a champion on the same test rows: 1 for the first.
+
+        Args:
+            versions: all that have its weights, which make the same errors each time.
+            champion: that it is compared with.
+            rows: digest of the test rows.
+        """
+        compared = {entry.version for entry in self.entries if entry.rows == rows and entry.expected == champion}
+        return 1 + len(compared.difference(versions))
 
     def undone_by_a_person(self, version: int) -> Entry | None:
         """Find the entry by which a person took the championship from a version, unless it got it again since.

@@ -292,7 +292,7 @@ def test_two_registers_at_once_on_the_same_rows_are_not_counted_alike(to: Connec
         with pytest.raises(RegistryError, match="never compared"):
             promote(to, NAME, 3, print)
     ledger = read_ledger(to, NAME)
-    assert ledger.attempts(3, 1, "the same") == 2
+    assert ledger.attempts([3], 1, "the same") == 2
     step = enter(to, NAME, three, one, won, ledger)
     assert step is not None
     assert not step.conflict

@@ -149,6 +149,7 @@ def test_the_same_weights_under_other_gates_or_with_another_library_are_another_
     for _ in range(2):
         assert register(made, "weak", folder, folder / "other.yaml") == 0
         assert versions() == 3
+        assert decision(folder, "weak")["comparison"]["attempts"] == 1, "the same weights are no other challenger"
     gates = open_artifact(folder / "weak" / "release", "release").read_json("passport.json")["workload"]["digest"]
     assert client().get_model_version("tiny", "3").tags["gateline.workload_digest"] == gates
     assert client().get_model_version("tiny", "2").tags["gateline.workload_digest"] != gates

@@ -61,7 +61,7 @@ def test_whoever_was_not_counted_with_another_challenger_of_the_same_rows_takes_
             continue
         again = replayed(first, between, (kind, 3, 1, 1, "a"), (kind, 3, 1, 3, "a"))
         assert not again.steps[-1].conflict, "it had seen the other"
-        assert again.attempts(3, 1, "a") == 2
+        assert again.attempts([3], 1, "a") == 2
     assert replayed(first, (AWAITING, 2, 1, 1, "a"), (NOT_PROMOTED, 3, 1, 1, "a")).steps[-1].conflict is False
 
 

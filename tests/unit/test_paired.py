@@ -185,10 +185,11 @@ def test_challengers_are_counted_by_champion_and_rows() -> None:
             entry(6, NOT_PROMOTED, 6, 1, None),
         )
     )
-    assert ledger.attempts(7, 1, "a") == 3
-    assert ledger.attempts(3, 1, "a") == 2, "it is no other challenger than itself"
-    assert ledger.attempts(7, 1, "b") == 2
-    assert ledger.attempts(7, 9, "a") == 2
+    assert ledger.attempts([7], 1, "a") == 3
+    assert ledger.attempts([3], 1, "a") == 2, "it is no other challenger than itself"
+    assert ledger.attempts([7, 2], 1, "a") == 2, "nor than a version of the same weights"
+    assert ledger.attempts([7], 1, "b") == 2
+    assert ledger.attempts([7], 9, "a") == 2
     assert Entry.from_text(ledger.entries[0].as_text(), 1, settled=False).rows == "a"
 
 

@@ -12,9 +12,10 @@ from gateline.adapters.mlflow_server import connected
 from gateline.adapters.registry.ledger import read_ledger, require_version
 from gateline.adapters.registry.model_files import model_files, same_weights
 from gateline.adapters.registry.reference import number_of
+from gateline.adapters.registry.versions import WEIGHTS, versions_of_weights
 from gateline.errors import ArtifactError
 from gateline.leakage import seen_by, why_untold
-from gateline.manifest import open_artifact
+from gateline.manifest import file_digest, open_artifact
 from gateline.promotion import Decision, decide, unfair
 from gateline.workload import Workload
 from gateline.workload.gates import Gates
@@ -78,12 +79,13 @@ def compare_versions(path: Path, folder: Path, challenger: str, champion: str) -
             ours = load_predictor(workload.task, mine.path).test_errors(prepared, gates.metric, slices)
             others, unscored = scored(workload.task, theirs.path, prepared, gates.metric, slices)
             seed = int(mine.facts.get("seed", 0))
+            same = versions_of_weights(to, workload.name, file_digest(mine.path / WEIGHTS))
             against = unfair(
                 same_model=same_weights(mine, theirs),
                 seen=seen_by(theirs, prepared),
                 untold=why_untold(theirs, prepared),
             )
-        attempts = read_ledger(to, workload.name).attempts(a, b, ours.rows)
+        attempts = read_ledger(to, workload.name).attempts({a, *same}, b, ours.rows)
     decision = decide(
         None,
         ours,

@@ -213,10 +213,10 @@ def _register_and_decide(
             except RegistryError as error:  # its files were lost or changed
                 unscored = f"{error.where}: expected {error.expected}; found {error.found}"
         # A rollback is remembered by the weights, whose version is another where gates or library changed since.
-        same, ledger = versions_of_weights(to, workload.name, papers), read_ledger(to, workload.name)
+        same, ledger = versions_of_weights(to, workload.name, papers.weights), read_ledger(to, workload.name)
         back = next(filter(None, (rolled_back(workload.name, number, ledger) for number in same)), None)
         if champion is not None:
-            attempts = ledger.attempts(int(version.version), int(champion.version), challenger.rows)
+            attempts = ledger.attempts({int(version.version), *same}, int(champion.version), challenger.rows)
         decision = decide(
             verdict,
             challenger,

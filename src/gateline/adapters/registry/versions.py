@@ -175,9 +175,9 @@ def is_same_model(version: ModelVersion, papers: Papers) -> bool:
     return (version.tags.get(MODEL_TAG), version.tags.get(LIBRARY_TAG)) == (papers.inputs.model.digest, papers.library)
 
 
-def versions_of_weights(to: Connection, name: str, papers: Papers) -> list[int]:
-    """Number every version that has these weights."""
-    found = to.client.search_model_versions(f"name = '{name}' and tags.`{WEIGHTS_TAG}` = '{papers.weights}'")
+def versions_of_weights(to: Connection, name: str, weights: str) -> list[int]:
+    """Number every version that has the weights of a sha256."""
+    found = to.client.search_model_versions(f"name = '{name}' and tags.`{WEIGHTS_TAG}` = '{weights}'")
     return sorted(int(version.version) for version in found)
 
 
