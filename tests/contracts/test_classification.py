@@ -21,8 +21,9 @@ from gateline.scoring.class_metrics import measure
 from gateline.table import TABLE, read_table
 from gateline.tasks.classification import TASK
 from gateline.training.run import RunSettings, train
+from gateline.workload.schema import Schema
 from gateline.workload.training import Training
-from tests.reviews import prepare_reviews, reviews
+from tests.reviews import prepare_reviews, reviews, reviews_workload
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +177,15 @@ def test_words_that_nobody_knows_are_still_answered(
 def test_sections_that_do_not_fit_are_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(WorkloadError, match=words):
         prepare_reviews(tmp_path / "a", **changes)
+
+
+def test_no_column_of_texts_is_drawn() -> None:
+    content = reviews_workload(evaluation={"shown": ["review"]})
+    schema = Schema.model_validate(content["schema"])
+    preprocess = TASK.Preprocess.model_validate(content["preprocess"])
+
+    with pytest.raises(WorkloadError, match=r"evaluation\.shown: expected no such key where texts are classified"):
+        TASK.check(schema, preprocess, TASK.Evaluation.model_validate(content["evaluation"]), None)
 
 
 def test_only_the_cross_entropy_trains_classes() -> None:

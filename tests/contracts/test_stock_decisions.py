@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from gateline.errors import WorkloadError
 from gateline.evaluation import evaluate
 from gateline.manifest import Artifact, open_artifact, write_artifact
-from gateline.models.forecaster.settings import InventorySettings
+from gateline.models.forecaster.settings import ForecasterSettings, InventorySettings
 from gateline.predictors.forecasting import Forecaster
 from gateline.table import read_table
 from gateline.tasks.forecasting import TASK, ForecastingEvaluation, ForecastingPreprocess
@@ -113,6 +115,36 @@ def test_a_lead_time_beyond_the_horizon_is_refused() -> None:
     content = tiny_workload(evaluation__inventory={"lead_time": 5, "review_period": 2})
 
     with pytest.raises(WorkloadError, match="6 steps together"):
+        TASK.check(
+            Schema.model_validate(content["schema"]),
+            ForecastingPreprocess.model_validate(content["preprocess"]),
+            ForecastingEvaluation.model_validate(content["evaluation"]),
+            None,
+        )
+
+
+def test_stock_is_not_measured_of_a_model_that_decides_on_none(
+    made: tuple[Forecaster, Artifact, Artifact], tmp_path: Path
+) -> None:
+    """`gateline check` says so before anything is trained, and evaluate of a model that was."""
+    content = tiny_workload(training__epochs=1, evaluation__inventory={"lead_time": 3})
+    settings = ForecastingEvaluation.model_validate(content["evaluation"])
+    with pytest.raises(WorkloadError, match=r"evaluation\.inventory: expected no such key without `model\.inventory`"):
+        TASK.check_evaluation(ForecasterSettings.model_validate(content["model"]), settings)
+
+    whole = Workload("tiny", "forecasting", "", "test", content)
+    model = train(whole, made[1], tmp_path / "model", RunSettings(seed=1))
+
+    with pytest.raises(WorkloadError, match=r"evaluation\.inventory"):
+        evaluate(whole, made[1], model, tmp_path / "evaluation")
+
+
+def test_columns_of_volatility_that_no_baseline_reads_are_refused() -> None:
+    content = tiny_workload(evaluation__volatility={"ewma": "footfall", "har": ["footfall"]})
+
+    with pytest.raises(
+        WorkloadError, match=r"evaluation\.volatility: expected no such key without a baseline that reads it"
+    ):
         TASK.check(
             Schema.model_validate(content["schema"]),
             ForecastingPreprocess.model_validate(content["preprocess"]),

@@ -212,6 +212,7 @@ def _check_together(workload: Workload, task: Task, sections: _Sections) -> None
             do="Put it in quotes",
         )
     task.check(sections.schema, sections.preprocess, sections.evaluation, sections.gates)
+    task.check_evaluation(sections.model, sections.evaluation)
     check_settings(workload, sections.preprocess, sections.searched)
 
 

@@ -72,8 +72,12 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
         settings: season, cycle, baselines and slices.
         prepared: windows and arrays.
         model: weights and configuration.
+
+    Raises:
+        WorkloadError: decisions on stock are to be measured of a model that makes none.
     """
     forecaster = task.load_predictor(model.path)
+    task.check_evaluation(forecaster.settings, settings)
     problem = baseline_problem(settings, prepared, forecaster.levels)
     encoding = problem.encoding
     target = np.asarray(problem.store.arrays["raw_target"])[problem.steps("test")]  # (W, U)

@@ -102,6 +102,9 @@ class Task(Protocol):
     def check_network(self, model: Any, preprocess: Any) -> None:
         """Refuse a network that does not fit what preprocess will make, before it is made."""
 
+    def check_evaluation(self, model: Any, evaluation: Any) -> None:
+        """Refuse an evaluation that asks of the network what it does not answer."""
+
     def check_data(self, model: Any, prepared: Artifact) -> None:
         """Refuse, before the first step, a network that could not be finished with these data."""
 

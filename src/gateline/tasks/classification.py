@@ -127,6 +127,13 @@ class Classification:
         if evaluation is not None:
             for name in evaluation.slices:
                 require_known("evaluation.slices", name, schema.columns)
+            if evaluation.shown and preprocess.inputs.kind == "text":
+                raise WorkloadError(
+                    "evaluation.shown",
+                    expected="no such key where texts are classified",
+                    found=examples(evaluation.shown),
+                    do="Leave it out: only columns of series are drawn",
+                )
             for name in evaluation.shown:
                 require_known("evaluation.shown", name, schema.columns)
             for name in evaluation.baselines:
@@ -156,6 +163,9 @@ class Classification:
                 Classifier(num_classes=2, num_tokens=5, settings=model)
             else:
                 Classifier(num_classes=2, num_features=5, settings=model)
+
+    def check_evaluation(self, model: ClassifierSettings, evaluation: ClassificationEvaluation) -> None:
+        """Every network answers what is measured."""
 
     def check_data(self, model: ClassifierSettings, prepared: Artifact) -> None:
         """Accept any data."""

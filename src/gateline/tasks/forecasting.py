@@ -283,6 +283,20 @@ class Forecasting:
         with torch.device("meta"):  # the network says what it refuses, and no memory is taken
             build_forecaster(Shapes(2, 1, 1, windows.lookback, windows.horizon), model)
 
+    def check_evaluation(self, model: ForecasterSettings, evaluation: ForecastingEvaluation) -> None:
+        """Refuse to measure decisions on stock of a model that makes none.
+
+        Raises:
+            WorkloadError: there is `evaluation.inventory` and no `model.inventory`.
+        """
+        if model.inventory is None and "inventory" in evaluation.model_fields_set:
+            raise WorkloadError(
+                "evaluation.inventory",
+                expected="no such key without `model.inventory`",
+                found="one",
+                do="Leave it out, or say in model.inventory what holding and lacking cost",
+            )
+
     def check_data(self, model: ForecasterSettings, prepared: Artifact) -> None:
         """Refuse intervals that the validation part is too short for; `finish` would, when all training is done.
 
@@ -537,6 +551,13 @@ def _summed(kind: str, network: ForecasterNetwork, prediction: torch.Tensor, bat
 
 def _check_evaluation(preprocess: ForecastingPreprocess, evaluation: ForecastingEvaluation) -> None:
     if evaluation.volatility is not None:
+        if not set(evaluation.baselines) & set(OF_VOLATILITY):
+            raise WorkloadError(
+                "evaluation.volatility",
+                expected=f"no such key without a baseline that reads it ({', '.join(OF_VOLATILITY)})",
+                found=f"{examples(evaluation.baselines)} among evaluation.baselines",
+                do="Leave it out, or name such a baseline",
+            )
         read = (preprocess.target, *preprocess.past, *preprocess.known)
         for name in (evaluation.volatility.ewma, *evaluation.volatility.har):
             require_known("evaluation.volatility", name, read)

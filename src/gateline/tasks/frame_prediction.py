@@ -138,6 +138,9 @@ class FramePrediction:
         with torch.device("meta"):  # the network says what it refuses, and no memory is taken
             FramePredictor(num_channels=channels, settings=model)
 
+    def check_evaluation(self, model: FramePredictorSettings, evaluation: FramePredictionEvaluation) -> None:
+        """Every network answers what is measured."""
+
     def check_data(self, model: FramePredictorSettings, prepared: Artifact) -> None:
         """Refuse nothing: any clips will do."""
 

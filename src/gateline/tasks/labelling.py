@@ -148,6 +148,9 @@ class Labelling:
         with torch.device("meta"):  # the network says what it refuses, and no memory is taken
             Labeller(num_classes=1, num_features=1, settings=model)
 
+    def check_evaluation(self, model: LabellerSettings, evaluation: LabellingEvaluation) -> None:
+        """Every network answers what is measured."""
+
     def check_data(self, model: LabellerSettings, prepared: Artifact) -> None:
         """Nothing is left that data could refuse."""
 

@@ -136,6 +136,9 @@ class LanguageModelling:
         with torch.device("meta"):  # the network says what it refuses, and no memory is taken
             LanguageModel(num_tokens=8, settings=model)
 
+    def check_evaluation(self, model: LanguageModelSettings, evaluation: LanguageModellingEvaluation) -> None:
+        """Every network answers what is measured."""
+
     def check_data(self, model: LanguageModelSettings, prepared: Artifact) -> None:
         """Accept: every network fits every stream."""
 

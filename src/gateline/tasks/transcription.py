@@ -173,6 +173,9 @@ class Transcription:
         with torch.device("meta"):
             Transcriber(num_features=preprocess.features.bands, num_labels=5, settings=model)
 
+    def check_evaluation(self, model: TranscriberSettings, evaluation: TranscriptionEvaluation) -> None:
+        """Every network answers what is measured."""
+
     def check_data(self, model: TranscriberSettings, prepared: Artifact) -> None:
         """Refuse utterances that are too short for what is said in them: their loss would be infinite.
 

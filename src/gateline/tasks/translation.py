@@ -128,6 +128,9 @@ class Translation:
         with torch.device("meta"):
             Translator(num_source_tokens=8, num_target_tokens=8, settings=model)
 
+    def check_evaluation(self, model: TranslatorSettings, evaluation: TranslationEvaluation) -> None:
+        """Every network answers what is measured."""
+
     def check_data(self, model: TranslatorSettings, prepared: Artifact) -> None:
         """Accept any data."""
 
