@@ -27,6 +27,7 @@ class InputCheck:
         columns: of a request.
         tokenizers: of columns of texts, by name.
         asked: columns of which a request may hold what the table did not, by name: the beginning of a text, say.
+        most_tokens: of a text that are read, by name of its column; none for all.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class InputCheck:
         columns: Sequence[str],
         tokenizers: Mapping[str, Any],
         asked: Mapping[str, Column] | None = None,
+        most_tokens: Mapping[str, int] | None = None,
     ) -> None:
         schema = Schema.model_validate(statistics["schema"])
         of_request = {**schema.columns, **(asked or {})}
@@ -46,6 +48,7 @@ class InputCheck:
             if seen["type"] == "text" and not seen["other"] and name not in tokenizers
         }
         self._tokenizers = tokenizers
+        self._most_tokens = most_tokens or {}
 
     def flags(self, asked: pd.DataFrame, answer: Mapping[str, Any], place: Sequence[str]) -> np.ndarray:
         """Say of each row of an answer what was unusual in what it was made of: what is seen here, and what the predictor saw.
@@ -130,7 +133,7 @@ class InputCheck:
                 wrong = violations(texts, column)
                 yield wrong, lambda some: f"{name}: not as the schema says, taken as missing{_in_rows(some)}"
             if name in self._tokenizers:
-                yield from self._unknown_tokens(texts, name)
+                yield from self._unusual_tokens(texts, name)
 
     def _unusual_numbers(self, values: pd.Series, name: str, column: Column) -> Iterator[tuple[np.ndarray, Any]]:
         numbers = _as_numbers(values)
@@ -146,7 +149,7 @@ class InputCheck:
                 beyond = (numbers < bound if below else numbers > bound) & ~wrong
                 yield beyond, _beyond(name, numbers, below, f"the {bound:g}{unit} of training")
 
-    def _unknown_tokens(self, texts: np.ndarray, name: str) -> Iterator[tuple[np.ndarray, Any]]:
+    def _unusual_tokens(self, texts: np.ndarray, name: str) -> Iterator[tuple[np.ndarray, Any]]:
         from gateline.data.tokenizers import UNKNOWN
 
         encoded = self._tokenizers[name].encode(["" if pd.isna(text) else str(text) for text in texts])
@@ -158,6 +161,11 @@ class InputCheck:
             share >= UNKNOWN_SHARE,
             lambda some: f"{name}: {share[some].max():.0%} of the tokens unknown{_in_rows(some)}",
         )
+        if most := self._most_tokens.get(name):
+            yield (
+                lengths > most,
+                lambda some: f"{name}: {lengths[some].max():,} tokens, the first {most:,} are read{_in_rows(some)}",
+            )
 
 
 def _as_numbers(values: pd.Series) -> np.ndarray:

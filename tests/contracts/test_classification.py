@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import sklearn.metrics
 import torch
 
+from gateline.adapters.served_model import FOLDER, ServedModel
 from gateline.batch import LabelledBatch
 from gateline.data.examples import open_examples
 from gateline.errors import DataError, WorkloadError
@@ -47,6 +49,19 @@ def test_it_learns_and_is_measured_beside_its_baselines(
     report = (trained[3].path / "report.html").read_text()
     assert "What the model looked at" in report
     assert "<td>texts</td>" in report.lower()
+
+
+def test_a_text_that_is_cut_when_served_is_flagged(
+    trained: tuple[TextClassifier, Artifact, Artifact, Artifact],
+) -> None:
+    served: Any = ServedModel()
+    served.load_context(SimpleNamespace(artifacts={FOLDER: str(trained[2].path)}))
+    asked = pd.DataFrame({"review": [" ".join(["good"] * length) for length in (20, 21)]})
+
+    assert served.predict(None, asked)["flags"].str.endswith("21 tokens, the first 20 are read").tolist() == [
+        False,
+        True,
+    ]
 
 
 def test_metrics_equal_scikit_learns(rng: np.random.Generator) -> None:

@@ -85,6 +85,15 @@ def test_a_text_of_unknown_words_is_said_and_one_that_merely_is_new_is_not() -> 
     assert said == ["", "note: 50% of the tokens unknown", ""]
 
 
+def test_a_text_of_which_only_the_beginning_is_read_is_said() -> None:
+    statistics = training_statistics(TRAINING, SCHEMA)
+    asked = pd.DataFrame({"note": ["all is well", "all is well all is", "well " * 9]})
+
+    said = InputCheck(statistics, ["note"], {"note": TOKENIZER}, None, {"note": 3}).flags(asked, {"x": np.zeros(3)}, [])
+
+    assert said.tolist() == ["", "note: 5 tokens, the first 3 are read", "note: 9 tokens, the first 3 are read"]
+
+
 def test_a_refused_value_is_named_by_the_clients_own_row() -> None:
     frame = pd.DataFrame({"beds": [3.0, -1.0, -2.0]}, index=[10, 20, 30])
     error = check(["beds"]).refused_rows(frame)

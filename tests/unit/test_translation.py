@@ -25,7 +25,7 @@ GERMAN = ["Ein Mann sieht einen Hund.", "Eine Frau sieht das Haus.", "Der Hund l
 ENGLISH = ["A man sees a dog.", "A woman sees the house.", "The dog runs.", "A man runs to the house."]
 
 
-def translator(**settings: Any) -> SentenceTranslator:
+def translator(max_length: int | None = None, **settings: Any) -> SentenceTranslator:
     torch.manual_seed(3)
     source, target = (Tokenizer(kind="bpe", size=320).fit(texts) for texts in (GERMAN, ENGLISH))
     network = Translator(
@@ -34,7 +34,7 @@ def translator(**settings: Any) -> SentenceTranslator:
         settings=TranslatorSettings(hidden_size=10, embedding_size=6, **settings),
     )
     schema = Schema.model_validate({"columns": {"german": {"type": "text"}, "english": {"type": "text"}}})
-    return SentenceTranslator(network, source, target, schema, ("german", "english"), None)
+    return SentenceTranslator(network, source, target, schema, ("german", "english"), max_length)
 
 
 def test_pairs_stand_side_by_side_with_the_token_before_each() -> None:
@@ -186,6 +186,11 @@ def test_what_a_request_does_not_say_is_as_the_model_was_evaluated() -> None:
 
     assert model.parameters == [("beam_width", "long", 3), ("length_penalty", "double", 0.4)]
     assert model.predict(frame).equals(model.predict(frame, beam_width=3, length_penalty=0.4))
+
+
+def test_how_many_tokens_are_read_is_said_for_the_flags_of_a_longer_sentence() -> None:
+    assert translator(max_length=5).most_tokens == {"german": 5}
+    assert translator().most_tokens == {}
 
 
 def test_slices_by_length() -> None:

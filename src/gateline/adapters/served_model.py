@@ -73,6 +73,7 @@ def input_check(predictor: Any, folder: Path) -> Any:
         columns,
         getattr(predictor, "tokenizers", {}),
         getattr(predictor, "asked_columns", None),
+        getattr(predictor, "most_tokens", None),
     )
 
 

@@ -67,6 +67,12 @@ class TextClassifier:
         return {self.encoding.column: self.encoding.tokenizer}
 
     @property
+    def most_tokens(self) -> dict[str, int]:
+        """How many tokens of a text are read, by name of its column; none for all."""
+        most = self.encoding.max_length
+        return {} if most is None else {self.encoding.column: most}
+
+    @property
     def place_columns(self) -> list[str]:
         """None: an answer stands in the row of its text."""
         return []

@@ -97,6 +97,11 @@ class SentenceTranslator:
         return {self.source_column: self.source}
 
     @property
+    def most_tokens(self) -> dict[str, int]:
+        """How many tokens of a text are read, by name of its column; none for all."""
+        return {} if self._max_length is None else {self.source_column: self._max_length}
+
+    @property
     def place_columns(self) -> list[str]:
         """None: a translation stands in the row of its source."""
         return []
