@@ -16,7 +16,7 @@ from gateline.errors import DataError
 from gateline.evaluation import evaluate
 from gateline.input_check import InputCheck
 from gateline.manifest import Artifact, open_artifact, write_artifact
-from gateline.predictors.forecasting import Forecaster
+from gateline.predictors.forecasting import Forecaster, localised
 from gateline.table import TABLE, as_frame, clean, read_table
 from gateline.tasks.forecasting import TASK, ForecastingPreprocess
 from gateline.training import RunSettings, train
@@ -150,6 +150,32 @@ def test_the_origin_may_be_said_or_follow_from_the_rows(
         assert answer["time"].min() == origin
         told = forecaster.predict(wider, origin=origin)
         pd.testing.assert_frame_equal(told, answer)
+
+
+@pytest.mark.parametrize("hour", ["2024-03-10T02:30:00", "2023-11-05T01:00:00"])  # skipped, and shown twice
+def test_an_origin_that_the_clock_does_not_tell_is_refused(hour: str) -> None:
+    with pytest.raises(DataError, match=rf"params\.origin: .*New_York shows once.* found {hour.replace('T', ' ')}"):
+        localised(pd.Timestamp(hour), "America/New_York")
+
+    assert localised(pd.Timestamp("2024-03-10T03:30:00"), "America/New_York") == pd.Timestamp("2024-03-10T07:30:00Z")
+
+
+def test_an_origin_without_an_offset_is_read_in_the_time_of_the_table(
+    with_known: tuple[Forecaster, Artifact, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forecaster, prepared, _ = with_known
+    origin = pd.Timestamp(tiny_table()["time"].iloc[1500])
+    asked = forecaster._asked
+    assert asked.time is not None
+    local = asked.time.model_copy(update={"timezone": "America/New_York"})
+    monkeypatch.setattr(forecaster, "_asked", asked.model_copy(update={"time": local}))
+    wider = read_table(prepared.path / TABLE)
+
+    answer = forecaster.predict(wider, origin=origin.tz_convert("America/New_York").strftime("%Y-%m-%dT%H:%M:%S"))
+
+    assert answer["time"].min() == origin
+    with pytest.raises(DataError, match=r"params\.origin"):
+        forecaster.predict(wider, origin="2024-03-10T02:30:00")
 
 
 def served(forecaster: Forecaster) -> Any:

@@ -162,6 +162,8 @@ class Forecaster:
             origin = read_origin(origin)
         if origin is not None and pd.isna(origin):
             raise DataError("origin", expected="a time stamp", found="none", do="Leave it out, or send ISO 8601")
+        if origin is not None and origin.tzinfo is None:
+            origin = localised(origin, self._asked.grid.timezone)
         if len(frame) == 0:
             raise DataError(
                 "request", expected="rows of the table", found="none", do="Send the past steps of each series"
@@ -374,8 +376,6 @@ class Forecaster:
         """List the steps of a window, in UTC; without an origin, from the last row of its series."""
         step = np.timedelta64(self._asked.grid.frequency)
         if origin is not None:
-            if origin.tzinfo is None:  # as time stamps of the table without an offset are read
-                origin = origin.tz_localize(self._asked.grid.timezone)
             first = origin.to_datetime64().astype("M8[us]")
         else:
             first = last - (self.horizon - 1) * step if self.encoding.known else last + step
@@ -412,6 +412,23 @@ def read_origin(text: str) -> pd.Timestamp | None:
             expected="an ISO 8601 time stamp",
             found=repr(text)[:80],
             do="Write e.g. 2013-12-31T00:00:00Z",
+        ) from error
+
+
+def localised(origin: pd.Timestamp, timezone: str) -> pd.Timestamp:
+    """Read an origin without an offset as time stamps of the table without one are read.
+
+    Raises:
+        DataError: it lies in an hour that the clock skips or repeats.
+    """
+    try:
+        return origin.tz_localize(timezone)
+    except ValueError as error:
+        raise DataError(
+            "params.origin",
+            expected=f"a time that the clock of {timezone} shows once, or one with an offset",
+            found=f"{origin}, which it skips or shows twice",
+            do="Add the offset, e.g. 2024-03-10T03:30:00-04:00",
         ) from error
 
 
