@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -186,6 +187,22 @@ def test_gaps_and_missing_values_are_counted_and_allowed(project: Project) -> No
     assert schema.time is not None
     assert schema.time.max_missing >= 30
     assert schema.columns["y"].missing_share >= 0.02
+
+
+@pytest.mark.parametrize("keys", [[], ["shop"], ["shop", "till"]])
+def test_a_mistyped_year_is_named_before_a_century_of_minutes_is_laid_out(keys: list[str], project: Project) -> None:
+    minutes = pd.date_range("2024-03-01", periods=2000, freq="min")
+    frame = pd.DataFrame({"t": minutes.strftime("%Y-%m-%d %H:%M"), "y": wave(minutes)})
+    frame.loc[700, "t"] = frame["t"][700].replace("2024", "1924")
+    shops = [frame.assign(shop="east", till="a"), frame.iloc[:600].assign(shop="west", till="b")] if keys else [frame]
+    series = re.escape({0: "all", 1: "east", 2: "east/a"}[len(keys)])
+
+    with pytest.raises(
+        DataError,
+        match=rf"column t: expected rows for at least 1% .*; found .* rows for 52,.* steps; in series {series}, "
+        r"2024-03-01 00:00:00 comes next after 1924-03-01 11:40:00\. Correct the time stamp",
+    ):
+        new_workload(project, "rides", write(project, pd.concat(shops)), keys=keys or None)
 
 
 def test_row_counters_constants_and_names_are_left_out_and_it_says_so(project: Project) -> None:

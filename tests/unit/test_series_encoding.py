@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,21 @@ def test_transforms_are_what_their_names_say() -> None:
     )
     assert Transform(kind="log1p", scale=10).forward(values)[1:] == pytest.approx([0, np.log(4.5)])
     assert np.isnan(Transform(kind="log1p", scale=10).forward(values)[0])
+
+
+def test_a_table_of_which_nearly_every_step_is_absent_is_refused_before_it_is_laid_out() -> None:
+    table = tiny_table(hours=200)
+    table.loc[table.index[250], "time"] = table["time"][250].replace("2024", "1024")
+    tracemalloc.start()
+
+    with pytest.raises(
+        DataError, match=r"found 400 rows for 8,.* steps; in series west, 2024-01-01 00:00:00 comes next "
+    ):
+        regular_table(table, schema())
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1e6
 
 
 def test_missing_values_are_not_counted_as_zero() -> None:

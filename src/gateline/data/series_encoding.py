@@ -26,6 +26,9 @@ from gateline.workload.section import format_span
 
 SINGLE_SERIES = "all"
 Scaling = Literal["column", "series"]
+FEWEST_PRESENT = 0.01
+"""Of the steps from the first to the last row of each series, for which a table must have rows: one year that is mistyped makes
+millions of steps."""
 
 
 @dataclass(frozen=True)
@@ -284,7 +287,7 @@ def regular_table(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
         The same columns, ordered by series and time, without gaps.
 
     Raises:
-        DataError: a time stamp is missing, stands twice in a series, or lies off the grid.
+        DataError: a time stamp is missing, stands twice in a series, or lies off the grid; or nearly every step has no row.
     """
     table = _without_gaps(ordered_columns(frame, schema), schema)
     texts = {name: pd.array(table[name], dtype=TEXT) for name, c in schema.columns.items() if c.type == "text"}
@@ -326,12 +329,38 @@ def _without_gaps(table: Columns, schema: Schema) -> Columns:
     lengths = place[offsets[1:] - 1] + 1  # (S,)
     if lengths.sum() == len(seconds):
         return table
+    refuse_mostly_absent(series_names(table, schema), seconds, int(lengths.sum()), schema.grid.column)
     begins = np.cumsum(lengths) - lengths
     rows = np.full(lengths.sum(), -1)
     rows[np.repeat(begins, rows_of) + place] = np.arange(len(seconds))
     first = np.repeat(offsets[:-1], lengths)
     steps = np.arange(len(rows)) - np.repeat(begins, lengths)
     return at_steps(table, rows, first, times.asi8[first] + steps * step * 1_000_000, schema)
+
+
+def refuse_mostly_absent(names: np.ndarray, seconds: np.ndarray, steps: int, column: str) -> None:
+    """Refuse a table of which nearly every step has no row, before its steps are laid out.
+
+    Args:
+        names: (N,), of the series of each row, in order of series and time.
+        seconds: int64 (N,), when each row is, Unix time.
+        steps: from the first to the last row of each series, of all series.
+        column: of the time stamps.
+
+    Raises:
+        DataError: names the rows around the largest gap.
+    """
+    if len(seconds) >= FEWEST_PRESENT * steps:
+        return
+    gaps = np.where(names[1:] == names[:-1], np.diff(seconds), 0)
+    widest = int(gaps.argmax())
+    before, after = (pd.Timestamp(int(seconds[row]), unit="s") for row in (widest, widest + 1))
+    raise DataError(
+        f"column {column}",
+        expected=f"rows for at least {FEWEST_PRESENT:.0%} of the steps from the first to the last of each series",
+        found=f"{len(seconds):,} rows for {steps:,} steps; in series {names[widest]}, {after} comes next after {before}",
+        do="Correct the time stamp that is wrong, or aggregate to longer steps",
+    )
 
 
 def at_steps(table: Columns, rows: np.ndarray, series: np.ndarray, stamps: np.ndarray, schema: Schema) -> Columns:

@@ -25,6 +25,7 @@ from gateline.adapters.new_workload.time_columns import (
     find_time,
 )
 from gateline.adapters.new_workload.time_formats import quoted
+from gateline.data.series_encoding import SINGLE_SERIES, refuse_mostly_absent, unix_seconds
 from gateline.errors import DataError, did_you_mean, examples
 from gateline.workload.schema import ColumnType
 from gateline.workload.section import format_span
@@ -338,6 +339,10 @@ def _find_grid(frame: pd.DataFrame, time: str, keys: Sequence[str]) -> tuple[tim
             )
     else:
         absent = (frame[time].iloc[-1] - frame[time].iloc[0]) // step + 1 - len(frame)
+    names = frame[keys[0]] if keys else pd.Series(SINGLE_SERIES, index=frame.index)
+    for key in keys[1:]:
+        names = names + "/" + frame[key]
+    refuse_mostly_absent(names.to_numpy(dtype=object), unix_seconds(frame[time]), int(absent) + len(frame), time)
     return step.to_pytimedelta(), int(absent)
 
 
