@@ -135,7 +135,7 @@ def table_of(
             runs[0]["baselines"], key=lambda name: _order(_mean([run["baselines"][name].get(leading) for run in runs]))
         )
     ]
-    # The loss, and what the best epoch was chosen by.
+    # The first figure, which is the loss where there is one, and the one that the best epoch was chosen by.
     monitor = f"validation_{workload.section('training', Training).monitor}"
     measured = list(runs[0]["validation"])
     watched = list(dict.fromkeys([measured[0], monitor if monitor in measured else measured[0], *measured[1:]]))[:2]
