@@ -23,6 +23,7 @@ from gateline.adapters.project import Project
 from gateline.errors import WorkloadError, did_you_mean
 from gateline.manifest import digest_of
 from gateline.workload import UniqueKeyLoader
+from gateline.workload.address import USER_IN_ADDRESS
 from gateline.workload.section import Section, Span, read_section
 from pipelines.schedule.cron import check_cron
 
@@ -66,6 +67,8 @@ class Schedule(Section):
             raise ValueError("either `cron` or `every`")
         if self.cron is not None:
             check_cron(self.cron)
+        if self.pipeline_root is not None and USER_IN_ADDRESS.search(self.pipeline_root):
+            raise ValueError("`pipeline_root` without a user or a password, which whoever sees the run would see")
         if self.every is not None and self.every.total_seconds() % 1:
             raise ValueError("`every` in whole seconds")
         if self.starts is not None and self.ends is not None and self.ends <= self.starts:

@@ -43,7 +43,8 @@ def configure_process(device: str, precision: str) -> tuple[torch.device, torch.
             "device",
             expected="a CUDA device",
             found="none",
-            do="Set `device: cpu` or `auto` in params.yaml; a pod with GPUs needs the image of train with `--torch cuda`",
+            do="Set `device: cpu`, or `auto` where there is no GPU; on Kubeflow, a pod with GPUs (and there `auto`, too) needs the "
+            "image of train that `python -m infra.images build --step train --torch cuda` makes",
         )
     if device not in DEVICES:
         raise WorkloadError("device", expected=", ".join(DEVICES), found=repr(device), do="Correct params.yaml")

@@ -253,6 +253,45 @@ def test_a_shipment_that_lost_a_file_is_not_complete(tmp_path: Path) -> None:
     assert [*complete, shipment.complete] == [False, True, False, False]
 
 
+def test_a_shipment_is_complete_only_when_its_last_file_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule of the bucket left the manifest, and the node that sends all again is killed: the two do not belong together."""
+    prepared = prepare_tiny(tmp_path / "prepared")
+    shipment = Shipment(f"file://{tmp_path}/store/prepared")
+    shipment.send(prepared)
+    put = type(shipment._file_system).put_file
+
+    def killed_before_the_manifest(store: Any, path: str, target: str) -> None:
+        if path.endswith(MANIFEST):
+            raise KeyboardInterrupt
+        put(store, path, target)
+
+    monkeypatch.setattr(type(shipment._file_system), "put_file", killed_before_the_manifest)
+    with pytest.raises(KeyboardInterrupt):
+        shipment.send(prepared)
+    assert not shipment.complete
+
+
+def test_a_damaged_model_in_the_store_is_trained_again(api: TrainerApi, tmp_path: Path) -> None:
+    prepare_tiny(tmp_path / "prepared")
+    first = start(tmp_path, spread())
+    until(lambda: api.calls)
+    (name,) = api.jobs
+    model = tmp_path / "store" / name / "model"
+    prepared = open_artifact(tmp_path / "prepared", "prepared")
+    Shipment(f"file://{model}").send(prepared)  # whatever it is: it will not be what its manifest says
+    next(path for path in model.rglob("*.json") if path.name != MANIFEST).write_text("{}")
+    api.end(name, "Complete")
+    ended(first)
+
+    second = start(tmp_path, spread())
+    until(lambda: api.calls[-2:] == [f"DELETE {name}", f"POST {name}"])
+    api.end(name, "Failed", "enough")
+    assert "It is trained again." in ended(second)[1]
+    assert not (model / MANIFEST).exists()
+
+
 def test_jobset_gives_its_reason_to_refusals_alone() -> None:
     runtime = yaml.safe_load(RUNTIME.read_text(encoding="utf-8"))["spec"]["template"]["spec"]
     (rule,) = runtime["failurePolicy"]["rules"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from gateline.adapters.addresses import open_address
 from gateline.errors import WorkloadError
+from gateline.workload.address import USER_IN_ADDRESS
 
 
 @pytest.mark.parametrize(
@@ -14,6 +17,7 @@ from gateline.errors import WorkloadError
         "s3://AKIAHIDDEN@bucket/folder",
         "s3://me:hidden@bucket/folder",
         "simplecache::https://hidden@store.example/folder",
+        "abfs://me:hidden@account.dfs.core.windows.net/folder",
     ],
 )
 def test_a_user_in_an_address_is_refused(address: str) -> None:
@@ -26,3 +30,16 @@ def test_a_user_in_an_address_is_refused(address: str) -> None:
 
 def test_an_at_sign_in_a_path_is_none() -> None:
     assert open_address("memory://bucket/you@example/folder", "--checkpoints")[1] == "/bucket/you@example/folder"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "abfs://container@account.dfs.core.windows.net/folder",
+        "wasbs://container@account.blob.core.windows.net/folder",
+        json.dumps({"description": "Data: https://data.example.org\nme@example.org keeps them"}),
+        json.dumps({"url": "https://data.example.org", "contact": "me@example.org"}),
+    ],
+)
+def test_a_container_of_azure_and_a_letter_elsewhere_are_no_user(text: str) -> None:
+    assert not USER_IN_ADDRESS.search(text)

@@ -149,7 +149,7 @@ def pipeline_arguments(
         "settings_digest": digest_of({"parts": parts, "settings": run}),
         "only_if_changed": only_if_changed,
     }
-    _require_no_user_shown(whole.place, arguments)
+    require_no_user_shown(whole.place, arguments)
     return arguments
 
 
@@ -187,8 +187,12 @@ def _require_within_reach(place: str, files: Sequence[File]) -> None:
             )
 
 
-def _require_no_user_shown(place: str, arguments: Mapping[str, Any]) -> None:
-    """Look at every text, since a query may name an address as well as a file does; what is found is not repeated."""
+def require_no_user_shown(place: str, arguments: Mapping[str, Any]) -> None:
+    """Look at every text, since a query may name an address as well as a file does; what is found is not repeated.
+
+    Raises:
+        WorkloadError: an address would show a user or a password to whoever sees the run.
+    """
     if shows := [name for name, value in arguments.items() if USER_IN_ADDRESS.search(str(value))]:
         raise WorkloadError(
             place,

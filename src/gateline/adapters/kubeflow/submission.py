@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateline.adapters.kubeflow.arguments import pipeline_arguments, require_kept_checkpoints
+from gateline.adapters.kubeflow.arguments import pipeline_arguments, require_kept_checkpoints, require_no_user_shown
 from gateline.adapters.kubeflow.run_notes import Failure
 from gateline.adapters.kubeflow.server import TOKEN, KubeflowServer, NotLetInError
 from gateline.errors import RegistryError, UnreachableError
@@ -90,10 +90,11 @@ def submit(
         pipeline_root: address under which Kubeflow keeps the artifacts; None: as the cluster is set.
 
     Raises:
-        WorkloadError: the workload or the pipeline cannot be read, or checkpoints would be gone with their pod.
+        WorkloadError: the workload or the pipeline cannot be read, checkpoints would be gone with their pod, or an address shows a user.
         UnreachableError: the server does not answer.
         RegistryError: it refuses.
     """
+    require_no_user_shown("--pipeline-root", {"--pipeline-root": pipeline_root})
     require_kept_checkpoints(
         settings, "checkpoints", "Add --set checkpoints=s3://BUCKET/checkpoints, or write it into params.yaml"
     )

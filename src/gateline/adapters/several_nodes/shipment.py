@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,11 +52,12 @@ class Shipment:
         return self._tried(look)
 
     def send(self, artifact: Artifact) -> None:
-        """Put a folder there, its manifest last.
+        """Put a folder there, its manifest last; one that was there is complete no more from the beginning.
 
         Raises:
             UnreachableError: the store did not answer.
         """
+        self.withdraw()
         files = sorted(path for path in artifact.path.rglob("*") if path.is_file() and path.name != MANIFEST)
         for path in (*files, artifact.path / MANIFEST):
             target = f"{self._path}/{path.relative_to(artifact.path).as_posix()}"
@@ -65,6 +67,19 @@ class Shipment:
                 self._file_system.put_file(str(path), target)
 
             self._tried(put)
+
+    def withdraw(self) -> None:
+        """Take the manifest away, where there is one: what is there is complete no more.
+
+        Raises:
+            UnreachableError: the store did not answer.
+        """
+
+        def remove() -> None:
+            with suppress(FileNotFoundError):
+                self._file_system.rm_file(f"{self._path}/{MANIFEST}")
+
+        self._tried(remove)
 
     def fetch(self, folder: Path, kind: str) -> Artifact:
         """Write the folder, whole or not at all, and check every byte of it.

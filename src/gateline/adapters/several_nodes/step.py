@@ -14,7 +14,7 @@ from gateline.adapters.several_nodes.shipment import Shipment
 from gateline.adapters.several_nodes.train_job import Nodes, job_name, train_job
 from gateline.adapters.several_nodes.trainer import Say, Trainer
 from gateline.adapters.tracking import log_training
-from gateline.errors import GatelineError
+from gateline.errors import ArtifactError, GatelineError
 from gateline.manifest import Artifact, digest_of
 from gateline.passport import code_version
 from gateline.training import RunSettings, read_settings
@@ -117,12 +117,16 @@ def train_on_nodes(workload: Workload, prepared: Artifact, args: Namespace, say:
     made = Shipment(planned.model)
     if made.complete:
         say(f"The model of {planned.name} is in the object store already; it is fetched.")
-        model = made.fetch(args.model, "model")
-        with suppress(
-            GatelineError
-        ):  # a step that was lost may have left its job; no cluster is needed to have the model
-            Trainer().remove(planned.name)
-        return model
+        try:
+            model = made.fetch(args.model, "model")
+        except ArtifactError as error:
+            say(f"{error} It is trained again.")
+            made.withdraw()
+        else:
+            # A step that was lost may have left its job; no cluster is needed to have the model.
+            with suppress(GatelineError):
+                Trainer().remove(planned.name)
+            return model
     trainer = Trainer()
     pod = trainer.own_pod()
     job = train_job(planned.name, pod, planned.nodes, planned.command)
