@@ -7,11 +7,11 @@ column says that only of the data that it stands in: others may give the same ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from gateline.data.examples import ExampleSplit, columns_of, parts_of_rows
 from gateline.data.prepared_windows import STATE, open_store, read_windows
@@ -37,6 +37,8 @@ def seen_by(model: Artifact, prepared: Artifact) -> str | None:
     rule, own = model.facts.get("split"), prepared.facts.get("split")
     if model.inputs.get("prepared") == prepared.digest or not isinstance(rule, Mapping) or not isinstance(own, Mapping):
         return None
+    if _unreadable(rule, own) is not None:
+        return None
     kind = rule.get("rule")
     if kind == "time":
         return _by_time(rule, prepared)
@@ -57,6 +59,8 @@ def why_untold(model: Artifact, prepared: Artifact) -> str | None:
         return "it keeps no rule by which its data were split"
     if not isinstance(own, Mapping):
         return "no rule says how the test part was split off"
+    if (why := _unreadable(rule, own)) is not None:
+        return why
     kind = rule.get("rule")
     if kind == "place" and model.facts.get("raw") != prepared.inputs.get("raw"):
         return "a text is cut by place, and it was trained on another text"
@@ -68,6 +72,24 @@ def why_untold(model: Artifact, prepared: Artifact) -> str | None:
             return f"it was trained on other data, whose column {rule['column']} may have divided the rows otherwise"
         return None
     return None if kind in ("time", "place") else f"a split by the rule {kind!r} says nothing of single rows"
+
+
+def _unreadable(rule: Mapping[str, Any], own: Mapping[str, Any]) -> str | None:
+    """Say why the rule of a model cannot be asked about rows that another one divided; None if it can."""
+    from gateline.tasks.forecasting import Split
+
+    kinds: dict[str, Callable[[Any], Any]] = {"time": Split.model_validate, "place": PlaceSplit.model_validate}
+    kinds |= dict.fromkeys(("column", "hash", "folds"), EXAMPLE_SPLIT.validate_python)
+    theirs, mine = kinds.get(str(rule.get("rule"))), kinds.get(str(own.get("rule")))
+    if theirs is None:
+        return None  # what is said of it is said by `why_untold`
+    if theirs is not mine:
+        return f"its rows were split by the rule {rule['rule']!r}, and the test part by {own.get('rule')!r}"
+    try:
+        theirs(dict(rule))
+    except ValidationError as error:
+        return f"another version of Gateline wrote the rule by which its data were split: {error.errors()[0]['msg']}"
+    return None
 
 
 def _by_time(rule: Mapping[str, Any], prepared: Artifact) -> str | None:

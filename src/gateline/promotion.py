@@ -92,7 +92,7 @@ def decide(
             f"the champion cannot be scored on this test part, so nobody can say which is better: {unscored}; a person may promote "
             "the challenger for a reason"
         )
-        return Decision(False, (*checks, Check("comparable", False, reason)), {}, challenger.rows)
+        return Decision(False, (*checks, Check("comparable", False, reason)), {}, rows=None)  # it was compared on none
     if champion is None:
         checks += _measured(challenger)
         checks.append(Check("champion", True, "there is no champion yet: the baselines and limits decide"))

@@ -80,11 +80,13 @@ def compare_versions(path: Path, folder: Path, challenger: str, champion: str) -
             others, unscored = scored(workload.task, theirs.path, prepared, gates.metric, slices)
             seed = int(mine.facts.get("seed", 0))
             same = versions_of_weights(to, workload.name, file_digest(mine.path / WEIGHTS))
-            against = unfair(
-                same_model=same_weights(mine, theirs),
-                seen=seen_by(theirs, prepared),
-                untold=why_untold(theirs, prepared),
-            )
+            against = []
+            if others is not None:
+                against = unfair(
+                    same_model=same_weights(mine, theirs),
+                    seen=seen_by(theirs, prepared),
+                    untold=why_untold(theirs, prepared),
+                )
         attempts = read_ledger(to, workload.name).attempts({a, *same}, b, ours.rows)
     decision = decide(
         None,

@@ -125,9 +125,11 @@ def _content(papers: Papers, version: int, decided: Mapping[str, Any], serving_c
 
 def _outcome(decided: Mapping[str, Any]) -> str:
     """What register decided, once and for all; who is champion changes, and only the ledger says it."""
-    if decided["promoted"]:
-        return "promoted"
-    return "wins and waits for approval" if decided["awaiting_approval"] else "not promoted"
+    if decided["awaiting_approval"]:
+        return "wins and waits for approval"
+    if decided["decided_at"] is None:
+        return "nothing: a person made it champion"
+    return "promoted" if decided["promoted"] else "not promoted"
 
 
 def _period(statistics: Json) -> dict[str, str] | None:

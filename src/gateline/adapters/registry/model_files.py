@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gateline.adapters.mlflow_server import shown
 from gateline.adapters.registry.package import PACKAGE_TAG, package_digest
 from gateline.adapters.registry.versions import MODEL_TAG, SERVED_FOLDER, WEIGHTS
-from gateline.errors import RegistryError
+from gateline.errors import ArtifactError, RegistryError, TryAgainError
 from gateline.manifest import Artifact, file_digest, open_artifact
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def model_files(name: str, version: ModelVersion) -> Iterator[Artifact]:
 
     Raises:
         RegistryError: its files are gone or changed, or Gateline did not register it.
+        TryAgainError: the store of the files did not give them this time.
     """
     import mlflow
     import yaml
@@ -33,9 +34,20 @@ def model_files(name: str, version: ModelVersion) -> Iterator[Artifact]:
     with tempfile.TemporaryDirectory() as scratch:
         try:
             top = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version.version}", dst_path=scratch))
+        except Exception as error:  # the client of each kind of store raises errors of its own
+            found = " ".join(shown(error).replace(f"{scratch}/", "").split())[:200]
+            if _is_gone(error):
+                raise RegistryError(where, expected="the files of this version", found=found, do=do) from error
+            raise TryAgainError(
+                where,
+                expected="the files of this version from where MLflow keeps them",
+                found=found,
+                do="Run the same command again",
+            ) from error
+        try:
             flavor = yaml.safe_load((top / "MLmodel").read_text(encoding="utf-8"))["flavors"]["python_function"]
             model = open_artifact(top / flavor["artifacts"][SERVED_FOLDER]["path"], "model")
-        except Exception as error:  # the client of each kind of store raises errors of its own
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, ArtifactError) as error:
             found = " ".join(shown(error).replace(f"{scratch}/", "").split())[:200]
             raise RegistryError(where, expected="the files of this version", found=found, do=do) from error
         if model.digest != version.tags.get(MODEL_TAG):
@@ -51,6 +63,21 @@ def model_files(name: str, version: ModelVersion) -> Iterator[Artifact]:
                 do=do,
             )
         yield model
+
+
+def _is_gone(error: BaseException | None) -> bool:
+    """Say whether a store answered that something is not there; any other error may be gone the next time."""
+    while error is not None:
+        answer = getattr(error, "response", None)  # of requests, of botocore
+        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(answer, dict) else None
+        if (
+            isinstance(error, FileNotFoundError | NotADirectoryError)
+            or getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
+            or (status or getattr(answer, "status_code", None)) in (404, 410)
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def same_weights(one: Artifact, other: Artifact) -> bool:

@@ -205,11 +205,12 @@ def _register_and_decide(
             try:
                 with model_files(workload.name, champion) as files:
                     theirs, unscored = scored(workload.task, files.path, inputs.prepared, gates.metric, slices)
-                    against = unfair(
-                        same_model=same_weights(files, inputs.model),
-                        seen=seen_by(files, inputs.prepared),
-                        untold=why_untold(files, inputs.prepared),
-                    )
+                    if theirs is not None:
+                        against = unfair(
+                            same_model=same_weights(files, inputs.model),
+                            seen=seen_by(files, inputs.prepared),
+                            untold=why_untold(files, inputs.prepared),
+                        )
             except RegistryError as error:  # its files were lost or changed
                 unscored = f"{error.where}: expected {error.expected}; found {error.found}"
         # A rollback is remembered by the weights, whose version is another where gates or library changed since.
