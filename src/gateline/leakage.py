@@ -59,11 +59,11 @@ def why_untold(model: Artifact, prepared: Artifact) -> str | None:
         return "it keeps no rule by which its data were split"
     if not isinstance(own, Mapping):
         return "no rule says how the test part was split off"
-    if (why := _unreadable(rule, own)) is not None:
-        return why
     kind = rule.get("rule")
     if kind == "place" and model.facts.get("raw") != prepared.inputs.get("raw"):
         return "a text is cut by place, and it was trained on another text"
+    if (why := _unreadable(rule, own)) is not None:
+        return why
     if kind in ("column", "hash", "folds"):
         missing = sorted(_columns_needed(rule, own, prepared) - set(read_table(prepared.path / TABLE).columns))
         if missing:

@@ -365,6 +365,7 @@ def test_a_champion_that_cannot_be_loaded_is_no_end(
     (reason,) = [check["reason"] for check in decision(folder, "strong")["checks"] if not check["passed"]]
     assert words in reason
     assert tempfile.gettempdir() not in reason
+    assert decision(folder, "strong")["rows"] is None, "compared on no rows, it is no challenger that counts"
     assert client().get_registered_model("tiny").aliases == {"champion": 1, "challenger": 2}
     if happens is another_library:
         tiny_table().to_csv(folder / "new.csv", index=False)
@@ -374,6 +375,30 @@ def test_a_champion_that_cannot_be_loaded_is_no_end(
         forced = promote(to, "tiny", 2, print, why="the old one cannot be loaded")
     assert forced is not None
     assert forced.after == 2
+
+
+def test_a_store_that_does_not_answer_is_no_decision(
+    made: Path, here: Here, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = here()
+    assert register(made, "weak", folder) == 0
+    answered = mlflow.artifacts.download_artifacts
+
+    def down(address: str, **named: Any) -> str:
+        if address == "models:/tiny/1":
+            raise ConnectionError("HTTP 503 Slow Down")
+        return answered(address, **named)
+
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", down)
+    assert register(made, "strong", folder) == 75
+    assert "Slow Down" in capsys.readouterr().err
+    assert not (folder / "strong" / "release").exists()
+    assert len(client().search_model_versions("name = 'tiny.ledger'")) == 1
+
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert register(made, "strong", folder) == 0
+    assert decision(folder, "strong")["promoted"]
 
 
 def test_a_winner_waits_for_approval_and_what_was_rolled_back_stays_so(

@@ -47,6 +47,39 @@ def test_a_champion_that_was_trained_later_is_found_by_time(
     assert (found is None) if words is None else (found is not None and words in found), found
 
 
+@pytest.mark.parametrize(
+    ("theirs", "mine", "words"),
+    [
+        ({"rule": "time", **SPLIT}, None, "its rows were split by the rule 'time', and the test part by 'hash'"),
+        (
+            {"rule": "hash", "by": ["patient"], "test": 0.2, "validation": 0.1},
+            {},
+            "by the rule 'hash', and the test part by 'time'",
+        ),
+        ({"rule": "time", **SPLIT, "purge": "1h"}, {}, "another version of Gateline wrote the rule"),
+        (
+            {"rule": "hash", "by": ["patient"], "test": 0.2, "purge": "1h"},
+            None,
+            "another version of Gateline wrote the rule",
+        ),
+    ],
+)
+def test_of_a_rule_that_cannot_be_asked_about_the_test_part_it_is_said_that_nothing_can_be_told(
+    tmp_path: Path, theirs: dict[str, Any], mine: dict[str, Any] | None, words: str
+) -> None:
+    own = {"rule": "hash", "by": ["patient"], "test": 0.2, "validation": 0.1}
+    prepared = (
+        rows(tmp_path / "prepared", own, {"patient": np.arange(40)})
+        if mine is None
+        else prepare_tiny(tmp_path / "prepared")
+    )
+    model = model_of(prepared, tmp_path / "model", theirs)
+    untold = why_untold(model, prepared)
+    assert untold is not None
+    assert words in untold
+    assert seen_by(model, prepared) is None
+
+
 def test_the_windows_that_were_seen_are_those_of_a_loop_over_them(tmp_path: Path) -> None:
     prepared = prepare_tiny(tmp_path / "prepared")
     found = seen_by(
