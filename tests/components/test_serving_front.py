@@ -99,17 +99,27 @@ class Echo:
         (["size", "weight"], None),
         (["size"], None),
         (["size", "label"], None),  # of the table, and not read
-        (["size", "weight", "note"], None),  # nothing is left out, so nothing is misspelt
+        (["size", "weight", "wieght"], None),  # nothing is left out, so nothing is misspelt
+        (["size", "ward"], None),  # of a wider table
         (
-            ["size", "wieght"],
+            ["size", "ward", "wieght"],
             "column wieght: .* and no weight. Name it as the model does, or leave it out. Did you mean 'weight'[?]",
         ),
-        (["size", "note"], "column note: .* and no weight. Name it as the model does, or leave it out[.]"),
     ],
 )
-def test_a_column_that_may_be_left_out_is_not_misspelt_in_silence(columns: list[str], words: str | None) -> None:
+@pytest.mark.parametrize("written", ["dataframe_split", "dataframe_records", "inputs", "instances"])
+def test_a_column_that_may_be_left_out_is_not_misspelt_in_silence(
+    columns: list[str], words: str | None, written: str
+) -> None:
     model = worker.Spelt(Echo(), ["size", "weight", "label"])
-    asked = {"dataframe_split": {"columns": columns, "data": [[1.0] * len(columns)]}}
+    row = dict.fromkeys(columns, 1.0)
+    rows: dict[str, Any] = {
+        "dataframe_split": {"columns": columns, "data": [list(row.values())]},
+        "dataframe_records": [row],
+        "inputs": {name: [value] for name, value in row.items()},
+        "instances": [row],
+    }
+    asked = {written: rows[written]}
     found = asyncio.run(ask(Front(model, "tiny", 1, 1000, 2), json.dumps(asked).encode()))
 
     if words is None:

@@ -5,6 +5,7 @@ DuckDB sorts on disk what does not fit into memory; what is in memory is one bat
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -63,20 +64,23 @@ class Asked:
         return cls(types, needed, keys, next((name for name in shared if types[name] != "string"), None), known)
 
     def refuse_misspelt(self, path: Path, there: Iterable[str]) -> None:
-        """Refuse a file with a column that nobody knows, where one that may be left out is not there.
+        """Refuse a file with a column that nobody knows, where it lacks one that is nearly spelt so.
+
+        Any other column that nobody knows passes: a file may be wider than what the model reads.
 
         Raises:
             DataError: so; the second would count as missing without a word.
         """
         absent = [name for name in self.types if name not in self.needed and name not in there]
         unknown = [name for name in there if name not in self.types and name not in self.known]
-        if absent and unknown:
-            raise DataError(
-                f"{path}, column {unknown[0]}",
-                expected="columns that the model knows",
-                found=f"one that it does not, and no {examples(absent)}",
-                do=f"Name it as the model does, or leave it out. {did_you_mean(unknown[0], absent)}",
-            )
+        for name in unknown:
+            if close := difflib.get_close_matches(name, absent, n=1):
+                raise DataError(
+                    f"{path}, column {name}",
+                    expected="columns that the model knows",
+                    found=f"one that it does not, and no {close[0]}",
+                    do=f"Name it as the model does, or leave it out. {did_you_mean(name, absent)}",
+                )
 
 
 class InputBatches:

@@ -21,7 +21,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,6 @@ LOADING_NICENESS = 10
 """A tenth of a processor where others ask for all of it, so that loading ends all the same."""
 LONGEST_REASON = 500  # characters of a refusal
 LONGEST_VALUE = 40  # of a value in one
-MOST_NAMES = 5  # of columns in one
 REASON = "Error: "  # stands between the request, printed whole, and what MLflow or the model says of it
 
 
@@ -264,9 +263,10 @@ def _is_number(text: str) -> bool:
 
 
 class Spelt:
-    """A loaded model that refuses a request with a column that nobody knows, where one that may be left out is not there.
+    """A loaded model that refuses a request with a column that nobody knows, where it lacks one that is nearly spelt so.
 
-    MLflow drops the first with a word to the log of the server alone, and the answer rests on the second as missing.
+    MLflow drops the first with a word to the log of the server alone, and the answer rests on the second as missing. Any other
+    column that nobody knows passes: a client may send a wider table than the model reads.
 
     Args:
         model: as MLflow loaded it.
@@ -287,17 +287,29 @@ class Spelt:
         """
         from mlflow.exceptions import MlflowException
 
-        there = list(getattr(data, "columns", []))
-        unknown = [str(name) for name in there if name not in self._known]
+        there = names_of(data)
         absent = [name for name in self._optional if name not in there]
-        if unknown and absent:
-            close = difflib.get_close_matches(unknown[0], absent, n=1)
-            do = "Name it as the model does, or leave it out." + (f" Did you mean {close[0]!r}?" if close else "")
-            raise MlflowException.invalid_parameter_value(
-                f"request, column {unknown[0][:LONGEST_VALUE]}: expected columns that the model knows; "
-                f"found one that it does not, and no {', '.join(absent[:MOST_NAMES])}. {do}"
-            )
+        for name in there:
+            if name not in self._known and (close := difflib.get_close_matches(name, absent, n=1)):
+                raise MlflowException.invalid_parameter_value(
+                    f"request, column {name[:LONGEST_VALUE]}: expected columns that the model knows; "
+                    f"found one that it does not, and no {close[0]}. "
+                    f"Name it as the model does, or leave it out. Did you mean {close[0]!r}?"
+                )
         return self._model.predict(data, params=params)
+
+
+def names_of(data: Any) -> list[str]:
+    """Name the columns of a request as MLflow hands it over.
+
+    Of `dataframe_split` and `dataframe_records` it makes a frame, of `inputs` and `instances` columns by name, or leaves them a
+    list of rows by name.
+    """
+    if isinstance(data, list):
+        names = dict.fromkeys(name for row in data if isinstance(row, Mapping) for name in row)
+    else:
+        names = dict.fromkeys(data if isinstance(data, Mapping) else getattr(data, "columns", []))
+    return [str(name) for name in names]
 
 
 class Asked:
