@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gateline.data.series_encoding import regular_table
+from gateline.data.series_encoding import Encoding, regular_table
 from gateline.errors import DataError
 from gateline.evaluation import evaluate
 from gateline.input_check import InputCheck
@@ -28,14 +28,14 @@ from tests.tiny import tiny_table, tiny_workload
 LOOKBACK, HORIZON = 24, 6
 
 
-def make(folder: Path, **changes: Any) -> tuple[Forecaster, Artifact, Artifact]:
+def make(folder: Path, table: pd.DataFrame | None = None, **changes: Any) -> tuple[Forecaster, Artifact, Artifact]:
     content = tiny_workload(training__epochs=1, **changes)
     with write_artifact(folder / "raw", "raw"):
         pass
     raw = open_artifact(folder / "raw", "raw")
     with write_artifact(folder / "prepared", "prepared", {"raw": raw}) as draft:
         TASK.prepare(
-            tiny_table(),
+            tiny_table() if table is None else table,
             Schema.model_validate(content["schema"]),
             ForecastingPreprocess.model_validate(content["preprocess"]),
             draft,
@@ -245,19 +245,98 @@ def test_more_missing_values_than_the_schema_allows_are_flagged_for_their_series
     ]
 
 
-def test_rows_that_the_schema_lets_be_absent_are_no_flag_and_half_of_them_must_come(tmp_path: Path) -> None:
-    time = {"column": "time", "frequency": "1h", "max_missing": 100}
-    forecaster, prepared, _ = make(
-        tmp_path, schema__time=time, preprocess__known=[], preprocess__past=["footfall", "price"]
+def open_hours() -> pd.DataFrame:
+    """The shops' table with rows for the nine hours that they are open."""
+    table = tiny_table()
+    return table[pd.to_datetime(table["time"]).dt.hour.between(9, 17)].reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def open_by_day(tmp_path_factory: pytest.TempPathFactory) -> tuple[Forecaster, Artifact, Artifact]:
+    return make(
+        tmp_path_factory.mktemp("open"),
+        open_hours(),
+        schema__time={"column": "time", "frequency": "1h", "max_missing": 2500},
+        preprocess__known=[],
+        preprocess__past=["footfall", "price"],
     )
+
+
+@pytest.mark.parametrize("hour", [9, 13, 18])  # as it opens, while it is open, as it shuts
+def test_of_a_table_with_few_rows_what_was_evaluated_is_answered(
+    hour: int, open_by_day: tuple[Forecaster, Artifact, Artifact]
+) -> None:
+    forecaster, _, evaluation = open_by_day
+    origins = read_table(evaluation.path / "predictions.parquet")["origin"]
+    origin = (
+        origins[origins.dt.hour == hour].iloc[20]
+        if hour < 18
+        else origins.dt.normalize().iloc[20] + pd.Timedelta("18h")
+    )
+    table = open_hours()
+    rows = table[pd.to_datetime(table["time"]).between(origin - pd.Timedelta("40h"), origin, inclusive="left")]
+
+    answer = served(forecaster).predict(None, rows, {"origin": origin.isoformat()})
+
+    assert answer["flags"].unique().tolist() == [""]
+    if hour < 18:
+        np.testing.assert_allclose(answer["sales"], evaluated(evaluation, origin)["forecast"], rtol=1e-5)
+
+
+def test_fewer_rows_than_in_training_are_flagged_and_fewer_than_half_refused(
+    open_by_day: tuple[Forecaster, Artifact, Artifact],
+) -> None:
+    forecaster, _, _ = open_by_day
+    asked = open_hours().groupby("shop").tail(18)
+    asked = asked[asked["shop"] == "east"].reset_index(drop=True)
+    assert forecaster.encoding.fewest_present == 9 / LOOKBACK
+
+    few = served(forecaster).predict(None, asked.drop(index=asked.index[9:13]))
+
+    assert few["flags"].unique().tolist() == ["time: no row for 19 of 24 past steps, beyond the 15 of training"]
+    with pytest.raises(DataError, match=r"rows for the 24 steps .* half as many .* found 4 of them"):
+        forecaster.predict(asked.drop(index=asked.index[9:14]))
+
+
+def test_the_example_has_the_rows_of_the_table_alone(open_by_day: tuple[Forecaster, Artifact, Artifact]) -> None:
+    forecaster, prepared, _ = open_by_day
+
+    example = forecaster.example(read_table(prepared.path / TABLE))
+
+    assert len(example) == 2 * (9 + 1), "the last says that nothing is left out before the window"
+    assert example["sales"].notna().mean() > 0.8
+    answer = forecaster.predict(regular_table(open_hours(), forecaster.encoding.schema))
+    pd.testing.assert_frame_equal(forecaster.predict(example), answer)
+
+
+def test_a_model_that_did_not_count_the_rows_of_training_refuses_ends_alone(
+    open_by_day: tuple[Forecaster, Artifact, Artifact],
+) -> None:
+    forecaster, prepared, _ = open_by_day
+    state = forecaster.encoding.to_json()
+    assert Encoding.from_json(state) == forecaster.encoding
+    del state["fewest_present"]
+    older = TASK.load_predictor(prepared.path.parent / "model")
+    older.encoding = Encoding.from_json(state)
+    asked = older.example(read_table(prepared.path / TABLE)).query("shop == 'east'").reset_index(drop=True)
+
+    older.predict(asked.iloc[[0, 5, -1]])
+
+    with pytest.raises(DataError, match="found 1 of them"):
+        older.predict(asked.iloc[[0, -1]])
+
+
+def test_two_rows_a_window_apart_are_refused(with_known: tuple[Forecaster, Artifact, Artifact]) -> None:
+    forecaster, prepared, _ = with_known
+    assert "fewest_present" not in forecaster.encoding.to_json(), "the schema says that no row may be absent"
     asked = forecaster.example(read_table(prepared.path / TABLE))
     asked = asked[asked["shop"] == "east"].reset_index(drop=True)
 
-    half = served(forecaster).predict(None, asked.drop(index=asked.index[1:13]))
+    forecaster.predict(asked.drop(index=asked.index[1:13]))
 
-    assert half["flags"].unique().tolist() == [""]
-    with pytest.raises(DataError, match=r"expected 24 rows from .* found 11 of them"):
-        forecaster.predict(asked.drop(index=asked.index[1:14]))
+    for dropped in (asked.index[1:-1], asked.index[1:14]):
+        with pytest.raises(DataError, match=r"rows for the 24 steps .* found (1|11) of them"):
+            forecaster.predict(asked.drop(index=dropped))
 
 
 def test_rows_far_apart_cost_no_memory(with_known: tuple[Forecaster, Artifact, Artifact]) -> None:

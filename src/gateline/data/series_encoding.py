@@ -54,6 +54,8 @@ class Encoding:
         may_be_missing: the target and covariates that had missing values in the training part; each covariate of them gets
             a mask, the target always has one.
         series: names of the series seen in training.
+        fewest_present: least share of the past steps of a window of training that had a row with values, 0..1; None of a
+            model from before it was counted.
     """
 
     schema: Schema
@@ -67,6 +69,7 @@ class Encoding:
     target_deviation: tuple[float, ...]
     may_be_missing: tuple[str, ...]
     series: tuple[str, ...]
+    fewest_present: float | None = 1.0
 
     @classmethod
     def fit(
@@ -244,7 +247,8 @@ class Encoding:
 
     def to_json(self) -> dict[str, Any]:
         """Turn into JSON values that `from_json` reads back exactly."""
-        return {
+        counted = {"fewest_present": self.fewest_present} if self.schema.may_lack_rows else {}  # else all of them
+        return counted | {
             "schema": self.schema.model_dump(mode="json"),
             "target": self.target,
             "past": list(self.past),
@@ -261,8 +265,9 @@ class Encoding:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Encoding:
         """Read what `to_json` wrote."""
+        schema = Schema.model_validate(value["schema"])
         return cls(
-            schema=Schema.model_validate(value["schema"]),
+            schema=schema,
             target=value["target"],
             past=tuple(value["past"]),
             known=tuple(value["known"]),
@@ -273,7 +278,26 @@ class Encoding:
             target_deviation=tuple(value["target_deviation"]),
             may_be_missing=tuple(value["may_be_missing"]),
             series=tuple(value["series"]),
+            fewest_present=value.get("fewest_present", None if schema.may_lack_rows else 1.0),
         )
+
+
+def rows_with_values(table: pd.DataFrame, schema: Schema) -> np.ndarray:
+    """Mark the rows of a regular table that say more than their place: bool (N,). Those that stand in for absent ones do not."""
+    place = {schema.grid.column, *schema.keys}
+    return table[[name for name in schema.columns if name not in place]].notna().any(axis=1).to_numpy(bool)
+
+
+def fewest_present(there: np.ndarray, origins: np.ndarray, lookback: int) -> float:
+    """Least share of the past steps of a window that have a row, 0..1.
+
+    Args:
+        there: bool (N,), see `rows_with_values`.
+        origins: int64 (W,), rows of first steps to forecast, W >= 1.
+        lookback: past steps of a window.
+    """
+    before = np.concatenate([[0], there.cumsum()])
+    return float((before[origins] - before[origins - lookback]).min() / lookback)
 
 
 def regular_table(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:

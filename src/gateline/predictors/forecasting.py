@@ -20,6 +20,7 @@ from gateline.data.series_encoding import (
     at_steps,
     ordered_columns,
     regular_table,
+    rows_with_values,
     series_names,
     series_offsets,
 )
@@ -39,7 +40,9 @@ from gateline.workload.section import format_span
 
 EXAMPLE_SERIES = 2  # series in the example request
 FEWEST_ROWS = 0.5
-"""Of the past steps of a window, for which a request must have rows; the others are as rows without values."""
+"""Of the rows that every window of training had, how many a request must have of its past; the others are as rows without
+values."""
+LONG_ENOUGH = 3  # steps of a past that has some between its ends
 NARROWEST = 1e-6  # of the deviation: quantiles that fall together leave something to divide by
 
 
@@ -318,7 +321,8 @@ class Forecaster:
     def example(self, table: pd.DataFrame) -> pd.DataFrame:
         """Cut the last window of one or two series from a table, as a request: what is not known ahead is left empty.
 
-        It ends where the target does, and a series without a past value of it is passed over.
+        It ends where the target does, and a series without a past value of it is passed over. Past rows that the table does not
+        have, where the schema lets them be absent, are absent here, too.
 
         Raises:
             DataError: no series is left.
@@ -331,12 +335,13 @@ class Forecaster:
         for name in self.encoding.series:
             rows = regular[names == name]
             observed = np.flatnonzero(rows[target].notna())
-            rows = rows[: observed[-1] + 1 + ahead if len(observed) else 0].tail(self.lookback + ahead).copy()
+            until = rows[: observed[-1] + 1 + ahead if len(observed) else 0]
+            rows = until.tail(self.lookback + ahead).copy()
             if not rows[target].head(self.lookback).notna().any():
                 continue
             if ahead:
                 rows.loc[rows.index[-ahead:], [target, *self.encoding.past]] = np.nan
-            cut.append(rows)
+            cut.append(self._that_came(until, rows) if schema.may_lack_rows else rows)
             if len(cut) == EXAMPLE_SERIES:
                 break
         if not cut:
@@ -347,6 +352,23 @@ class Forecaster:
                 do="Bring data in which the target is observed",
             )
         return pd.concat(cut, ignore_index=True)[[name for name, _, _ in self.input_columns]]
+
+    def _that_came(self, until: pd.DataFrame, window: pd.DataFrame) -> pd.DataFrame:
+        """Drop the past rows of a window that only stand in for absent ones; one before it then says that the request reaches so far.
+
+        Args:
+            until: rows of one series up to the end of the window, without gaps.
+            window: the last rows of them, T past ones and those ahead.
+        """
+        there = rows_with_values(until, self.encoding.schema)
+        earlier, came = until[: -len(window)][there[: -len(window)]], there[-len(window) :].copy()
+        if not self._enough(came[: self.lookback]):  # fewer than would be answered: it is asked for with empty rows
+            return window
+        came[self.lookback :] = True
+        if came[0]:
+            return window[came]
+        came[0] = earlier.empty
+        return pd.concat([earlier.tail(1), window[came]])
 
     def _windows(self, table: Columns, origin: pd.Timestamp | None) -> tuple[Columns, np.ndarray]:
         """Cut the steps origin - lookback .. origin + horizon - 1 of every series of an ordered table.
@@ -382,18 +404,39 @@ class Forecaster:
         return first + step * np.arange(-self.lookback, self.horizon)
 
     def _refuse_if_short(self, name: str, steps: np.ndarray, there: np.ndarray, stamps: np.ndarray) -> None:
-        """Refuse a series whose rows, with time stamps (N,), do not reach over the steps of its window, or stand in few of them."""
-        needed = there if self.encoding.known else there[: self.lookback]
+        """Refuse a series whose rows, with time stamps (N,), do not reach over the steps of its window, or stand in too few of them.
+
+        Where rows may be absent, the steps just before an origin may have none: a shop that is asked about before it opens.
+        """
+        known, past = self.encoding.known, there[: self.lookback]
+        needed = there if known else past
         begin, end = steps[[0, len(needed) - 1]]
-        reaches = stamps[0] <= begin and end <= stamps[-1]
-        if not reaches or there[: self.lookback].mean() < FEWEST_ROWS:
+        may_end_before = not known and self._asked.may_lack_rows
+        if begin < stamps[0] or (stamps[-1] < end and not may_end_before):
             raise DataError(
                 f"request, series {name}",
                 expected=f"{len(needed)} rows from {pd.Timestamp(begin, tz='UTC')} to {pd.Timestamp(end, tz='UTC')}",
                 found=f"{int(needed.sum())} of them",
-                do=f"Send {self.lookback} past steps"
-                + (f" and {self.horizon} to forecast" if self.encoding.known else ""),
+                do=f"Send {self.lookback} past steps" + (f" and {self.horizon} to forecast" if known else ""),
             )
+        if not self._enough(past):
+            raise DataError(
+                f"request, series {name}",
+                expected=f"rows for the {self.lookback} steps from {pd.Timestamp(begin, tz='UTC')} on, half as many as in any "
+                "window of training",
+                found=f"{int(past.sum())} of them",
+                do="Send what there is of them",
+            )
+
+    def _enough(self, past: np.ndarray) -> bool:
+        """Say whether the past steps, bool (T,), that have a row are half as many as in the window of training that had fewest.
+
+        Where those were not counted, a row between the ends is enough.
+        """
+        least = self.encoding.fewest_present
+        if least is None:
+            return len(past) < LONG_ENOUGH or bool(past[1:-1].any())
+        return bool(past.mean() >= FEWEST_ROWS * least)
 
 
 def read_origin(text: str) -> pd.Timestamp | None:

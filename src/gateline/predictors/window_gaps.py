@@ -16,7 +16,7 @@ from gateline.table import Columns
 
 
 def flags_of_gaps(table: Columns, there: np.ndarray, encoding: Encoding, lookback: int) -> np.ndarray:
-    """Say of windows which columns lack more values than the schema allows.
+    """Say of windows which columns lack more values than the schema allows, and where more rows are absent than in any of training.
 
     Args:
         table: the steps of all windows, one window after the other.
@@ -37,6 +37,13 @@ def flags_of_gaps(table: Columns, there: np.ndarray, encoding: Encoding, lookbac
             _refuse_nothing(table, name, missing, encoding, lookback)
             for window, words in _lacking(name, missing, there, encoding, lookback):
                 found[window].append(words)
+    least = encoding.fewest_present
+    if encoding.schema.may_lack_rows and least is not None:
+        came = there[:, :lookback]
+        for window in np.flatnonzero(came.mean(axis=1) < least).tolist():
+            absent, most = lookback - int(came[window].sum()), lookback - round(least * lookback)
+            words = f"no row for {absent} of {lookback} past steps, beyond the {most} of training"
+            found[window].append(f"{encoding.schema.grid.column}: {words}")
     return np.array(["; ".join(words) for words in found], dtype=object)
 
 
@@ -73,7 +80,7 @@ def _lacking(
             yield from ((int(window), f"{name}: no value") for window in np.flatnonzero(missing.all(axis=1)))
         return
     parts = {"past steps": missing[:, :lookback]}
-    if schema.time is not None and schema.time.max_missing:  # rows were absent in training, too
+    if schema.may_lack_rows:  # rows were absent in training, too
         parts["past steps"] = parts["past steps"] & there[:, :lookback]
     if name in encoding.known:
         parts["steps to forecast"] = missing[:, lookback:]

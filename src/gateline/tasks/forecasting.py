@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -21,7 +23,14 @@ from gateline.data.inputs import TARGET
 from gateline.data.order import Order, SequentialOrder, ShuffledOrder
 from gateline.data.prepared_windows import STATE, WINDOWS, open_store, open_windows, read_windows
 from gateline.data.scaling import Transform
-from gateline.data.series_encoding import Encoding, Scaling, regular_table, unix_seconds
+from gateline.data.series_encoding import (
+    Encoding,
+    Scaling,
+    fewest_present,
+    regular_table,
+    rows_with_values,
+    unix_seconds,
+)
 from gateline.data.splits import TimeSplit, window_runs
 from gateline.data.store import SERIES, VALUES
 from gateline.data.windows import WindowDataset
@@ -371,15 +380,21 @@ class Forecasting:
             scaling=preprocess.scaling,
         )
         store = encoding.encode(table)
-        origins = window_runs(
+        lookback = preprocess.windows.lookback
+        cut = partial(
+            window_runs,
             times,
             store.offsets,
             np.isfinite(store.arrays[VALUES][:, TARGET]),
             split,
-            lookback=preprocess.windows.lookback,
+            lookback=lookback,
             horizon=preprocess.windows.horizon,
-            stride=preprocess.windows.stride,
         )
+        origins = cut(stride=preprocess.windows.stride)
+        if schema.may_lack_rows:
+            of_training = cut()["train"].rows()  # also those that a stride leaves out: other hours have other rows
+            least = fewest_present(rows_with_values(table, schema), of_training, lookback)
+            encoding = replace(encoding, fewest_present=least)
         store.save(draft.path)
         (draft.path / WINDOWS).mkdir()
         for part, rows in origins.items():

@@ -181,6 +181,11 @@ class Schema(Section):
         return self.keys if self.time is None else (*self.keys, self.time.column)
 
     @property
+    def may_lack_rows(self) -> bool:
+        """Whether time stamps between a series' first and last may be absent."""
+        return self.time is not None and self.time.max_missing > 0
+
+    @property
     def grid(self) -> Grid:
         """The regular grid of a table of series; whoever needs one has seen to it that there is one.
 
