@@ -153,6 +153,20 @@ def test_it_is_held_while_the_cells_learn_and_travels_with_the_weights(rng: np.r
     assert network.head.linear.weight.abs().sum() > 0
 
 
+def test_weights_from_before_there_were_groups_are_read(rng: np.random.Generator) -> None:
+    settings = {**SEGMENT, "ridge_path": {"lags": 4, "penalty": 1.0}}
+    network, read = network_of(**settings), network_of(**settings)
+    batch = batch_of(rng, [0, 1, 2] * 10)
+    with torch.no_grad():
+        network.fit_in_closed_form([batch])
+    state = network.state_dict()
+    state["ridge_path.weight"] = state["ridge_path.weight"][0]  # (U, lags)
+
+    read.load_state_dict(state)
+
+    assert torch.equal(read(batch), network(batch))
+
+
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: "-".join(map(str, mode.values())))
 @pytest.mark.parametrize("quantiles", [(), LEVELS], ids=["point", "quantiles"])
 def test_with_a_share_it_is_averaged_into_the_median_and_left_out_of_training(

@@ -342,7 +342,7 @@ model:
   attention: none
   # Add a linear forecast from the past target; the cells learn what it leaves over. It makes a good forecast of little data.
   linear_path: true
-  # Beside the cells, a ridge regression on all that they read, averaged into the forecast: the two err differently. Where `ridge` of
+  # Beside the cells, a ridge regression on what they read of each step, averaged into the forecast: the two err differently. Where `ridge` of
   # the evaluation is ahead or near, try {lags: 24, covariate_lags: 24, known: true, penalty: 30, share: 0.5}.
   ridge_path: null
 """

@@ -6,7 +6,7 @@ A step ahead reads S numbers that all steps read, and K that are known of it alo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -29,8 +29,8 @@ class RidgePathSettings(Section):
     known: bool = False
     """Whether a step reads what is known ahead of it."""
     weights: Literal["all", "unit", "series"] = "all"
-    """all: the same for all series. unit: for those of a unit (`units` of the target's column). series: for each alone, where it
-    has windows enough."""
+    """all: the same for all series. unit: for those of a unit (`units` of the target's column). series: for each alone; each
+    must have training windows, and should have more than it has weights."""
     penalty: Annotated[float, Field(gt=0)]
     """Times the sum of the squared weights, against the squared errors summed over all training windows."""
     share: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -39,7 +39,7 @@ class RidgePathSettings(Section):
 
 
 class RidgePath(nn.Module):
-    """Forecast every step by a linear function of the newest past steps and, where asked, of all else that the cells read.
+    """Forecast every step by a linear function of the newest past steps of the target and, where asked, of the covariates.
 
     It is fitted once, before training, and then stays. A linear function of long windows and long horizons has too many weights
     to be learned well step by step; its ridge regression is exact. Of the past target alone it has no intercept.
@@ -84,6 +84,13 @@ class RidgePath(nn.Module):
         self.register_buffer(
             "weight", torch.zeros(max(groups[settings.weights]) + 1, shapes.horizon, self.shared + self.ahead)
         )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Take the weights (U, S) of a model from before there were groups, too."""
+        weight = state_dict.get(f"{prefix}weight")
+        if weight is not None and weight.dim() == 2:
+            state_dict = {**state_dict, f"{prefix}weight": weight[None]}
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, batch: ForecastBatch, past: torch.Tensor) -> torch.Tensor:
         """Forecast from a batch and its normalised past target (B, T): (B, U), in the type of its weights whatever autocast says."""

@@ -123,8 +123,8 @@ class ForecasterSettings(Section):
     `mode: direct` only."""
 
     ridge_path: RidgePathSettings | None = None
-    """Beside the cells, a linear function of the newest past steps and, where asked, of all else that they read, fitted in
-    closed form before training and then held. Not with `mode: recursive`."""
+    """Beside the cells, a linear function of the newest past steps of the target and, where asked, of the covariates and of what
+    is known ahead, fitted in closed form before training and then held. Not with `mode: recursive`."""
 
     @model_validator(mode="before")
     @classmethod
