@@ -82,17 +82,22 @@ def test_a_card_with_many_slices_fits_into_the_registry(made: Path, tmp_path: Pa
         "source": {"licence": "CC0", "citation": "", "homepage": ""},
     }
     papers = Papers(passport, workload | {"gates": {}, "preprocess": {}}, inputs)
-    decided = {"promoted": False, "awaiting_approval": False, "checks": [], "decided_at": None, "champion_before": 3}
+    decided = {"promoted": False, "awaiting_approval": False, "checks": [], "champion_before": 3}
+    decided |= {"decided_at": "2026-01-02T03:04:05+00:00"}
 
     card = make_model_card(papers, 4, decided, "0" * 64, None)
 
     assert len(card.markdown) <= LONGEST
     assert re.search(r"\d+ slices more are in the HTML", card.markdown)
     for text in (card.markdown, card.html):
-        assert "Register: not promoted" in text
+        assert re.search(
+            "Register: not promoted(</b>)? on 2026-01-02, decided by the gates .* against champion version 3\\.", text
+        )
         assert "gateline history tiny" in text, "a card is not written again when the champion changes"
     waits = make_model_card(papers, 4, decided | {"awaiting_approval": True}, "0" * 64, None)
-    assert "Register: wins and waits for approval, decided by the gates" in waits.markdown
+    assert "Register: wins and waits for approval on 2026-01-02, decided by the gates" in waits.markdown
+    by_hand = make_model_card(papers, 4, decided | {"promoted": True, "decided_at": None}, None, None)
+    assert "Register: decided nothing, a person made it champion. Who is champion now" in by_hand.markdown
     assert "ridge is not worse" in card.markdown
     assert card.html.count("slice/shop_") == 300 + card.html.count("Worst on")
     assert "<b>299</b>" not in card.html

@@ -128,7 +128,7 @@ def _outcome(decided: Mapping[str, Any]) -> str:
     if decided["awaiting_approval"]:
         return "wins and waits for approval"
     if decided["decided_at"] is None:
-        return "nothing: a person made it champion"
+        return "decided nothing, a person made it champion"
     return "promoted" if decided["promoted"] else "not promoted"
 
 
