@@ -235,9 +235,16 @@ def test_a_series_longer_than_those_of_training_or_without_any_value_is_flagged(
     asked = pd.concat([asked, longer.assign(time=longer["time"] + pd.Timedelta(hours=12))])
     asked.loc[asked["patient"] == 105, list(COLUMNS)] = np.nan
 
-    found = encoding.flags(inputs().lay_out(asked, schema(), of_request=True, longest=encoding.longest))
+    steps = inputs().lay_out(asked, schema(), of_request=True, longest=encoding.longest)
 
-    assert found.tolist() == ["12 steps, above the 6 of training", "", "no value of pulse, lactate"]
+    longest, shown = encoding.longest, np.diff(steps.offsets)[0]
+    assert longest is not None
+    assert shown > longest
+    assert encoding.flags(steps).tolist() == [
+        f"{shown} steps, above the {longest} of training",
+        "",
+        "no value of pulse, lactate",
+    ]
 
 
 def test_a_static_column_that_changes_is_refused(rng: np.random.Generator) -> None:

@@ -75,7 +75,7 @@ EXAMPLE = TaskExample(
         "no time": (with_value("time", "soon"), "time"),
         "no value of the target": (lambda frame: frame.assign(sales=np.nan), "column sales"),
         "a price that is not known ahead": (with_value("price", np.nan, -1), "column price"),
-        "two rows a window apart": (first_and_last, "30 rows"),
+        "two rows a window apart": (first_and_last, "half as many as in any window of training"),
         "too few rows": (lambda frame: frame.groupby("shop").tail(10), "30 rows"),
     },
 )
