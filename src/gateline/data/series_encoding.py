@@ -26,7 +26,7 @@ from gateline.workload.section import format_span
 
 SINGLE_SERIES = "all"
 Scaling = Literal["column", "series"]
-FEWEST_PRESENT = 0.01
+LEAST_FILLED = 0.01
 """Of the steps from the first to the last row of each series, for which a table must have rows: one year that is mistyped makes
 millions of steps."""
 
@@ -374,14 +374,14 @@ def refuse_mostly_absent(names: np.ndarray, seconds: np.ndarray, steps: int, col
     Raises:
         DataError: names the rows around the largest gap.
     """
-    if len(seconds) >= FEWEST_PRESENT * steps:
+    if len(seconds) >= LEAST_FILLED * steps:
         return
     gaps = np.where(names[1:] == names[:-1], np.diff(seconds), 0)
     widest = int(gaps.argmax())
     before, after = (pd.Timestamp(int(seconds[row]), unit="s") for row in (widest, widest + 1))
     raise DataError(
         f"column {column}",
-        expected=f"rows for at least {FEWEST_PRESENT:.0%} of the steps from the first to the last of each series",
+        expected=f"rows for at least {LEAST_FILLED:.0%} of the steps from the first to the last of each series",
         found=f"{len(seconds):,} rows for {steps:,} steps; in series {names[widest]}, {after} comes next after {before}",
         do="Correct the time stamp that is wrong, or aggregate to longer steps",
     )

@@ -68,11 +68,8 @@ class RidgePath(nn.Module):
                     found=str(getattr(settings, name)),
                     do="Change one of the two",
                 )
-        self.settings, self.num_past = settings, len(shapes.past_categories)
-        self.past_counts, self.known_counts = (
-            (*shapes.past_categories, *shapes.known_categories),
-            shapes.known_categories,
-        )
+        self.settings, self.known_counts = settings, shapes.known_categories
+        self.past_counts = (*shapes.past_categories, *shapes.known_categories)
         self.intercept = settings.covariate_lags > 0 or settings.known or settings.weights != "all"
         past = shapes.encoder_features - 1 + sum(self.past_counts)  # the target has lags of its own
         self.shared = settings.lags + settings.covariate_lags * past + int(self.intercept)
