@@ -69,6 +69,11 @@ def test_a_file_that_this_library_cannot_read_any_more_is_not_called_changed() -
     assert registered_by(BEFORE, peepholes=True).workload_file().state == "unchecked"
     assert registered_by(code_version()).workload_file().state == "broken"
 
+    write_file(model__peepholes=True, gates__min_examples=1)
+    found = registered_by(BEFORE, peepholes=True).workload_file()
+    assert found.state == "broken", "what it writes elsewhere is compared nevertheless"
+    assert "gates" in found.words
+
 
 @pytest.mark.parametrize(
     ("change", "section"),

@@ -241,6 +241,7 @@ class ProjectLinks:
         from gateline.tasks import task_named
 
         another_library = self.passport["code"]["version"] != code_version()
+        changed: list[str] = []
         try:
             content = yaml.safe_load(text)
             file = Workload(content["name"], content["task"], str(content["description"]).strip(), "", content)
@@ -249,6 +250,7 @@ class ProjectLinks:
                 "task": file.task,
                 "description": file.description,
             }
+            changed = [name for name, value in as_written.items() if self.workload[name] != value]
             task = task_named(file.task)
             with_defaults = {
                 "source": file.section("source", Source).model_dump(mode="json"),
@@ -257,8 +259,7 @@ class ProjectLinks:
             }
         except (yaml.YAMLError, KeyError, TypeError, GatelineError) as error:
             form = [f"form ({' '.join(str(error).split())[:120]})"]
-            return ([], form) if another_library and isinstance(error, GatelineError) else (form, [])
-        changed = [name for name, value in as_written.items() if self.workload[name] != value]
+            return (changed, form) if another_library and isinstance(error, GatelineError) else ([*changed, *form], [])
         left_out: list[str] = []
         for name, value in with_defaults.items():
             found = dict(_differences(value, self.workload[name], content[name], name))
