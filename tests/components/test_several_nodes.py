@@ -194,7 +194,7 @@ def test_a_step_that_is_taken_away_goes_on_with_its_job(api: TrainerApi, tmp_pat
 
     third = start(tmp_path, spread())  # one that goes on is followed
     api.looks = 0
-    until(lambda: api.looks)
+    until(lambda: api.looks > 1)  # the second look is asked for after the first was answered
     api.end(name, "Failed", "applying FailJobSet failure policy action", "FailJobSetFailurePolicyAction")
     code, said = ended(third)
     assert code == 2
