@@ -96,11 +96,12 @@ def resampled_sums(
     block: int,
     resamples: int,
     generator: np.random.Generator,
-    circular: bool = False,
 ) -> np.ndarray:
-    """Sum columns over the examples of resamples, by moving blocks of consecutive positions.
+    """Sum columns over the examples of resamples, by blocks of consecutive positions on a circle.
 
-    Examples at one position stay together, and all columns are resampled at the same positions.
+    Examples at one position stay together, and all columns are resampled at the same positions. A block that begins near the end
+    goes on at the beginning: without that an end is part of one block and the middle of `block` of them, so a model that fails
+    at the end of the test part would be told to be better than it was measured.
 
     Args:
         columns: float (K, E).
@@ -108,23 +109,20 @@ def resampled_sums(
         block: consecutive positions that are drawn together, at most N.
         resamples: R.
         generator: draws the blocks.
-        circular: a block that begins near the end goes on at the beginning; without that, positions at either end are drawn
-            less often than others, which the difference of two models bears and the metric of one does not.
 
     Returns:
         float64 (K, R).
 
     Source:
-        Künsch (1989), The Annals of Statistics 17(3), section 2: moving blocks. Politis and Romano (1992), in LePage and
-        Billard, Exploring the Limits of Bootstrap: circular ones.
+        Politis and Romano (1992), A circular block-resampling procedure for stationary data, in LePage and Billard, Exploring
+        the Limits of Bootstrap.
     """
     _, index = np.unique(position, return_inverse=True)
     by_position = np.stack([np.bincount(index, weights=column) for column in columns])  # (K, N)
     num_blocks = math.ceil(by_position.shape[1] / block)
-    if circular:
-        by_position = np.concatenate([by_position, by_position[:, : block - 1]], axis=1)
+    by_position = np.concatenate([by_position, by_position[:, : block - 1]], axis=1)
     ends = np.concatenate([np.zeros((len(columns), 1)), np.cumsum(by_position, axis=1)], axis=1)
-    sums = ends[:, block:] - ends[:, :-block]  # (K, N - block + 1), circular (K, N): over the block that begins there
+    sums = ends[:, block:] - ends[:, :-block]  # (K, N): over the block that begins there
     drawn = np.empty((len(columns), resamples))
     for first in range(0, resamples, RESAMPLES_AT_ONCE):
         size = min(RESAMPLES_AT_ONCE, resamples - first)
@@ -173,9 +171,7 @@ def _stretched(errors: ExampleErrors, block: int, resamples: int, seed: int) -> 
     """Draw a ratio of sums as it may be in truth: float64 (R,)."""
     columns, measured = np.stack([errors.total, errors.count]), errors.score()
     drawn, halved = (
-        errors.ratio(
-            *resampled_sums(columns, errors.position, length, resamples, np.random.default_rng(seed), circular=True)
-        )
+        errors.ratio(*resampled_sums(columns, errors.position, length, resamples, np.random.default_rng(seed)))
         for length in (block, max(1, block // 2))
     )
     num_blocks, confidence = len(np.unique(errors.position)) // block, (1 + COVERAGE) / 2

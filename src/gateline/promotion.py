@@ -65,7 +65,7 @@ def decide(
     """Say whether a challenger becomes champion.
 
     Without a champion the verdict is enough. With one, the difference of the metric on the same examples gets a one-sided
-    bound from a paired moving-block bootstrap over time, since errors of overlapping windows are not independent; and so does
+    bound from a paired circular block bootstrap over time, since errors of overlapping windows are not independent; and so does
     each slice, see `gateline.paired.judge_slices`.
 
     Args:
@@ -83,7 +83,8 @@ def decide(
             is there no more. A no, which a person may overrule.
 
     Source:
-        Künsch (1989), The Annals of Statistics 17(3), section 2: moving blocks.
+        Politis and Romano (1992), A circular block-resampling procedure for stationary data, in LePage and Billard, Exploring
+        the Limits of Bootstrap.
     """
     judged = () if verdict is None else verdict.checks
     checks, passed = [*judged, *against], verdict is None or verdict.passed

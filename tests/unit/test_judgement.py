@@ -95,7 +95,7 @@ def test_the_bound_is_that_of_the_closed_form_for_independent_examples() -> None
         (0.06, {}, True),
         (-0.06, {}, False),
         (0.06, {"margin": 0.05}, True),  # better by 8.6 %
-        (0.06, {"margin": 0.08}, False),  # which is not shown to be 8 %
+        (0.06, {"margin": 0.083}, False),  # which is not shown to be 8.3 %
         (-0.01, AT_MOST, True),
         (-0.034, AT_MOST, False),  # worse by 4.9 %, which is not shown to be less than 5 %
         (-0.2, AT_MOST, False),

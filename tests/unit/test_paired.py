@@ -65,6 +65,45 @@ def test_a_bound_grows_as_a_normal_s_beyond_what_resamples_resolve(confidence: f
     assert drawn(-1.0, 0.5).bound(confidence) == pytest.approx(-1 + 0.5 * z, abs=0.02)
 
 
+class Rotated:
+    """Draws where blocks begin `by` positions further on than a generator of one seed does."""
+
+    def __init__(self, by: int) -> None:
+        self.by, self.generator = by, np.random.default_rng(0)
+
+    def integers(self, low: int, high: int, size: tuple[int, ...]) -> np.ndarray:
+        return (self.generator.integers(low, high, size) + self.by) % high
+
+
+def failing_at_the_end(by: int) -> tuple[ExampleErrors, ExampleErrors]:
+    """A challenger that is 3 % better than the champion on 2000 windows of 12 steps but for the last three, all moved on."""
+    rng = np.random.default_rng(0)
+    champion = np.abs(rng.normal(1, 0.3, 2000))
+    challenger = 0.97 * champion + rng.normal(0, 0.02, 2000)
+    challenger[-3:] *= 17
+    one, other = (
+        ExampleErrors("mae", np.roll(each, by), np.ones(2000), np.arange(2000), "the same", {}, dependence=12)
+        for each in (challenger, champion)
+    )
+    return one, other
+
+
+def test_a_bound_is_the_same_wherever_in_the_test_part_a_model_fails() -> None:
+    """By blocks that end with the test part it lay at what was measured, or below: 3 windows at the end were nearly never drawn."""
+    bounds = []
+    for by in (0, 3, 1000):
+        one, other = failing_at_the_end(by)
+        whole, _ = resample(one, other, block_of(one)[1], 2000, Rotated(by))  # type: ignore[arg-type]
+        bounds.append(whole.bound(0.975))
+    assert bounds == pytest.approx([bounds[0]] * 3)
+    assert bounds[0] > 0 > one.score() - other.score()
+
+
+@pytest.mark.parametrize("by", [0, 2, 1000])
+def test_a_model_that_fails_in_the_last_windows_is_not_promoted_for_it(by: int) -> None:
+    assert not decide(PASSED, *failing_at_the_end(by), gates(), generator=np.random.default_rng(1)).promote
+
+
 def judged(*slices: Resamples, margin: float = 0.1) -> list[SliceOutcome]:
     """Judge slices that all have the same 100 examples, of which each is a block."""
     names = [f"s{place}" for place in range(len(slices))]

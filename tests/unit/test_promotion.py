@@ -297,9 +297,10 @@ def test_blocks_are_those_of_a_loop_over_them() -> None:
     count = generator.integers(1, 4, size=60).astype(float)
     one, other = (ExampleErrors("mae", total, count, position, "a") for total in (mine, theirs))
     whole, _ = resample(one, other, 7, 5, np.random.default_rng(8))
-    draws = np.random.default_rng(8).integers(0, 24, size=(5, 5))
+    draws = np.random.default_rng(8).integers(0, 30, size=(5, 5))
     for number, starts in enumerate(draws):
-        places = np.concatenate([np.flatnonzero(position == at) for start in starts for at in range(start, start + 7)])
+        held = [at % 30 for start in starts for at in range(start, start + 7)]
+        places = np.concatenate([np.flatnonzero(position == at) for at in held])
         assert whole.mine[number] == pytest.approx(mine[places].sum() / count[places].sum())
         assert whole.theirs[number] == pytest.approx(theirs[places].sum() / count[places].sum())
 
