@@ -42,7 +42,8 @@ class ExampleErrors:
         rows: digest of what was scored, so that two models are compared on the same rows only.
         parts: what of the examples lies in each slice of the test part.
         root: the metric is the square root of the ratio.
-        dependence: positions over which neighbouring examples share targets: the steps that a window forecasts; 1 for none.
+        dependence: positions over which neighbouring examples share targets or are alike: the steps that a window forecasts,
+            passages of one text, see `gateline.intervals.running_dependence`; 1 for none.
     """
 
     metric: str
@@ -78,6 +79,7 @@ def example_errors(
     rows: str,
     position: np.ndarray | None = None,
     slices: Mapping[str, np.ndarray] | None = None,
+    dependence: int = 1,
 ) -> ExampleErrors:
     """Put errors of examples together, with the metric of each slice.
 
@@ -88,11 +90,12 @@ def example_errors(
         rows: digest of what was scored, see `digest_of_rows`.
         position: (E,); None: examples have nothing to do with each other.
         slices: bool (E,) by name of the slice; one without anything to count says nothing and is left out.
+        dependence: see `ExampleErrors`.
     """
     total, count = np.asarray(total, dtype=np.float64), np.asarray(count, dtype=np.float64)
     by_slice = {name: (np.where(mask, total, 0.0), np.where(mask, count, 0.0)) for name, mask in (slices or {}).items()}
     place = np.arange(len(total)) if position is None else position
-    return ExampleErrors(metric, total, count, place, rows, slice_errors(by_slice))
+    return ExampleErrors(metric, total, count, place, rows, slice_errors(by_slice), dependence=dependence)
 
 
 def slice_errors(sums: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, SliceErrors]:

@@ -17,10 +17,14 @@ import pandas as pd
 import pytest
 
 from gateline.data import films, frame_inputs
-from gateline.data.clips import ClipDataset, FilmClips, make_clips, open_clips, parts_of_film
+from gateline.data.clips import ClipDataset, DigitClips, DigitsOfPart, FilmClips, make_clips, open_clips, parts_of_film
 from gateline.data.films import Colour, decode, describe
 from gateline.data.pictures import SIGNATURE, encode_png, read_film, read_pictures
+from gateline.data.prepared_clips import ClipsOfWorkload
 from gateline.errors import DataError
+from gateline.frame_metrics import FRAME_METRICS
+from gateline.predictors.frame_prediction import dependence_of
+from gateline.scoring.frame_prediction import clip_errors, clip_intervals
 from gateline.workload.schema import Schema
 
 LEVELS = [20, 60, 100, 140, 180, 220]
@@ -259,6 +263,23 @@ def test_clips_are_opened_as_they_were_saved(tmp_path: Path, grey_film: bytes) -
     assert np.array_equal(again.frames("train", np.array([0])), clips.frames("train", np.array([0])))
     assert batch.past.shape == batch.future.shape == (1, 1, 1, 8, 8)
     assert float(batch.future.mean()) == pytest.approx(LEVELS[5] / 255, abs=0.01)
+
+
+def test_neighbouring_clips_of_a_film_are_resampled_together(rng: np.random.Generator) -> None:
+    """Clips of a quiet stretch of a film are all easy; pictures that are drawn to move are each by themselves."""
+    films = FilmClips(kind="frames", column="video", height=8, width=8)
+    digits = DigitClips(
+        kind="moving_digits",
+        **{part: DigitsOfPart(pictures=(n, n + 1), clips=1) for n, part in enumerate(("train", "validation", "test"))},
+    )
+    of_films, of_digits = (dependence_of(ClipsOfWorkload(clips=clips), 600) for clips in (films, digits))
+    level = np.repeat(rng.uniform(1, 5, size=30), 20)[:, None]  # of 30 scenes
+    measured = {name: np.repeat(level, 4, axis=1) for name in FRAME_METRICS}
+    width = {d: float(np.diff(clip_intervals(measured, d)["ssim"])[0]) for d in (of_films, of_digits)}
+
+    assert (of_digits, clip_errors(measured, "", of_films)[0].dependence) == (1, of_films)
+    assert width[of_digits] == pytest.approx(2 * 1.96 * level.std() / np.sqrt(600), rel=0.1)
+    assert width[of_films] > 2 * 1.96 * level.std() / np.sqrt(30)  # as of 30 scenes
 
 
 def test_a_part_without_a_clip_is_refused(grey_film: bytes) -> None:

@@ -79,6 +79,11 @@ class DigitClips(Section):
                 )
         return self
 
+    @property
+    def run_on(self) -> bool:
+        """Whether a clip shows what the one before it shows, a little later: these are drawn each by itself."""
+        return False
+
     def trains(self, num_rows: int) -> np.ndarray:
         """Mark the rows of the table that training clips are made of: bool (N,)."""
         first, after = self.train.pictures
@@ -117,6 +122,11 @@ class FilmClips(Section):
         if self.validation + self.test >= 1:
             raise ValueError(f"`validation` and `test` of less than 1 together, got {self.validation + self.test:g}")
         return self
+
+    @property
+    def run_on(self) -> bool:
+        """Whether a clip shows what the one before it shows, a little later: in a film, they do."""
+        return True
 
     def trains(self, num_rows: int) -> np.ndarray:
         """Mark the rows of the table that training clips are made of: bool (N,). Each film has a part for training."""

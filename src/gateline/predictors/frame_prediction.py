@@ -17,9 +17,10 @@ from gateline.comparison import ExampleErrors, example_errors
 from gateline.data.clips import ClipDataset, as_bytes, as_pixels
 from gateline.data.films import Colour
 from gateline.data.pictures import encode_png, read_pictures
-from gateline.data.prepared_clips import open_dataset, read_settings
+from gateline.data.prepared_clips import ClipsOfWorkload, open_dataset, read_settings
 from gateline.errors import DataError, examples
 from gateline.frame_metrics import frame_metrics
+from gateline.intervals import running_dependence
 from gateline.manifest import Artifact
 from gateline.models.frame_predictor import FramePredictor
 from gateline.table import as_frame
@@ -173,6 +174,7 @@ class FrameForecaster:
             np.full(len(total), self.future),
             rows=digest.hexdigest(),
             slices={name: mask for name, mask in slices_of(np.concatenate(motion)).items() if name in slices},
+            dependence=dependence_of(settings, len(total)),
         )
 
     def _clips(self, frame: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -247,6 +249,11 @@ def batches(dataset: ClipDataset) -> Iterator[ClipBatch]:
 def motion_of(past: torch.Tensor) -> np.ndarray:
     """Say how much changes from one past frame to the next: mean squared change of a pixel, float64 (B,)."""
     return past.double().diff(dim=1).square().mean(dim=(1, 2, 3, 4)).numpy()
+
+
+def dependence_of(settings: ClipsOfWorkload, num_clips: int) -> int:
+    """Over how many of the test clips neighbours are alike, see `gateline.intervals`."""
+    return running_dependence(num_clips) if settings.clips.run_on else 1
 
 
 def slices_of(motion: np.ndarray) -> dict[str, np.ndarray]:

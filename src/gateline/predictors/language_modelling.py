@@ -15,6 +15,7 @@ from gateline.data.order import StreamOrder
 from gateline.data.streams import StreamDataset
 from gateline.data.tokenizers import BEGIN, END, PADDING, UNKNOWN, FittedTokenizer
 from gateline.errors import DataError, WorkloadError, did_you_mean
+from gateline.intervals import running_dependence
 from gateline.manifest import Artifact
 from gateline.models.decoding import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, Nested, SamplingSettings, sample
 from gateline.models.language_model import LanguageModel
@@ -366,7 +367,9 @@ def by_passage(
         )
         for name, mask in masks.items()
     }
-    return ExampleErrors(metric, total, count, np.arange(size), rows, slice_errors(inside))
+    return ExampleErrors(
+        metric, total, count, np.arange(size), rows, slice_errors(inside), dependence=running_dependence(size)
+    )
 
 
 def passages_in(tokenizer: FittedTokenizer, tokens: np.ndarray) -> int:

@@ -6,7 +6,7 @@ E test clips, B of them at a time, T past frames, U frames to foretell, C channe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from gateline.data.pictures import encode_png
 from gateline.data.prepared_clips import open_dataset, read_settings
 from gateline.evaluation import Figure, Scores
 from gateline.frame_metrics import FRAME_METRICS, SUMMED, frame_metrics
-from gateline.intervals import Interval, bootstrap_intervals
+from gateline.intervals import Interval, ratio_intervals
 from gateline.manifest import Artifact
-from gateline.predictors.frame_prediction import FrameForecaster, batches, motion_of, slices_of
+from gateline.predictors.frame_prediction import FrameForecaster, batches, dependence_of, motion_of, slices_of
 from gateline.scoring import INK, MODEL
 from gateline.scoring.pictures import draw_all, draw_training
 from gateline.tasks.frame_prediction import TASK as FRAME_PREDICTION
@@ -67,6 +67,8 @@ def score(task: FramePrediction, settings: FramePredictionEvaluation, prepared: 
     mine = scored.pop("model")
     slices = slices_of(np.concatenate(motion)) if settings.slices else {}
     num_clips = len(mine["squared_error"])
+    dependence = dependence_of(read_settings(prepared), num_clips)
+    errors_of = partial(clip_errors, rows=digest.hexdigest(), dependence=dependence)
     return Scores(
         metrics=_means(mine),
         baselines={name: _means(theirs) for name, theirs in scored.items()},
@@ -85,9 +87,9 @@ def score(task: FramePrediction, settings: FramePredictionEvaluation, prepared: 
         num_examples=num_clips,
         predictions=_as_table(mine, scored).assign(**kept.columns()),
         units={name: unit for name, unit in UNITS.items() if name in mine},
-        intervals=clip_intervals(mine),
-        errors=clip_errors(mine, digest.hexdigest()),
-        baseline_errors={name: clip_errors(theirs, digest.hexdigest()) for name, theirs in scored.items()},
+        intervals=clip_intervals(mine, dependence),
+        errors=errors_of(mine),
+        baseline_errors={name: errors_of(theirs) for name, theirs in scored.items()},
         worst=_worst(mine, scored),
     )
 
@@ -135,22 +137,22 @@ def _by_step(values: np.ndarray) -> list[float]:
     return [float(value) for value in values.mean(axis=0)]
 
 
-def clip_intervals(measured: Measured) -> dict[str, Interval]:
-    """Bootstrap an interval of 95 % of each metric; the frames of a clip stay together."""
-    clips = {name: values.mean(axis=1) for name, values in measured.items()}  # (E,) each
-    return bootstrap_intervals(
-        lambda drawn: {name: float(values[drawn].mean()) for name, values in clips.items()},
-        np.arange(len(clips["squared_error"])),
-    )
+def clip_intervals(measured: Measured, dependence: int) -> dict[str, Interval]:
+    """Bootstrap an interval of 95 % of each metric; the frames of a clip stay together, and so do neighbours of one film."""
+    return ratio_intervals(clip_errors(measured, "", dependence, tuple(measured)))
 
 
-def clip_errors(measured: Measured, rows: str) -> list[ExampleErrors]:
+def clip_errors(measured: Measured, rows: str, dependence: int, metrics: Sequence[str] = SUMMED) -> list[ExampleErrors]:
     """Add up the errors of the frames of each clip, of the metrics that models are compared by."""
     return [
         example_errors(
-            name, measured[name].sum(axis=1), np.full(len(measured[name]), measured[name].shape[1]), rows=rows
+            name,
+            measured[name].sum(axis=1),
+            np.full(len(measured[name]), measured[name].shape[1]),
+            rows=rows,
+            dependence=dependence,
         )
-        for name in SUMMED
+        for name in metrics
     ]
 
 

@@ -16,7 +16,7 @@ from gateline.comparison import ExampleErrors, example_errors
 from gateline.data.splits import PARTS
 from gateline.data.tokenizers import FittedTokenizer
 from gateline.evaluation import Figure, Scores
-from gateline.intervals import Interval, ratio_intervals
+from gateline.intervals import Interval, ratio_intervals, running_dependence
 from gateline.manifest import Artifact
 from gateline.models.decoding import SamplingSettings
 from gateline.predictors.language_modelling import (
@@ -159,19 +159,17 @@ def token_passages(tokenizer: FittedTokenizer, tokens: np.ndarray, num_letters: 
 
 
 def token_intervals(nats: np.ndarray, hits: np.ndarray, passage: np.ndarray) -> dict[str, Interval]:
-    """Bootstrap an interval of 95 % of perplexity and accuracy, passage by passage.
+    """Bootstrap an interval of 95 % of perplexity and accuracy, passages in blocks as `by_passage` has them.
 
     Args:
         nats: float64 (N,), surprise of the tokens.
         hits: bool (N,), whether each was the likeliest.
         passage: int (N,), the passage that each begins in.
     """
-    ones = np.ones(len(nats))
+    ones, dependence = np.ones(len(nats)), running_dependence(int(passage.max(initial=-1)) + 1)
     found = ratio_intervals(
-        [
-            example_errors("perplexity", nats, ones, rows="", position=passage),
-            example_errors("accuracy", hits, ones, rows="", position=passage),
-        ]
+        example_errors(name, values, ones, rows="", position=passage, dependence=dependence)
+        for name, values in (("perplexity", nats), ("accuracy", hits))
     )
     if "perplexity" in found:
         low, high = found["perplexity"]
