@@ -22,6 +22,14 @@ SECRETIVE = re.compile(
 ASSIGNED = re.compile(r"([A-Za-z][\w-]*)=(?=\S)")
 """A value behind a flag or a variable in a word of a command: --password=x, PGPASSWORD=x."""
 LIMITS = ("CpuLimit", "MemoryLimit")
+OF_THE_RUN = "{{$.pipeline_"
+"""How kfp's placeholders for facts of the run begin."""
+RESOLVED = {
+    f"{OF_THE_RUN}{fact}}}}}" for fact in ("job_name", "job_resource_name", "job_uuid", "task_name", "task_uuid")
+}
+"""Those that Kubeflow knows, and only as the whole of a task's input: anywhere else the text itself would arrive, unlike in kfp's local
+runner. Source: `resolveInputParameter` and `compileCmdAndArgs` of kubeflow/pipelines."""
+CONSTANT_OF_A_TASK = ".runtimeValue.constant"
 GPU_STEPS = {"train"}
 NEVER_CACHED = {"ask", "register", "conclude"}
 """Their answer depends on what the registry says now."""
@@ -43,7 +51,8 @@ def faults(text: str) -> list[str]:
     pods = platform.get("platforms", {}).get("kubernetes", {}).get("deploymentSpec", {}).get("executors", {})
     found = list(_secrets(pipeline.get("root", {}).get("inputDefinitions", {}).get("parameters", {}), "the pipeline"))
     for document in documents:
-        found += _users_in_addresses(document, "")
+        for where, content in _texts(document, ""):
+            found += _in_text(where, content)
     tasks: dict[str, Any] = {}
     for graph in (pipeline["root"], *pipeline["components"].values()):
         given = graph.get("inputDefinitions", {}).get("parameters", {})
@@ -134,13 +143,21 @@ def _secrets_in_words(words: Sequence[str], where: str) -> Iterator[str]:
                 yield f"{where}: the command gives a value to {name}; take it from a Secret, by a variable"
 
 
-def _users_in_addresses(content: object, where: str) -> Iterator[str]:
-    """Constants, defaults, variables, words of commands: any text may be an address with a password, which is not repeated here."""
+def _texts(content: object, where: str) -> Iterator[tuple[str, str]]:
+    """All texts and their places: constants, defaults, variables, words of commands."""
     pairs = content.items() if isinstance(content, Mapping) else enumerate(content) if isinstance(content, list) else ()
     for key, inner in pairs:
-        yield from _users_in_addresses(inner, f"{where}.{key}" if where else str(key))
-    if isinstance(content, str) and USER_IN_ADDRESS.search(content):
+        yield from _texts(inner, f"{where}.{key}" if where else str(key))
+    if isinstance(content, str):
+        yield where, content
+
+
+def _in_text(where: str, text: str) -> Iterator[str]:
+    """Any text may be an address with a password, which is not repeated here, or ask for what nobody fills in."""
+    if USER_IN_ADDRESS.search(text):
         yield f"{where}: an address with a user or a password; take them from a Secret"
+    if OF_THE_RUN in text and not (text in RESOLVED and where.endswith(CONSTANT_OF_A_TASK)):
+        yield f"{where}: {text!r} is filled in by nobody; make it the whole of a task's input, and take that"
 
 
 def require_faultless(text: str, where: object) -> None:
@@ -152,7 +169,7 @@ def require_faultless(text: str, where: object) -> None:
     if found := faults(text):
         raise WorkloadError(
             where,
-            expected="images by digest, limits, tries, times and inputs that are given, no part in a mesh, and no root and no secret anywhere",
+            expected="images by digest, limits, tries, times, inputs that are given and placeholders that are filled in, no part in a mesh, and no root and no secret anywhere",
             found="; ".join(found),
             do="Correct pipelines/training.py",
         )

@@ -120,12 +120,16 @@ def training_pipeline(images: Mapping[str, str], digest: str = "") -> BaseCompon
             # What MLflow knows by now, no cache can say.
             return made.set_caching_options(enable_caching=False)
 
-        concluded = beside(conclude(image)(workload=ingest_workload), "conclude")
+        # Kubeflow's driver puts the run's id in the place of this where it is all of a task's input, and nothing does in a command.
+        # Source: `resolveInputParameter` of kubeflow/pipelines, and `compileCmdAndArgs`, which knows inputs and outputs alone.
+        run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
+        concluded = beside(conclude(image)(workload=ingest_workload, run=run), "conclude")
         _may_tell(concluded)
         with dsl.ExitHandler(concluded, name="asked-and-done"):
             asked = beside(
                 ask(image)(
                     workload=ingest_workload,
+                    run=run,
                     data_digest=data_digest,
                     code_version=code_version,
                     settings_digest=settings_digest,

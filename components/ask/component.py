@@ -10,6 +10,7 @@ def ask(image: str) -> BaseComponent:
     @dsl.container_component
     def ask(
         workload: str,
+        run: str,
         data_digest: str,
         code_version: str,
         settings_digest: str,
@@ -21,7 +22,7 @@ def ask(image: str) -> BaseComponent:
             image=image,
             command=[
                 *("python", "-m", "components.ask", "--workload", workload),
-                *("--run", dsl.PIPELINE_JOB_ID_PLACEHOLDER),
+                *("--run", run),
                 *("--data-digest", data_digest),
                 *("--code-version", code_version),
                 *("--settings-digest", settings_digest),

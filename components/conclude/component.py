@@ -8,13 +8,13 @@ def conclude(image: str) -> BaseComponent:
     """Make the component; Kubeflow fills in the status of the tasks that it is the exit handler of."""
 
     @dsl.container_component
-    def conclude(workload: str, status: dsl.PipelineTaskFinalStatus) -> dsl.ContainerSpec:
+    def conclude(workload: str, run: str, status: dsl.PipelineTaskFinalStatus) -> dsl.ContainerSpec:
         """Say how the run ended."""
         return dsl.ContainerSpec(
             image=image,
             command=[
                 *("python", "-m", "components.conclude", "--workload", workload),
-                *("--run", dsl.PIPELINE_JOB_ID_PLACEHOLDER),
+                *("--run", run),
                 *("--status", status),
                 *("--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER),
             ],

@@ -16,6 +16,8 @@ from typing import Any
 import yaml
 
 FOLDER, RUN = "/artifacts", "run-of-the-test"
+RESOLVED = {"{{$.pipeline_job_uuid}}": RUN}
+"""What Kubeflow's driver puts in the place of a constant that is a task's input; in a command nobody puts anything in its place."""
 CARRIER = """
 import signal, sys, time
 from pathlib import Path
@@ -116,11 +118,12 @@ def _walk(pipeline: Mapping[str, Any], pods: Mapping[str, Any], dag: Mapping[str
 def _value(spec: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
     if "componentInputParameter" in spec:
         return given[spec["componentInputParameter"]]
-    return spec.get("runtimeValue", {}).get("constant")
+    constant = spec.get("runtimeValue", {}).get("constant")
+    return RESOLVED.get(constant, constant) if isinstance(constant, str) else constant
 
 
 def _filled(text: str, task: Task) -> str:
-    """Put values in the place of kfp's placeholders."""
+    """Put values in the place of the placeholders that Kubeflow's launcher knows: inputs, outputs, and all of them as JSON."""
 
     def parameter(match: re.Match[str]) -> str:
         value = task.parameters[match[1]]
@@ -130,9 +133,9 @@ def _filled(text: str, task: Task) -> str:
 
     if text == "{{$}}":
         return json.dumps(executor_input(task))
-    text = text.replace("{{$.pipeline_job_uuid}}", RUN)
     text = re.sub(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}", parameter, text)
     text = re.sub(r"\{\{\$\.(?:inputs|outputs)\.artifacts\['([^']+)'\]\.path\}\}", rf"{FOLDER}/\1", text)
+    text = re.sub(r"\{\{\$\.outputs\.parameters\['([^']+)'\]\.output_file\}\}", r"/tmp/kfp/outputs/\1", text)
     assert "{{$" not in text, text
     return text
 

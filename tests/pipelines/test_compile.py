@@ -13,6 +13,8 @@ import yaml
 from pipelines.compile import STEPS as STEPS_OF_COMPILE
 from pipelines.stages import STEPS
 from pipelines.training import STEPS as STEPS_OF_TRAINING
+from tests.cluster.step_pods import RUN, step_pod
+from tests.cluster.step_pods import tasks_of as cluster_tasks
 
 RunWithout = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -90,6 +92,21 @@ def test_the_steps_run_where_something_changed_and_the_last_word_is_said_whateve
     assert condition == "inputs.parameter_values['pipelinechannel--ask-go'] == 'yes'"
     assert not any(tasks[name]["cachingOptions"].get("enableCache") for name in ("ask", "conclude"))
     assert spec["root"]["inputDefinitions"]["parameters"]["only_if_changed"]["defaultValue"] is False
+
+
+def test_the_two_tasks_beside_the_steps_get_the_id_of_the_run_where_kubeflows_driver_fills_it_in(
+    compile_to: RunWithout, tmp_path: Path
+) -> None:
+    """Its driver looks at constants of inputs, its launcher at no more than inputs and outputs: in a command the id would stay a placeholder."""
+    assert compile_to(tmp_path / "p.yaml", IMAGE).returncode == 0
+    spec = documents(tmp_path / "p.yaml")
+    arguments = {name: f"the-{name}" for name in spec["root"]["inputDefinitions"]["parameters"]}
+    pods = {task.name: step_pod(task, task.name, "carrier") for task in cluster_tasks(tmp_path / "p.yaml", arguments)}
+    for name in ("ask", "conclude"):
+        constant = tasks_of(spec)[name]["inputs"]["parameters"]["run"]["runtimeValue"]["constant"]
+        assert constant == "{{$.pipeline_job_uuid}}"
+        command = pods[name]["spec"]["containers"][0]["command"]
+        assert command[command.index("--run") + 1] == RUN
 
 
 def test_every_task_has_the_keys_by_which_kubeflows_launcher_opens_the_pipeline_root(

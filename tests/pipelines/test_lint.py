@@ -143,6 +143,30 @@ SPOILT: dict[str, tuple[Callable[..., object], str]] = {
         lambda p, _: task(p, "train")["retryPolicy"].update(backoffMaxDuration="600s"),
         "train: has 600 seconds for 11 tries, each of which may take 259200",
     ),
+    "the run's id in a command": (
+        lambda p, _: container(p, "ask").update(command=["ask", "--run", "{{$.pipeline_job_uuid}}"]),
+        "exec-ask.container.command.2: '{{$.pipeline_job_uuid}}' is filled in by nobody",
+    ),
+    "the run's name in an argument": (
+        lambda p, _: container(p, "train").update(args=["--name={{$.pipeline_job_name}}"]),
+        "exec-train.container.args.0: '--name={{$.pipeline_job_name}}' is filled in by nobody",
+    ),
+    "the run's id in a variable": (
+        lambda p, _: container(p, "train")["env"].append({"name": "RUN", "value": "{{$.pipeline_job_uuid}}"}),
+        "exec-train.container.env.2.value: '{{$.pipeline_job_uuid}}' is filled in by nobody",
+    ),
+    "the run's id in a part of an input": (
+        lambda p, _: task(p, "ask")["inputs"]["parameters"]["run"]["runtimeValue"].update(
+            constant="run {{$.pipeline_job_uuid}}"
+        ),
+        "ask.inputs.parameters.run.runtimeValue.constant: 'run {{$.pipeline_job_uuid}}' is filled in by nobody",
+    ),
+    "what Kubeflow does not know of a run": (
+        lambda p, _: task(p, "ask")["inputs"]["parameters"]["run"]["runtimeValue"].update(
+            constant="{{$.pipeline_root}}"
+        ),
+        "'{{$.pipeline_root}}' is filled in by nobody",
+    ),
     "root": (lambda _, k: pod(k, "validate").pop("securityContext"), "validate: may run as root"),
 }
 

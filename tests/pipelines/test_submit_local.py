@@ -6,14 +6,16 @@ import inspect
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import MagicMock
 
+import docker
 import pytest
 import yaml
 from kfp.local import docker_task_handler
 from typer.testing import CliRunner, Result
 
 from gateline.adapters.kubeflow.local import _environment, _for_this_machine
-from gateline.adapters.kubeflow.step_containers import StepContainers
+from gateline.adapters.kubeflow.step_containers import StepContainers, StepRun
 from gateline.cli import app
 from gateline.workload import Workload
 from pipelines.compile import compile_pipeline
@@ -60,6 +62,31 @@ def test_kfp_still_calls_what_stands_in_its_place() -> None:
     with StepContainers({}, 0, print).in_place_of_kfp():
         assert docker_task_handler.run_docker_container is not theirs_function
     assert docker_task_handler.run_docker_container is theirs_function
+
+
+def test_kfps_runner_tells_the_tasks_beside_the_steps_the_id_of_its_run(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Kubeflow's driver does, where the id is a task's input; no container starts here, and ingest fails."""
+    runs: dict[str, str] = {}
+
+    def run(self: StepContainers, client: object, image: str, command: list[str], volumes: object, **_: object) -> int:
+        step = command[command.index("-m") + 1].rpartition(".")[2]
+        if step == "ask":
+            answer = Path(command[command.index("--go") + 1])
+            answer.parent.mkdir(parents=True, exist_ok=True)
+            answer.write_text("yes")
+        if "--run" in command:
+            runs[step] = command[command.index("--run") + 1]
+        self.runs.append(StepRun(step, project, exit_code := int(step == "ingest")))
+        return exit_code
+
+    monkeypatch.setattr(StepContainers, "run", run)
+    monkeypatch.setattr(docker, "from_env", MagicMock())
+    assert submit("--local", "--pipeline", "training.yaml").exit_code == 1
+    assert runs.keys() == {"ask", "conclude"}
+    assert runs["ask"] == runs["conclude"]
+    assert runs["ask"].isdecimal()
 
 
 @pytest.mark.parametrize(
