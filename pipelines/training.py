@@ -49,7 +49,7 @@ ROOM_SECONDS = 24 * 3600
 """That a pod may wait for room on a node."""
 CONFIG, SECRET = "gateline", "gateline-s3"
 """ConfigMap and Secret of the namespace, see `infra/kubernetes`: where MLflow and the object store are, and the keys."""
-TRACKING, ENDPOINTS = "MLFLOW_TRACKING_URI", ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL")
+TRACKING, STORE = "MLFLOW_TRACKING_URI", ("MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL", "AWS_REGION")
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 WEBHOOK_SECRET, WEBHOOK = "gateline-webhook", "GATELINE_WEBHOOK"
 """Secret, if there is one, with the address (key `address`) that is told how each run ended, and variable that holds it."""
@@ -283,10 +283,11 @@ def _as_every_pod(task: Any, step: str, image: str, digest: str) -> None:
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     # Without a tracking server a pod does not even start, rather than lose its results with itself.
     kubernetes.use_config_map_as_env(task, CONFIG, {TRACKING: TRACKING})
-    kubernetes.use_config_map_as_env(task, CONFIG, {key: key for key in ENDPOINTS}, optional=True)
+    kubernetes.use_config_map_as_env(task, CONFIG, {key: key for key in STORE}, optional=True)
     # Where the cluster lends rights to service accounts, there is no secret. Every task has the keys, also those whose code opens no
-    # store: Kubeflow's launcher, which carries the artifacts, runs in the task's container, and where the ConfigMap `kfp-launcher` says
-    # nothing else it opens an s3:// pipeline root by these variables. Source: `ProvideSessionInfo` of kubeflow/pipelines.
+    # store: Kubeflow's launcher, which carries the artifacts, runs in the task's container, and where the ConfigMap `kfp-launcher` has no
+    # `providers` it opens an s3:// pipeline root of Amazon's by these variables, AWS_REGION among them, without which it ends. A store of
+    # another kind needs `providers`. Source: `ProvideSessionInfo` and `newS3Client` of kubeflow/pipelines, and its issue #10846.
     kubernetes.use_secret_as_env(task, SECRET, {key: key for key in KEYS}, optional=True)
     # Kubeflow labels every pod of a run so; in MLflow the runs of the steps are found by it.
     kubernetes.use_field_path_as_env(task, KUBEFLOW_RUN, "metadata.labels['pipeline/runid']")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipelines.training import KEYS, SECRET
 from tests.conftest import ROOT
 from tests.infra.overlays import FOLDER, HOUSE, named, rendered, stores, write_edited
 from tests.infra.policy import pods_of
@@ -132,6 +133,22 @@ def test_the_lines_name_what_is_there() -> None:
             assert named(manifests, kinds[kind], name)
     [claim] = named(manifests, "StatefulSet", "postgres")["spec"]["volumeClaimTemplates"]
     assert any(f"persistentvolumeclaim/{claim['metadata']['name']}-postgres-0" in block for block in LINES)
+
+
+def test_the_store_of_ones_own_is_told_to_kubeflow_in_its_own_words_and_by_keys_that_the_steps_have() -> None:
+    """Words: `S3ProviderDefault` of kubeflow/pipelines, which drops what it does not know without a word."""
+    [text] = [block for block in LINES if block.lstrip().startswith("s3:")]
+    [of_all] = yaml.safe_load(text)["s3"].values()
+    credentials = of_all.pop("credentials")
+    assert of_all.keys() == {"endpoint", "region", "forcePathStyle", "disableSSL"}
+    assert (of_all["forcePathStyle"], of_all["disableSSL"]) == (True, False)
+    assert credentials.keys() == {"fromEnv", "secretRef"}
+    assert credentials["fromEnv"] is False
+    assert tuple(credentials["secretRef"].items()) == (
+        ("secretName", SECRET),
+        ("accessKeyKey", KEYS[0]),
+        ("secretKeyKey", KEYS[1]),
+    )
 
 
 def test_the_name_of_a_dump_reaches_the_container_that_gets_it() -> None:

@@ -56,6 +56,11 @@ def store_outside(kustomization: dict[str, Any]) -> None:
     kustomization["configMapGenerator"].append({"name": "gateline", "behavior": "merge", "literals": literals})
 
 
+def region_of_amazons(kustomization: dict[str, Any]) -> None:
+    literals = ["AWS_REGION=eu-central-1"]
+    kustomization["configMapGenerator"].append({"name": "gateline", "behavior": "merge", "literals": literals})
+
+
 def prometheus_that_selects(kustomization: dict[str, Any]) -> None:
     """The lines of docs/operations.md, by which a Prometheus finds the rules."""
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -68,6 +73,7 @@ EDITS: dict[str, Callable[[dict[str, Any]], None]] = {
     "no Trainer, no Prometheus": without("several-nodes", "alarms"),
     "digests and buckets": digests,
     "a store that is not Amazon's": store_outside,
+    "the region of Amazon's store": region_of_amazons,
     "a Prometheus that selects": prometheus_that_selects,
     "a registry that asks": with_("private-registry"),
     "a profile of Kubeflow": with_("kubeflow-profile"),

@@ -109,10 +109,10 @@ def test_the_two_tasks_beside_the_steps_get_the_id_of_the_run_where_kubeflows_dr
         assert command[command.index("--run") + 1] == RUN
 
 
-def test_every_task_has_the_keys_by_which_kubeflows_launcher_opens_the_pipeline_root(
+def test_every_task_has_the_keys_and_the_region_by_which_kubeflows_launcher_opens_a_pipeline_root_of_amazons(
     compile_to: RunWithout, tmp_path: Path
 ) -> None:
-    """The launcher runs in the task's container; where nothing else is said it reads these variables, whatever the task's code opens."""
+    """The launcher runs in the task's container; without `providers` it reads these variables, whatever the task's code opens."""
     assert compile_to(tmp_path / "p.yaml", IMAGE).returncode == 0
     _, platform = yaml.safe_load_all((tmp_path / "p.yaml").read_text(encoding="utf-8"))
     pods = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
@@ -120,6 +120,9 @@ def test_every_task_has_the_keys_by_which_kubeflows_launcher_opens_the_pipeline_
     for pod in pods.values():
         [given] = [each for each in pod["secretAsEnv"] if each["secretName"] == "gateline-s3"]
         assert {each["envVar"] for each in given["keyToEnv"]} == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+        assert given["optional"]
+        [_, given] = pod["configMapAsEnv"]
+        assert {"envVar": "AWS_REGION", "configMapKey": "AWS_REGION"} in given["keyToEnv"]
         assert given["optional"]
 
 
