@@ -63,6 +63,20 @@ def to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_database: Path) -
         yield connection
 
 
+def registers(to: Connection, run: str, version: int, *, promoted: bool = True) -> None:
+    """What register notes in a run."""
+    decided = {
+        "name": NAME,
+        "version": version,
+        "alias": "champion" if promoted else "challenger",
+        "promoted": promoted,
+        "mlflow_run_id": "x",
+    }
+    with pytest.MonkeyPatch.context() as of_the_step:
+        of_the_step.setenv(KUBEFLOW_RUN, run)
+        note_release(to, decided)
+
+
 def promote(to: Connection, version: int, expected: int | None) -> None:
     entry = new_entry(PROMOTED, version, expected, "a test", seen=read_ledger(to, NAME))
     project(to, NAME, append(to, NAME, entry), entry)
@@ -81,6 +95,7 @@ def tags_of(to: Connection, run: str) -> dict[str, str]:
 def test_a_run_ends_early_where_nothing_changed_and_mlflow_says_why(to: Connection) -> None:
     assert ask(NAME, [], FIRST, only_if_changed=True) == (True, "no earlier run of the pipeline ended well")
     promote(to, 1, None)  # what register does in this run is no change for the next
+    registers(to, "run-1", 1)
     assert conclude(NAME, "run-1", WELL) == [f"{NAME}: run run-1 SUCCEEDED: champion none, now version 1"]
 
     go, reason = ask(NAME, [], again(2), only_if_changed=True)
@@ -92,6 +107,41 @@ def test_a_run_ends_early_where_nothing_changed_and_mlflow_says_why(to: Connecti
     assert (tags["outcome"], tags["reason"], tags["status"]) == ("UNCHANGED", reason, "FINISHED")
     assert ask(NAME, [], again(3), only_if_changed=True)[0] is False, "it is the last that ran which counts"
     assert ask(NAME, [], again(4), only_if_changed=False) == (True, "it was asked for")
+
+
+def test_two_schedules_of_one_workload_end_early_though_their_settings_differ(to: Connection) -> None:
+    other = {"settings": "d" * 64}
+    for number, settings in ((1, {}), (2, other)):
+        assert ask(NAME, [], again(number, **settings), only_if_changed=True)[0]
+        conclude(NAME, f"run-{number}", WELL)
+
+    assert [ask(NAME, [], again(3 + n, **each), only_if_changed=True) for n, each in enumerate(({}, other, {}))] == [
+        (False, f"neither data nor code, settings or champion changed since run run-{number}") for number in (1, 2, 1)
+    ]
+    changed = {"data": "0" * 64}
+    assert ask(NAME, [], again(6, **changed), only_if_changed=True)[0]
+    conclude(NAME, "run-6", WELL)
+    go, reason = ask(NAME, [], again(7, **other, **changed), only_if_changed=True)
+    assert (go, reason) == (True, "since run run-2, what the workload pins of the raw data changed")
+    assert ask(NAME, [], again(8, settings="e" * 64, **changed), only_if_changed=True) == (
+        True,
+        "since run run-6, the workload or the settings changed",
+    )
+
+
+@pytest.mark.parametrize("promoted", [True, False], ids=["the run promoted before", "the run promoted nothing"])
+def test_a_champion_that_somebody_made_during_a_run_is_a_change_for_the_next(promoted: bool, to: Connection) -> None:
+    ask(NAME, [], FIRST, only_if_changed=True)
+    if promoted:
+        promote(to, 1, None)
+    registers(to, "run-1", 1, promoted=promoted)
+    promote(to, 2, 1 if promoted else None)
+    before = "version 1" if promoted else "none"
+    assert conclude(NAME, "run-1", WELL) == [f"{NAME}: run run-1 SUCCEEDED: champion none, now version 2"]
+
+    go, reason = ask(NAME, [], again(2), only_if_changed=True)
+
+    assert (go, reason) == (True, f"since run run-1, the champion changed ({before}, now version 2)")
 
 
 @pytest.mark.parametrize(
@@ -207,8 +257,7 @@ def test_a_run_that_registered_ended_well_whatever_kubeflow_says(
     monkeypatch.setenv(KUBEFLOW_RUN, "run-1")
     ask(NAME, [], FIRST, only_if_changed=True)
     text = json.dumps({"name": NAME, "task": "forecasting"})
-    decided = {"name": NAME, "version": 1, "alias": "champion", "promoted": True, "mlflow_run_id": "x"}
-    note_release(to, decided)
+    registers(to, "run-1", 1, promoted=False)
     note_failure(text, "register", 1, "KeyError: 'x'")
     assert conclude(NAME, "run-1", FAILED) == [
         f"{NAME}: run run-1 FAILED: train: out of memory; register ended with 1: KeyError: 'x'"

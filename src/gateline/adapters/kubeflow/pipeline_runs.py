@@ -92,7 +92,7 @@ def ask(workload: str, files: Sequence[File], question: Question, *, only_if_cha
             "settings": question.settings,
             "champion": _champion(to, workload),
         }
-        last = _last_that_ended_well(to, question.run)
+        last = _last_that_ended_well(to, question)
         changed = [] if last is None else changes(_parts_of(last), now)
         if not only_if_changed:
             go, reason = True, "it was asked for"
@@ -150,8 +150,9 @@ def conclude(workload: str, run: str, status: str) -> list[str]:
         elif state == FAILED and (failures := failures_in(tags)):
             problem += f"; {failures[-1].step} ended with {failures[-1].exit_code}: {failures[-1].said}"
         said = f"{state}: {problem or moved}"
-        # The champion that this run made is no change for the next one.
-        for key, value in {"outcome": state, "reason": said[:LONGEST], "champion": champion}.items():
+        # The champion that this run made is no change for the next one; one that somebody else made meanwhile is.
+        made = _promoted_by(tags) or before
+        for key, value in {"outcome": state, "reason": said[:LONGEST], "champion": made}.items():
             to.client.set_tag(of_pipeline.info.run_id, f"{TAG}{key}", value)
         to.client.set_terminated(of_pipeline.info.run_id, "FINISHED" if state == SUCCEEDED else "FAILED")
         of_steps = find_runs(to, f"tags.`{KUBEFLOW_RUN_TAG}` = '{run}'", most=20)
@@ -180,7 +181,17 @@ def _read_status(text: str) -> tuple[str, str]:
 
 def _champion(to: Connection, workload: str) -> str:
     champion = read_ledger(to, workload).champion
-    return NOBODY if champion is None else f"version {champion}"
+    return NOBODY if champion is None else _version(champion)
+
+
+def _promoted_by(tags: Mapping[str, str]) -> str:
+    """Say which version a run made champion, as `_champion` does; nothing where it made none."""
+    release = json.loads(tags.get(RELEASED, "{}"))
+    return _version(release["version"]) if release.get("promoted") else ""
+
+
+def _version(number: int) -> str:
+    return f"version {number}"
 
 
 def _parts_of(run: Run) -> dict[str, str]:
@@ -191,6 +202,8 @@ def _pipeline_run(run: Run) -> str:
     return str(run.data.tags.get(f"{TAG}run"))
 
 
-def _last_that_ended_well(to: Connection, this: str) -> Run | None:
-    conditions = f"tags.`{TAG}outcome` = '{SUCCEEDED}' and tags.`{KIND_TAG}` = '{KIND}' and tags.`{TAG}run` != '{this}'"
-    return next(iter(find_runs(to, conditions)), None)
+def _last_that_ended_well(to: Connection, this: Question) -> Run | None:
+    """Find the run to compare with: of the same settings, since a workload may have several schedules; else the last of any."""
+    well = f"tags.`{TAG}outcome` = '{SUCCEEDED}' and tags.`{KIND_TAG}` = '{KIND}' and tags.`{TAG}run` != '{this.run}'"
+    same = f"{well} and tags.`{TAG}settings` = '{this.settings}'"
+    return next(iter(find_runs(to, same) or find_runs(to, well)), None)
