@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from kubernetes.utils.quantity import parse_quantity
 
 from gateline.adapters.door import run_step
 from gateline.workload import Workload
@@ -213,11 +214,24 @@ def test_resources_of_a_workload(root: Path) -> None:
     assert pods["train"].model_dump()["gpus"] == 1
 
 
+@pytest.mark.parametrize(("cpu", "memory"), [(0.5, "512k"), ("500m", "0.5Gi"), ("2", "16G"), (8, "1Ti"), (1, "64Ki")])
+def test_resources_that_kubernetes_reads_are_taken(cpu: Any, memory: str, root: Path) -> None:
+    workload = Workload.read(root / "workloads" / "flight_delays.yaml")
+    asked = {"train": {"cpu": cpu, "memory": memory}}
+    pods = read_resources(Workload(**{**vars(workload), "sections": {**workload.sections, "resources": asked}}))
+    assert parse_quantity(pods["train"].memory) == parse_quantity(memory) > 0
+    assert parse_quantity(pods["train"].cpu) == parse_quantity(cpu) > 0
+
+
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
         ({"trian": {"cpu": 1}}, "Did you mean 'train'?"),
         ({"train": {"memory": "16 GB"}}, "16 GB"),
+        ({"train": {"memory": "512K"}}, "512K"),
+        ({"train": {"memory": "0Gi"}}, "above 0"),
+        ({"train": {"cpu": 0}}, "above 0"),
+        ({"train": {"cpu": "0m"}}, "above 0"),
         ({"train": {"gpu": 1}}, "Did you mean 'gpus'?"),
         ({"evaluate": {"gpus": 1}}, "gpus"),
         ([1], "steps and what they get"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from string import ascii_letters
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -20,15 +21,15 @@ def _as_text(value: Any) -> Any:
 
 def _quantity(pattern: str, like: str) -> AfterValidator:
     def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(f"a quantity as Kubernetes writes it, e.g. {like}; got {value!r}")
+        if not re.fullmatch(pattern, value) or float(value.rstrip(ascii_letters)) == 0:
+            raise ValueError(f"a quantity above 0 as Kubernetes writes it, e.g. {like}; got {value!r}")
         return value
 
     return AfterValidator(check)
 
 
 Cpu = Annotated[str, BeforeValidator(_as_text), _quantity(r"\d+(\.\d+)?|\d+m", "2 or 500m")]
-Memory = Annotated[str, _quantity(r"\d+(\.\d+)?[KMGT]i?", "8Gi")]
+Memory = Annotated[str, _quantity(r"\d+(\.\d+)?([KMGTPE]i|[kMGTPE])", "8Gi")]
 
 
 class Pod(Section):
