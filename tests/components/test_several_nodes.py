@@ -22,7 +22,7 @@ from kubeflow_trainer_api import models
 from gateline.adapters.several_nodes.shipment import Shipment
 from gateline.adapters.several_nodes.train_job import Nodes, Pod, job_name, train_job
 from gateline.adapters.several_nodes.trainer import Trainer
-from gateline.errors import EXIT_REFUSED, TryAgainError, WorkloadError
+from gateline.errors import EXIT_REFUSED, TrainingError, TryAgainError, WorkloadError
 from gateline.manifest import MANIFEST, open_artifact
 from gateline.training import RunSettings, settings_of_weights
 from gateline.workload import Workload
@@ -217,7 +217,7 @@ def test_a_job_whose_time_is_over_is_made_again(api: TrainerApi) -> None:
     assert api.jobs["tiny-0"]["spec"]["activeDeadlineSeconds"] == 7200, "as the pod of the step"
     api.end("tiny-0", "Failed", "TrainJob exceeded its active deadline", "DeadlineExceeded")
     with pytest.raises(TryAgainError, match="TrainJob exceeded its active deadline"):
-        trainer.follow("tiny-0", said.append, lambda: False)
+        trainer.follow("tiny-0", said.append, lambda: False, lambda: False)
 
     trainer.start(job, said.append, lambda: False)
     assert api.calls == ["POST tiny-0", "DELETE tiny-0", "POST tiny-0"]
@@ -236,6 +236,38 @@ def test_a_job_whose_model_was_removed_since_is_made_again(api: TrainerApi) -> N
     trainer.start(job, said.append, lambda: False)
     assert api.calls == ["POST tiny-0", "DELETE tiny-0", "POST tiny-0"]
     assert "TrainJob tiny-0 is complete, but its model is gone; it is made again." in said
+
+
+def test_a_job_that_another_step_removed_when_it_had_its_model_has_not_failed(api: TrainerApi) -> None:
+    trainer = Trainer()
+    said: list[str] = []
+    job = train_job("tiny-0", trainer.own_pod(), Nodes(2, 0, 1), ["python"])
+    trainer.start(job, said.append, lambda: False)
+    api.end("tiny-0", "Complete")
+    api.jobs["tiny-0"]["metadata"]["deletionTimestamp"] = "2026-01-31T02:30:00Z"
+    trainer.start(job, said.append, lambda: True)  # the pods of the job take a while to go
+    assert api.calls == ["POST tiny-0"]
+    del api.jobs["tiny-0"]
+
+    trainer.follow("tiny-0", said.append, lambda: False, lambda: True)
+    with pytest.raises(TrainingError, match="somebody removed it"):
+        trainer.follow("tiny-0", said.append, lambda: False, lambda: False)
+
+
+@pytest.mark.parametrize("ended", [None, "FailJobSetFailurePolicyAction"])
+def test_a_job_that_is_being_removed_is_made_again_and_said_to_be_so(ended: str | None, api: TrainerApi) -> None:
+    """Also one whose nodes were refused: to remove it is what its message asks for."""
+    trainer = Trainer()
+    said: list[str] = []
+    job = train_job("tiny-0", trainer.own_pod(), Nodes(2, 0, 1), ["python"])
+    trainer.start(job, said.append, lambda: False)
+    if ended:
+        api.end("tiny-0", "Failed", "applying FailJobSet failure policy action", ended)
+    api.jobs["tiny-0"]["metadata"]["deletionTimestamp"] = "2026-01-31T02:30:00Z"
+
+    trainer.start(job, said.append, lambda: False)
+    assert api.calls == ["POST tiny-0", "DELETE tiny-0", "POST tiny-0"]
+    assert said[1] == "TrainJob tiny-0 is being removed; it is made again and goes on from its checkpoints."
 
 
 def test_a_shipment_that_lost_a_file_is_not_complete(tmp_path: Path) -> None:

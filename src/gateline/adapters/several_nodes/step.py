@@ -136,7 +136,7 @@ def train_on_nodes(workload: Workload, prepared: Artifact, args: Namespace, say:
         data.send(prepared)
     with stop_between_steps() as stop:
         trainer.start(job, say, lambda: made.complete)
-        trainer.follow(planned.name, say, stop)
+        trainer.follow(planned.name, say, stop, lambda: made.complete)
     model = made.fetch(args.model, "model")
     trainer.remove(planned.name)
     return model

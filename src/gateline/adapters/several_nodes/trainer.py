@@ -102,8 +102,9 @@ class Trainer:
     def start(self, manifest: dict[str, Any], say: Say, made: Callable[[], bool]) -> None:
         """See to it that the job runs: go on with the one that is there, or make it; one that failed is made again.
 
-        One that is complete is made again, too, where its model was removed since. One whose nodes were refused stays as it is:
-        they would be refused again, each with its GPUs.
+        One that is complete is made again, too, where its model was removed since, and one that is being removed, unless its model
+        is there: then another step has it, and tidies up. One whose nodes were refused stays as it is: they would be refused again,
+        each with its GPUs.
 
         Args:
             manifest: of the job.
@@ -117,20 +118,11 @@ class Trainer:
         """
         name = manifest["metadata"]["name"]
         job = self._get(name)
-        failed = None if job is None else _condition(job, "Failed")
-        lost = job is not None and _condition(job, "Complete") is not None and not made()
-        if job is not None and failed is None and not lost and "deletionTimestamp" not in job["metadata"]:
-            say(f"TrainJob {name} is there already; it is followed.")
-            return
-        if failed is not None and failed.get("reason") == REFUSED:
-            raise self._failure(name, failed, ", in an earlier run of this very training")
         if job is not None:
-            after = (
-                "is complete, but its model is gone; it is made again"
-                if lost
-                else ("failed earlier; it is made again and goes on from its checkpoints")
-            )
-            say(f"TrainJob {name} {after}.")
+            if (why := self._why_again(name, job, made)) is None:
+                say(f"TrainJob {name} is there already; it is followed.")
+                return
+            say(f"TrainJob {name} {why}.")
             self.remove(name)
         with _answered(f"TrainJob {name}", "create", PLURAL):
             self._objects.create_namespaced_custom_object(
@@ -138,11 +130,35 @@ class Trainer:
             )
         say(f"TrainJob {name}: {manifest['spec']['trainer']['numNodes']} nodes are asked for.")
 
-    def follow(self, name: str, say: Say, stop: Callable[[], bool]) -> None:
-        """Wait until the job is complete, or somebody says stop; what changes is said.
+    def _why_again(self, name: str, job: dict[str, Any], made: Callable[[], bool]) -> str | None:
+        """Say why a job that is there is made again; None where it is followed.
 
         Raises:
-            TrainingError: it failed, or somebody removed it.
+            TrainingError: its nodes were refused in an earlier run.
+        """
+        if "deletionTimestamp" in job["metadata"]:
+            return None if made() else "is being removed; it is made again and goes on from its checkpoints"
+        if (failed := _condition(job, "Failed")) is not None:
+            if failed.get("reason") == REFUSED:
+                raise self._failure(name, failed, ", in an earlier run of this very training")
+            return "failed earlier; it is made again and goes on from its checkpoints"
+        if _condition(job, "Complete") is not None and not made():
+            return "is complete, but its model is gone; it is made again"
+        return None
+
+    def follow(self, name: str, say: Say, stop: Callable[[], bool], made: Callable[[], bool]) -> None:
+        """Wait until the job is complete, or somebody says stop; what changes is said.
+
+        Two steps may follow one job: the first that has its model removes it, and the other finds the model there all the same.
+
+        Args:
+            name: of the job.
+            say: takes a line about what changes.
+            stop: tells whether to wait no longer.
+            made: tells whether the model is there.
+
+        Raises:
+            TrainingError: it failed, or somebody removed it before its model was there.
             TryAgainError: its time was over.
             UnreachableError: the API is silent for long; the job goes on.
         """
@@ -158,6 +174,8 @@ class Trainer:
                 time.sleep(POLL_SECONDS)
                 continue
             if job is None:
+                if made():
+                    return
                 raise TrainingError(
                     f"TrainJob {name}",
                     expected="a job that ends",
