@@ -9,10 +9,13 @@ import shutil
 import subprocess
 import textwrap
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from kubernetes.utils.quantity import parse_quantity
 
 from pipelines.training import KEYS, SECRET
 from tests.conftest import ROOT
@@ -117,6 +120,50 @@ def test_the_disk_is_taken_away_only_after_a_dump_of_all_that_was_written(paste:
     code, calls = paste(block.replace("logs job/$list", "logs job/another"))  # in which the dump is not
     assert code != 0
     assert not [call for call in calls if "delete statefulset" in call or "persistentvolumeclaim" in call]
+
+
+def test_the_disk_is_enlarged_before_the_statefulset_is_made_anew_and_its_pod_stays(paste: Paste) -> None:
+    [block] = [block for block in LINES if "--cascade=orphan" in block]
+    code, calls = paste(block)
+    assert code == 0
+    assert [call.split(" -n gateline ")[-1].split()[:2] for call in calls] == [
+        ["patch", "persistentvolumeclaim/data-postgres-0"],
+        ["delete", "statefulset/postgres"],
+        ["kubectl", "apply"],
+        ["rollout", "status"],
+    ]
+    claim = json.loads(calls[0].partition("--patch ")[2])
+    assert claim == {"spec": {"resources": {"requests": {"storage": "200Gi"}}}}
+    for place, call in enumerate(calls):
+        code, made = paste(block, fails=call)
+        assert (code != 0, made) == (True, calls[: place + 1])
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "name"),
+    [
+        ("MLflow", "Deployment", "mlflow"),
+        ("PostgreSQL", "StatefulSet", "postgres"),
+        ("serving × 3", "Deployment", "serving"),
+        ("backup, minutes a night", "CronJob", "backup"),
+    ],
+)
+def test_what_it_costs_is_what_kubernetes_keeps_free(row: str, kind: str, name: str) -> None:
+    """Of a pod: the sum of its containers, or the largest of those that run one after the other before them, if that is more."""
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    [said] = re.findall(rf"^\| {row} \| ([\d.]+) \| ([\d.]+) GiB \|", text, re.MULTILINE)
+    [pod] = pods_of(named(rendered(HOUSE), kind, name))
+
+    def asked(containers: list[dict[str, Any]], resource: str) -> list[Decimal]:
+        return [parse_quantity(each["resources"]["requests"][resource]) for each in containers]
+
+    count = int(row.partition(" × ")[2] or 1)
+    first = pod["spec"].get("initContainers", [])
+    kept = {
+        resource: count * max([sum(asked(pod["spec"]["containers"], resource)), *asked(first, resource)])
+        for resource in ("cpu", "memory")
+    }
+    assert (kept["cpu"], kept["memory"] / 2**30) == tuple(map(Decimal, said))
 
 
 def test_the_drill_asks_the_database_that_the_overlay_names(paste: Paste) -> None:
