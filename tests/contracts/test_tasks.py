@@ -23,6 +23,7 @@ import importlib
 import json
 import math
 import os
+import re
 import shutil
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -48,7 +49,7 @@ from gateline.model_folder import load_network
 from gateline.paired import on_the_same_rows
 from gateline.paired_errors import ERRORS, PairedErrors, by_position
 from gateline.table import TABLE, read_table, write_table
-from gateline.tasks import task_named, task_names
+from gateline.tasks import Predictor, Task, task_named, task_names
 from gateline.training import RunSettings, train
 from gateline.training_statistics import TRAINING_STATISTICS, training_statistics
 from gateline.workload import Workload
@@ -133,6 +134,16 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_every_task_has_an_example() -> None:
     assert sorted(EXAMPLES) == task_names()
+
+
+@pytest.mark.parametrize(("protocol", "heading"), [(Task, "## 5. "), (Predictor, "## 6. ")])
+def test_the_recipe_names_all_that_is_called(protocol: type, heading: str) -> None:
+    """A task that is written by docs/add-a-task.md ends in no AttributeError."""
+    sections = (FOLDER.parents[2] / "docs" / "add-a-task.md").read_text(encoding="utf-8").split("\n## ")
+    (section,) = (text for text in sections if f"## {text}".startswith(heading))
+    members = {name for name in {*vars(protocol), *protocol.__annotations__} if not name.startswith("_")}
+    assert {"check_scoring", "monitors", "prepare"} < members or {"answer", "predict"} < members
+    assert members <= set(re.findall(r"`(\w+)`", section))
 
 
 @every_task
