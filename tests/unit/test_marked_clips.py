@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.stats
 
 from gateline.data.marked_clips import DISTRACTIONS, EVENTS, HAPPENINGS, MarkedClip, marked_clips
 
@@ -40,6 +41,23 @@ def test_all_kinds_of_things_happen_and_not_close_to_each_other() -> None:
 
     assert {kind for clip in clips for kind in clip.happened} == {*EVENTS, *DISTRACTIONS, None}
     assert min(int(gap.min()) for gap in gaps) >= 4
+
+
+def test_the_number_of_a_frame_does_not_tell_when_something_happens() -> None:
+    """As often in one frame as in any other, and a predictor that knows nothing else is hardly better than one that knows nothing."""
+    clips = list(marked_clips(rings()[:, 5:9, 5:9], num_clips=3000, size=8, num_pools=4, seed=9))
+    moments = np.array([[kind is not None for kind in clip.happened] for clip in clips])
+    marked = np.array([clip.marked for clip in clips])
+    seen, asked = marked[::2].mean(axis=0), marked[1::2]
+
+    assert scipy.stats.chisquare(moments[:, 1:-2].sum(axis=0)).pvalue > 0.001
+    assert not moments[:, [0, -2, -1]].any()  # what was before, and what follows, can be seen
+    assert log_loss(seen, asked) > 0.97 * log_loss(marked[::2].mean(), asked)
+
+
+def log_loss(probability: np.ndarray, marked: np.ndarray) -> float:
+    probability = np.clip(probability, 1e-3, 1 - 1e-3)
+    return float(-np.log(np.where(marked, probability, 1 - probability)).mean())
 
 
 def test_events_change_who_is_there_and_distractions_do_not() -> None:

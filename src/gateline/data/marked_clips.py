@@ -27,14 +27,16 @@ STREAM = 101
 HAPPENINGS = 5
 """In each clip, events and distractions together."""
 MOST_EVENTS = 3
-MARGIN = 4
-"""Frames at either end in which nothing happens."""
+BEFORE = 1
+"""Frames at the beginning in which nothing happens: what changes must have been there before."""
 AROUND = 1
 """Frames before and after that of an event that are marked with it."""
 CANDIDATES = 8
 """Pictures of which the one that differs most replaces a digit, so that it can be seen."""
 LASTS = 2
-"""Frames of a flash and of a shake."""
+"""Frames of a flash and of a shake. Nothing begins in the last so many: the frame after it must show that it is over."""
+APART = 4
+"""Least frames from one happening to the next: the marks of two events do not touch, and none hides another."""
 MOST_SLIP = 4
 """Pixels by which the camera slips."""
 
@@ -123,14 +125,22 @@ def _make(pictures: np.ndarray, num_frames: int, size: int, generator: np.random
 
 
 def _plan(num_frames: int, generator: np.random.Generator) -> dict[int, str]:
-    """Spread what happens over the clip, far enough apart that none hides another."""
-    edges = np.linspace(MARGIN, num_frames - MARGIN, HAPPENINGS + 1)
-    room = int(edges[1] - edges[0]) - 2 * LASTS
-    moments = [int(edge) + int(generator.integers(0, max(room, 1))) for edge in edges[:-1]]
+    """Say what happens, by frame."""
     events = int(generator.integers(1, MOST_EVENTS + 1))
     kinds = [*generator.choice(EVENTS, events), *generator.choice(DISTRACTIONS, HAPPENINGS - events)]
-    order = generator.permutation(HAPPENINGS)
-    return {moment: str(kinds[place]) for moment, place in zip(moments, order, strict=True)}
+    moments, order = _moments(num_frames, generator), generator.permutation(HAPPENINGS)
+    return {int(moment): str(kinds[place]) for moment, place in zip(moments, order, strict=True)}
+
+
+def _moments(num_frames: int, generator: np.random.Generator) -> np.ndarray:
+    """Draw when something happens: int64 (HAPPENINGS,), every frame that may be one as often as any other.
+
+    They are drawn on a ring: on a line, moments that keep apart lie more often at its ends.
+    """
+    frames = num_frames - BEFORE - LASTS
+    free = np.sort(generator.choice(frames - HAPPENINGS * (APART - 1), HAPPENINGS, replace=False))
+    apart = free + (APART - 1) * np.arange(HAPPENINGS)
+    return BEFORE + (apart + generator.integers(frames)) % frames
 
 
 def _new(pictures: np.ndarray, frame: int, generator: np.random.Generator) -> _Digit:
