@@ -359,8 +359,10 @@ def test_errors_of_every_baseline_add_up_to_its_metrics_on_the_rows_of_the_model
             found = paired.baselines[name][metric] if name else paired.model[metric]
             assert found.score() == pytest.approx(values[metric], rel=1e-9), (name, metric)
             assert on_the_same_rows(found, paired.model[metric]), (name, metric)
+            assert found.dependence == errors.dependence, (name, metric)
     assert paired.model[made.metric].score() == pytest.approx(errors.score(), rel=1e-5)
-    np.testing.assert_allclose(by_position(errors).count.sum(), paired.model[made.metric].count.sum())
+    np.testing.assert_array_equal(by_position(errors).position, paired.model[made.metric].position)
+    np.testing.assert_allclose(by_position(errors).count, paired.model[made.metric].count)
 
 
 @every_task

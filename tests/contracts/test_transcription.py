@@ -17,7 +17,7 @@ from torchmetrics.functional.text import char_error_rate, word_error_rate
 from gateline.data.audio import decode, encode
 from gateline.data.store import SequenceStore
 from gateline.data.tokenizers import tokenizer_from_json
-from gateline.data.utterances import SOUND, Spoken, utterances_of
+from gateline.data.utterances import SOUND, Spoken, joined_pools, utterances_of
 from gateline.errors import DataError, Preempted, WorkloadError
 from gateline.evaluation import evaluate
 from gateline.manifest import Artifact, open_artifact, write_artifact
@@ -119,6 +119,23 @@ def test_no_recording_stands_in_utterances_of_two_parts() -> None:
                 assert pools.setdefault(row, each.utterance.pool) == each.utterance.pool
     alone = [each for each in spoken if each.kind == "recording" and each.part == "train"]
     assert len(alone) == 2 * len(rows["train"])  # at each of the two speeds
+
+
+@pytest.mark.parametrize("strings", [tiny_speech()["preprocess"]["strings"], None])
+def test_what_one_voice_says_is_resampled_together(strings: dict[str, Any] | None, tmp_path: Path) -> None:
+    split = {"rule": "hash", "by": ["voice"], "validation": 0.3, "test": 0.4, "salt": "4"}
+
+    prepared = prepare(tmp_path / "a", preprocess__strings=strings, preprocess__split=split)
+
+    tested = read_table(prepared.path / TABLE)
+    assert tested["voice"].nunique() > 1
+    assert tested["pool"].tolist() == pd.factorize(tested["voice"])[0].tolist()
+
+
+def test_pools_that_share_a_group_are_one_by_whatever_way() -> None:
+    pools = [np.array(rows) for rows in ([0, 1], [2], [3, 4], [5], [6])]
+    assert joined_pools(pools, np.array([0, 1, 2, 3, 1, 3, 4])) == [0, 1, 0, 0, 2]
+    assert joined_pools(pools, np.arange(7)) == [0, 1, 2, 3, 4]
 
 
 def test_the_normalised_training_frames_have_mean_0_and_deviation_1(made: Made) -> None:

@@ -50,3 +50,16 @@ def test_rows_that_all_go_to_one_part_are_refused() -> None:
 @pytest.mark.parametrize(("batches", "epochs"), [(0.4, 120), (6, 100), (200, 25)])
 def test_few_batches_take_more_epochs_up_to_a_bound(batches: float, epochs: int) -> None:
     assert epochs_for(batches, usual=25, steps=600, most=120) == epochs
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_later_parts_hold_several_of_few_speakers(seed: int) -> None:
+    """Twelve voices, some of which said far more: a tenth of the rows is one of them, which says nothing of another."""
+    random = np.random.default_rng(seed)
+    voices = np.array([f"voice {place}" for place in random.permutation(60)[:12]], dtype=object)
+    speaker = np.repeat(voices, random.integers(60, 160, size=12))
+    drawn = draw_split({"speaker": speaker}, "speaker")
+    assert min(drawn.groups["validation"], drawn.groups["test"]) >= 2
+    assert sum(drawn.groups.values()) == 12
+    for part in ("validation", "test"):
+        assert drawn.groups[part] == len(set(speaker[drawn.part_of == part]))

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateline.data.examples import ColumnSplit, HashSplit, as_key, slice_masks, slice_names, split_examples
+from gateline.data.examples import (
+    ColumnSplit,
+    HashSplit,
+    as_key,
+    groups_of,
+    slice_masks,
+    slice_names,
+    split_examples,
+)
+from gateline.data.folds import Folds
 from gateline.errors import DataError
 
 
@@ -64,3 +73,15 @@ def test_slices_are_named_by_their_values() -> None:
 @pytest.mark.parametrize(("value", "text"), [(3.0, "3"), (True, "1"), (np.int64(4), "4"), ("a b", "a b"), (1.5, "1.5")])
 def test_a_cell_as_a_key(value: object, text: str) -> None:
     assert as_key(value) == text
+
+
+def test_examples_are_grouped_by_what_the_split_keeps_together() -> None:
+    table = {"ward": np.array(["b", "b", "a", "b"]), "bed": np.array([1.0, 2.0, 1.0, 1.0]), "night": np.arange(4)}
+    folds = Folds(rule="folds")
+    columns = ColumnSplit.model_validate({"column": "ward", "train": "a", "validation": "b", "test": "c"})
+
+    assert groups_of(table, HashSplit(by=("ward",))).tolist() == [0, 0, 1, 0]
+    assert groups_of(table, HashSplit(by=("ward", "bed"))).tolist() == [0, 1, 2, 0]
+    assert groups_of(table, folds, keys=("night",)).tolist() == [0, 1, 2, 3]
+    assert groups_of(table, HashSplit(by=("ward",)), first=np.array([2, 3])).tolist() == [0, 1]
+    assert groups_of(table, columns).tolist() == [0, 1, 2, 3]

@@ -10,7 +10,7 @@ from scipy import stats
 
 from gateline.comparison import ExampleErrors, example_errors
 from gateline.intervals import between, block_length, bootstrap_intervals, ratio_intervals, resampled_sums
-from gateline.scoring.class_metrics import class_intervals, measure
+from gateline.scoring.class_metrics import class_intervals, example_class_errors, measure
 
 NORMAL = 1.959964  # of 95 %
 
@@ -187,7 +187,7 @@ def test_the_interval_of_a_calibration_error_holds_it(rng: np.random.Generator) 
     probabilities, target = np.stack([1 - first, first], axis=1), (rng.uniform(size=400) < first).astype(np.int64)
     measured = measure(probabilities, target, 1)["calibration_error"]
 
-    low, high = class_intervals(probabilities, target, 1)["calibration_error"]
+    low, high = class_intervals(probabilities, target, 1, np.arange(400))["calibration_error"]
 
     assert 0 <= low < measured < high
     assert low < measured - 0.2 * (high - low)
@@ -204,10 +204,27 @@ def test_intervals_of_classes_are_those_of_closed_forms(rng: np.random.Generator
     above = (yes[:, None] > no).astype(float)
     variance = above.mean(axis=1).var() / len(yes) + above.mean(axis=0).var() / len(no)
 
-    found = class_intervals(probabilities, target, 1)
+    found = class_intervals(probabilities, target, 1, np.arange(number))
 
     for name, middle, half in (
         ("accuracy", right.mean(), NORMAL * right.std() / np.sqrt(number)),
         ("auroc", above.mean(), NORMAL * np.sqrt(variance)),
     ):
         assert found[name] == pytest.approx((middle - half, middle + half), abs=0.25 * half), name
+
+
+def test_examples_of_one_patient_tell_no_more_than_the_patient(rng: np.random.Generator) -> None:
+    """Each of 60 patients ten times over: intervals are those of the 60; of seven patients, there are none."""
+    first, patient = rng.uniform(0.05, 0.95, size=60), np.repeat(np.arange(60), 10)
+    probabilities, target = np.stack([1 - first, first], axis=1), (rng.uniform(size=60) < first).astype(np.int64)
+    many = probabilities[patient], target[patient]
+
+    once = class_intervals(probabilities, target, 1, np.arange(60))
+    found = class_intervals(*many, 1, patient)
+    errors = ratio_intervals(example_class_errors(["log_loss"], *many, rows="", groups=patient))
+
+    for name in ("accuracy", "auroc", "auprc"):
+        assert np.diff(found[name])[0] == pytest.approx(np.diff(once[name])[0], rel=0.2), name
+    alone = ratio_intervals(example_class_errors(["log_loss"], probabilities, target, rows="", groups=np.arange(60)))
+    assert errors["log_loss"] == pytest.approx(alone["log_loss"])
+    assert class_intervals(*many, 1, patient % 7) == {}

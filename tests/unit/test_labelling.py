@@ -415,3 +415,23 @@ def test_the_brier_score_of_two_named_classes_is_that_of_a_yes_or_no() -> None:
     named = step_errors("brier", np.stack([1 - yes, yes], axis=1), labels, 0.5)
 
     np.testing.assert_allclose(named, step_errors("brier", yes, labels, 0.5))
+
+
+def test_sequences_that_the_split_keeps_together_are_resampled_together(ward: pd.DataFrame, tmp_path: Path) -> None:
+    """Five stays of each person, who is known by age: six persons in the test part tell no interval, thirty stays would."""
+    person = ward["patient"].astype("category").cat.codes // 5
+    table = ward.assign(age=20.0 + person)
+    split = {"rule": "folds", "by": ["age"], "folds": 4, "validation": 0.3, "salt": "14"}
+    prepared = prepared_of(table, tmp_path / "prepared", split=split)
+    model = trained(prepared, tmp_path / "model", {"epochs": 1})
+    scores = scoring.score(TASK, LabellingEvaluation(), prepared, model)
+    ages = table.drop_duplicates("patient")["age"].to_numpy()[open_examples(prepared, "test")]
+
+    errors = TASK.load_predictor(model.path).test_errors(prepared, "log_loss")
+
+    assert (len(ages), len(set(ages))) == (30, 6)
+    for each in (errors, *scores.errors, *(each for of in scores.baseline_errors.values() for each in of)):
+        assert each.position.tolist() == pd.factorize(ages)[0].tolist()
+    assert scores.all_intervals() == {}
+    (tmp_path / "plots").mkdir()
+    assert scoring.figures(scores, prepared, model, tmp_path / "plots")

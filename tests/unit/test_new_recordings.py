@@ -205,6 +205,40 @@ def test_a_column_that_is_not_there_and_a_name_that_is_taken(project: Project) -
         new_recordings(project, "tones", folder)
 
 
+def by_speakers(folder: Path, speakers: int, each: int, blank: int = 0) -> None:
+    """Write short recordings, and who speaks in each; of the first ones, nobody knows."""
+    folder.mkdir()
+    rows = []
+    for number in range(speakers * each):
+        word = list(WORDS)[number % len(WORDS)]
+        (folder / f"{number:04}.wav").write_bytes(encode(say(word, list(VOICES)[number % 4], number % 9), RATE))
+        rows.append((f"{number:04}.wav", word, "" if number < blank else f"p{number % speakers}"))
+    pd.DataFrame(rows, columns=["file", "sentence", "speaker"]).to_csv(folder / "transcripts.csv", index=False)
+
+
+def test_few_speakers_show_nothing_however_much_they_say(project: Project) -> None:
+    """Of 1,320 recordings by twelve speakers, 110 in the test part were of one, and 95 % confidence was promised from them."""
+    by_speakers(project.root / "sounds", speakers=12, each=110)
+
+    found = new_recordings(project, "tones", project.root / "sounds")
+
+    check(found.path)
+    assert found.split.rule.by == ("speaker",)
+    assert min(found.split.groups["validation"], found.split.groups["test"]) >= 2
+    text = found.path.read_text()
+    assert "confidence" not in yaml.safe_load(text)["gates"]["baselines"]["most_frequent"]
+    assert f"as measured: {found.split.groups['test']} speakers in the test part tell no more" in text
+    assert "no second model is promoted before there are more" in text
+
+
+def test_a_recording_by_nobody_known_is_taken(project: Project) -> None:
+    by_speakers(project.root / "sounds", speakers=3, each=30, blank=1)
+    found = new_recordings(project, "tones", project.root / "sounds")
+
+    assert run_until("preprocess", found.path, project.root / "artifacts") == ("preprocess", 0)
+    assert Workload.read(found.path).section("schema", Schema).columns["speaker"].missing_share == pytest.approx(0.013)
+
+
 @pytest.mark.slow  # all six steps, a minute on two cores
 def test_a_data_set_that_nobody_has_seen_goes_in_and_comes_out_as_a_model(project: Project) -> None:
     folder = project.root / "phrases"

@@ -217,3 +217,25 @@ def test_balanced_training_weighs_the_rare_class_and_keeps_its_probabilities(
     np.testing.assert_allclose(said, counts / counts.sum(), rtol=1e-5)
     assert network.class_weight is None
     assert TASK.build(TASK.Model(hidden_size=4), TASK.shapes(prepared)).class_weight is None
+
+
+def test_series_that_the_split_keeps_together_are_resampled_together(ward: pd.DataFrame, tmp_path: Path) -> None:
+    """Five stays of each person, who is known by age: six persons in the test part tell no interval, thirty stays would."""
+    person = ward["patient"].astype("category").cat.codes // 5
+    table = ward.assign(age=20.0 + person)
+    split = {"rule": "folds", "by": ["age"], "folds": 4, "validation": 0.3, "salt": "14"}
+    prepared = prepared_of(table, tmp_path / "prepared", split=split)
+    model = train(
+        Workload("ward", "classification", "", "test", SECTIONS), prepared, tmp_path / "model", RunSettings(1)
+    )
+    scores = scoring.score(TASK, ClassificationEvaluation(baselines=("majority",)), prepared, model)
+    ages = table.drop_duplicates("patient")["age"].to_numpy()[open_examples(prepared, "test")]
+
+    errors = TASK.load_predictor(model.path).test_errors(prepared, "log_loss")
+
+    assert (len(ages), len(set(ages))) == (30, 6)
+    for each in (errors, *scores.errors, *(each for of in scores.baseline_errors.values() for each in of)):
+        assert each.position.tolist() == pd.factorize(ages)[0].tolist()
+    assert scores.all_intervals() == {}
+    (tmp_path / "plots").mkdir()
+    assert scoring.figures(scores, prepared, model, tmp_path / "plots")

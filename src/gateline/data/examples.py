@@ -1,12 +1,15 @@
 """A table of examples, one row or one group of rows each: which of them belong to training, validation and test.
 
 prepared/
-└── examples/{train,validation,test}.npy    int64, the numbers of a part's sequences in the store, in rising order
+└── examples/
+    ├── {train,validation,test}.npy    int64, the numbers of a part's sequences in the store, in rising order
+    └── test_groups.npy                int64, which patient or speaker each of the test part is of; without it, each its own
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -21,6 +24,7 @@ from gateline.workload.schema import Schema
 from gateline.workload.section import Section
 
 EXAMPLES = "examples"
+TEST_GROUPS = "test_groups"
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -174,6 +178,41 @@ def split_examples(
     return parts
 
 
+def groups_of(
+    columns: Mapping[str, Any],
+    split: ColumnSplit | HashSplit | Folds,
+    keys: Sequence[str] = (),
+    first: np.ndarray | None = None,
+) -> np.ndarray:
+    """Say which group each example is of that the split keeps together: a patient, a speaker, copies of one text.
+
+    Examples of one group depend on each other, so metrics and comparisons are resampled by groups.
+
+    Args:
+        columns: (N,) each, the cleaned table by column.
+        split: the rule.
+        keys: of the schema, which name a group where `folds` names no columns.
+        first: int64 (S,), the row that speaks for each example where it has several; None: each row is one.
+
+    Returns:
+        int64 (S,), numbered as they first come; each example its own where a column names the parts.
+    """
+    if isinstance(split, ColumnSplit):
+        some = first if first is not None else next(iter(columns.values()))
+        return np.arange(len(some))
+    chosen = [np.asarray(columns[name]) for name in columns_of(split, keys)]
+    names = ["\0".join(map(as_key, row)) for row in zip(*chosen, strict=True)]
+    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    groups = np.array([number[name] for name in names], dtype=np.int64)
+    return groups if first is None else _renumbered(groups[first])
+
+
+def _renumbered(groups: np.ndarray) -> np.ndarray:
+    """Number groups (E,) as they first come."""
+    _, begins, index = np.unique(groups, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(begins))[index]
+
+
 def as_key(value: Any) -> str:
     """Write a cell as the text that parts and classes are named by: 3.0 of an integer column is 3."""
     if isinstance(value, bool | np.bool_):
@@ -183,11 +222,19 @@ def as_key(value: Any) -> str:
     return str(value)
 
 
-def save_examples(parts: Mapping[str, np.ndarray], draft: Draft) -> None:
-    """Write the numbers of each part's examples, and say in the facts how many they are."""
+def save_examples(parts: Mapping[str, np.ndarray], draft: Draft, groups: np.ndarray | None = None) -> None:
+    """Write the numbers of each part's examples, and say in the facts how many they are.
+
+    Args:
+        parts: int64 numbers of the examples, by part.
+        draft: where to write.
+        groups: int64 (E,) of all examples, see `groups_of`; None: another file says what is resampled together.
+    """
     (draft.path / EXAMPLES).mkdir()
     for part, rows in parts.items():
         save_array(draft.path / EXAMPLES / f"{part}.npy", np.asarray(rows, dtype=np.int64))
+    if groups is not None:
+        save_array(draft.path / EXAMPLES / f"{TEST_GROUPS}.npy", _renumbered(groups[parts["test"]]))
     draft.facts["examples"] = {part: len(rows) for part, rows in parts.items()}
 
 
@@ -199,14 +246,27 @@ def open_examples(prepared: Artifact, part: str) -> np.ndarray:
     """
     if part not in PARTS:
         raise ValueError(f"a part is one of {PARTS}, got {part!r}")
-    path = prepared.path / EXAMPLES / f"{part}.npy"
+    return _load(prepared.path / EXAMPLES / f"{part}.npy")
+
+
+def open_test_groups(prepared: Artifact) -> np.ndarray:
+    """Read which group each example of the test part is of: int64 (W,), what is resampled together.
+
+    Raises:
+        ArtifactError: the folder does not hold its examples.
+    """
+    path = prepared.path / EXAMPLES / f"{TEST_GROUPS}.npy"
+    return _load(path) if path.exists() else np.arange(len(open_examples(prepared, "test")))
+
+
+def _load(path: Path) -> np.ndarray:
     try:
-        rows: np.ndarray = np.load(path, allow_pickle=False)
+        numbers: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise ArtifactError(
             path, expected="a NumPy array", found=str(error)[:120], do="Run preprocess again"
         ) from error
-    return rows
+    return numbers
 
 
 def slice_masks(columns: Mapping[str, Any], names: Sequence[str], rows: np.ndarray) -> dict[str, np.ndarray]:

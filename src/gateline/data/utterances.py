@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -61,10 +61,12 @@ def utterances_of(
     groups: Sequence[str],
     strings: Strings | None,
     speeds: Sequence[float],
+    dependent: np.ndarray | None = None,
 ) -> list[Spoken]:
     """List the utterances of all parts: strings, and each recording alone.
 
-    In training, a recording alone is heard at each of the speeds, and a string at one of them.
+    In training, a recording alone is heard at each of the speeds, and a string at one of them. Utterances that share recordings,
+    or whose recordings depend on each other, are of one pool.
 
     Args:
         parts: int64 rows of the table, by part.
@@ -72,10 +74,12 @@ def utterances_of(
         groups: what `strings.by` says of every row; not read without strings.
         strings: how recordings are joined; None: not at all.
         speeds: of the training part.
+        dependent: int64, of every row of the table the group that the split keeps together; None: each row its own.
     """
+    dependent = np.arange(len(names)) if dependent is None else dependent
     listed = []
     for part, rows in parts.items():
-        train = part == "train"
+        train, of_part = part == "train", list[Spoken]()
         if strings is None:
             pools = [np.array([row]) for row in rows.tolist()]
         else:
@@ -84,11 +88,42 @@ def utterances_of(
             pools = pools_of(rows, *within, size, strings.seed)
             for place, utterance in enumerate(join(pools, strings, part)):
                 drawn = float(generator(strings.seed, part, "speed", str(place)).choice(speeds)) if train else 1.0
-                listed.append(Spoken(part, utterance, drawn))
+                of_part.append(Spoken(part, utterance, drawn))
         pool_of = {int(row): number for number, pool in enumerate(pools) for row in pool}
         alone = [Utterance((row,), (), pool_of[row]) for row in rows.tolist()]
-        listed += [Spoken(part, utterance, speed) for utterance in alone for speed in (speeds if train else (1.0,))]
+        of_part += [Spoken(part, utterance, speed) for utterance in alone for speed in (speeds if train else (1.0,))]
+        joined = joined_pools(pools, dependent)
+        listed += [
+            replace(each, utterance=replace(each.utterance, pool=joined[each.utterance.pool])) for each in of_part
+        ]
     return listed
+
+
+def joined_pools(pools: Sequence[np.ndarray], dependent: np.ndarray) -> list[int]:
+    """Say which pools belong together, since recordings of them are of one group, directly or by way of other pools.
+
+    Args:
+        pools: int64 rows of the table, P times.
+        dependent: int64, the group of every row of the table.
+
+    Returns:
+        Number of what each pool belongs to, as they first come; 0 to P - 1 where no pool shares a group with another.
+    """
+    root = list(range(len(pools)))
+
+    def first(place: int) -> int:
+        while root[place] != place:
+            root[place] = place = root[root[place]]
+        return place
+
+    pool_of: dict[int, int] = {}
+    for place, pool in enumerate(pools):
+        for group in dependent[pool].tolist():
+            low, high = sorted((first(pool_of.setdefault(group, place)), first(place)))
+            root[high] = low
+    firsts = [first(place) for place in range(len(pools))]
+    number = {place: n for n, place in enumerate(dict.fromkeys(firsts))}
+    return [number[place] for place in firsts]
 
 
 class Sounds:

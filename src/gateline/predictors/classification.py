@@ -11,7 +11,7 @@ import torch
 
 from gateline.batch import SCORING_BATCH
 from gateline.comparison import ExampleErrors, digest_of_rows, example_errors
-from gateline.data.examples import as_key, open_examples, slice_masks
+from gateline.data.examples import as_key, open_examples, open_test_groups, slice_masks
 from gateline.data.sequences import LabelledSequences
 from gateline.data.text_encoding import TextEncoding
 from gateline.data.tokenizers import FittedTokenizer
@@ -159,6 +159,7 @@ class TextClassifier:
             class_errors(metric, self.probabilities(texts), target),
             np.ones(len(rows)),
             rows=digest_of_rows(texts, labels),
+            position=open_test_groups(prepared),
             slices=slice_masks({name: table[name].to_numpy() for name in table.columns}, slices, rows),
         )
 

@@ -15,7 +15,7 @@ import torch
 
 from gateline.batch import SCORING_BATCH
 from gateline.comparison import ExampleErrors, digest_of_rows, example_errors
-from gateline.data.examples import as_key
+from gateline.data.examples import as_key, open_test_groups
 from gateline.data.sequence_inputs import (
     InputsSection,
     LabelledStepSequences,
@@ -250,6 +250,7 @@ class SequenceLabeller:
             total,
             count,
             rows=digest_of_rows(*layout.places(theirs.schema).values(), labels),
+            position=open_test_groups(prepared),
             slices=masks_of(layout, table, slices),
         )
 

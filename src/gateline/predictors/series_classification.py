@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gateline.comparison import ExampleErrors, digest_of_rows, example_errors
-from gateline.data.examples import as_key, open_examples, slice_masks
+from gateline.data.examples import as_key, open_examples, open_test_groups, slice_masks
 from gateline.data.irregular_encoding import IrregularEncoding
 from gateline.data.irregular_steps import Steps
 from gateline.data.sequence_inputs import features, with_absent
@@ -152,5 +152,6 @@ class SeriesClassifier:
             class_errors(metric, probabilities, target),
             np.ones(len(series)),
             rows=digest_of_rows(*(values[series] for values in steps.keys.values()), labels),
+            position=open_test_groups(prepared),
             slices=slice_masks({name: table[name].to_numpy() for name in table.columns}, slices, rows),
         )

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from gateline.comparison import ExampleErrors, digest_of_rows, example_errors
-from gateline.data.examples import open_examples
+from gateline.data.examples import open_examples, open_test_groups
 from gateline.data.pairs import padded
 from gateline.data.tokenizers import BEGIN, END, PADDING, UNKNOWN, Encoded, FittedTokenizer
 from gateline.errors import DataError, WorkloadError, did_you_mean
@@ -235,6 +235,7 @@ class SentenceTranslator:
             edits,
             words,
             rows=digest_of_rows(source, reference),
+            position=open_test_groups(prepared),
             slices={name: lengths == name.removeprefix(f"{LENGTH}=") for name in slices},
         )
 

@@ -35,8 +35,10 @@ def measure(probabilities: np.ndarray, target: np.ndarray, positive: int) -> dic
     return metrics
 
 
-def class_intervals(probabilities: np.ndarray, target: np.ndarray, positive: int) -> dict[str, Interval]:
-    """Bootstrap an interval of 95 % of what `measure` gives and is no mean over examples."""
+def class_intervals(
+    probabilities: np.ndarray, target: np.ndarray, positive: int, groups: np.ndarray
+) -> dict[str, Interval]:
+    """Bootstrap an interval of 95 % of what `measure` gives and is no mean over examples; `groups` (S,) are resampled as wholes."""
     means = {*GATE_METRICS}
 
     def measured(rows: np.ndarray) -> dict[str, float]:
@@ -44,15 +46,27 @@ def class_intervals(probabilities: np.ndarray, target: np.ndarray, positive: int
         return {name: value for name, value in found.items() if name not in means}
 
     resamples = min(RESAMPLES, max(FEWEST_RESAMPLES, MEASURED_EXAMPLES // max(1, len(target))))
-    return bootstrap_intervals(measured, np.arange(len(target)), resamples=resamples, biased=BIASED)
+    return bootstrap_intervals(measured, groups, resamples=resamples, biased=BIASED)
 
 
 def example_class_errors(
-    metrics: Sequence[str], probabilities: np.ndarray, target: np.ndarray, rows: str
+    metrics: Sequence[str], probabilities: np.ndarray, target: np.ndarray, rows: str, groups: np.ndarray
 ) -> list[ExampleErrors]:
-    """Write metrics as means over examples, from probabilities (S, C) of the classes; `rows` is the digest of what was scored."""
-    ones = np.ones(len(target))
-    return [example_errors(name, class_errors(name, probabilities, target), ones, rows=rows) for name in metrics]
+    """Write metrics as means over examples, from probabilities (S, C) of the classes.
+
+    Args:
+        metrics: which.
+        probabilities: (S, C) of the classes.
+        target: int64 (S,), the true ones.
+        rows: digest of what was scored.
+        groups: int64 (S,), what is resampled together.
+    """
+    return [
+        example_errors(
+            name, class_errors(name, probabilities, target), np.ones(len(target)), rows=rows, position=groups
+        )
+        for name in metrics
+    ]
 
 
 def confusion(chosen: np.ndarray, target: np.ndarray, num_classes: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from gateline.baselines.classification import BASELINES, TextProblem
 from gateline.comparison import digest_of_rows
-from gateline.data.examples import open_examples, slice_masks, slice_names
+from gateline.data.examples import open_examples, open_test_groups, slice_masks, slice_names
 from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.splits import PARTS
 from gateline.evaluation import Figure, Scores
@@ -71,7 +71,8 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
     masks = slice_masks(columns, names, rows["test"])
     lengths = np.diff(store.offsets)[rows["test"]]
     digest = digest_of_rows(problem.texts["test"], [classes[label] for label in target])
-    errors_of = partial(example_class_errors, task.gate_metrics, target=target, rows=digest)
+    groups = open_test_groups(prepared)
+    errors_of = partial(example_class_errors, task.gate_metrics, target=target, rows=digest, groups=groups)
     return Scores(
         metrics=measure(probabilities, target, positive),
         baselines={name: measure(guess, target, positive) for name, guess in baselines.items()},
@@ -88,7 +89,7 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
         num_examples=len(target),
         predictions=_as_table(problem.texts["test"], target, probabilities, baselines, classes, rows["test"]),
         units={"log_loss": "nats"},
-        intervals=class_intervals(probabilities, target, positive),
+        intervals=class_intervals(probabilities, target, positive, groups),
         errors=errors_of(probabilities),
         baseline_errors={name: errors_of(guess) for name, guess in baselines.items()},
         worst=_worst(problem.texts["test"], target, probabilities, classes),

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from gateline.baselines.labelling import BASELINES, LabellingProblem
 from gateline.comparison import ExampleErrors, digest_of_rows, example_errors
-from gateline.data.examples import as_key, open_examples
+from gateline.data.examples import as_key, open_examples, open_test_groups
 from gateline.data.frame_inputs import FrameInputs
 from gateline.data.irregular_steps import lay_out
 from gateline.data.prepared_windows import STATE, open_store
@@ -70,7 +70,8 @@ def score(task: Labelling, settings: LabellingEvaluation, prepared: Artifact, mo
     table, layout = clean(raw, fitted.schema), fitted.inputs.lay_out(raw, fitted.schema)
     labels = problem.labels_of("test")
     known = np.isfinite(labels)
-    group = np.repeat(np.arange(len(test)), np.diff(store.offsets)[test])
+    sequence = np.repeat(np.arange(len(test)), np.diff(store.offsets)[test])
+    groups = open_test_groups(prepared)
     mine = labeller.probabilities(store, test)
     # One thread: sums over threads differ in their last bits, and an oversubscribed OpenMP crawls.
     with threadpool_limits(1):
@@ -81,18 +82,19 @@ def score(task: Labelling, settings: LabellingEvaluation, prepared: Artifact, mo
     thresholds = {name: _threshold(prob, of_validation) for name, prob in validated.items()}
 
     def measure(prob: np.ndarray, threshold: float, rows: np.ndarray) -> dict[str, float]:
-        return _measure(prob[rows & known], labels[rows & known], threshold, _lasts(group, rows & known))
+        return _measure(prob[rows & known], labels[rows & known], threshold, _lasts(sequence, rows & known))
 
     all_rows = np.ones(len(labels), dtype=bool)
     metrics = measure(mine, labeller.threshold, all_rows)
     slices = _slice_names(settings.slices, layout, table)
-    masks = {name: mask[group] for name, mask in masks_of(layout, table, slices).items()}
+    masks = {name: mask[sequence] for name, mask in masks_of(layout, table, slices).items()}
     predictions = _as_table(layout, fitted, labels, mine, others)
     errors_of = partial(
         _errors_by_sequence,
         task.gate_metrics,
         labels=labels,
-        group=group,
+        sequence=sequence,
+        groups=groups,
         rows=digest_of_rows(*layout.places(fitted.schema).values(), labels),
     )
     return Scores(
@@ -111,7 +113,7 @@ def score(task: Labelling, settings: LabellingEvaluation, prepared: Artifact, mo
         num_examples=len(test),
         predictions=predictions,
         units={"log_loss": "nats"},
-        intervals=_intervals(mine[known], labels[known], labeller.threshold, group[known]),
+        intervals=_intervals(mine[known], labels[known], labeller.threshold, sequence[known], groups),
         errors=errors_of(mine, threshold=labeller.threshold),
         baseline_errors={name: errors_of(prob, threshold=thresholds[name]) for name, prob in others.items()},
         worst=_worst(predictions, fitted, labeller.threshold),
@@ -125,7 +127,8 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
     draw: dict[str, tuple[Any, str]] = {}
     if fitted.classes is None:
         rows = table[table["label"].notna()]
-        outcome, group = rows["label"].to_numpy(), pd.factorize(_sequence_of(rows, fitted.schema))[0]
+        outcome, sequence = rows["label"].to_numpy(), pd.factorize(_sequence_of(table, fitted.schema))[0]
+        group = open_test_groups(prepared)[sequence[table["label"].notna()]]
         names = [name for name in rows.columns if name.startswith("baseline_")]
         probabilities = {"model": rows["prob"].to_numpy()} | {
             n.removeprefix("baseline_"): rows[n].to_numpy() for n in names
@@ -218,26 +221,35 @@ def _measure(prob: np.ndarray, labels: np.ndarray, threshold: float, last: np.nd
     )
 
 
-def _intervals(prob: np.ndarray, labels: np.ndarray, threshold: float, group: np.ndarray) -> dict[str, Interval]:
-    """Bootstrap an interval of 95 % of every metric of steps with labels, whole sequences at a time."""
-    last = np.append(np.diff(group) != 0, True)[: len(group)]
+def _intervals(
+    prob: np.ndarray, labels: np.ndarray, threshold: float, sequence: np.ndarray, groups: np.ndarray
+) -> dict[str, Interval]:
+    """Bootstrap an interval of 95 % of every metric of steps with labels, all sequences of a group at a time."""
+    last = np.append(np.diff(sequence) != 0, True)[: len(sequence)]
     return bootstrap_intervals(
         lambda rows: _measure(prob[rows], labels[rows], threshold, last[rows]),
-        group,
+        groups[sequence],
         resamples=RESAMPLES,
         biased=BIASED,
     )
 
 
 def _errors_by_sequence(
-    metrics: Sequence[str], prob: np.ndarray, threshold: float, *, labels: np.ndarray, group: np.ndarray, rows: str
+    metrics: Sequence[str],
+    prob: np.ndarray,
+    threshold: float,
+    *,
+    labels: np.ndarray,
+    sequence: np.ndarray,
+    groups: np.ndarray,
+    rows: str,
 ) -> list[ExampleErrors]:
-    """Add up the errors of the steps with labels of each sequence, whose steps are resampled together."""
-    known, size = np.isfinite(labels), int(group.max(initial=-1)) + 1
-    count = np.bincount(group, weights=known, minlength=size)
+    """Add up the errors of the steps with labels of each sequence; those of a group are resampled together."""
+    known, size = np.isfinite(labels), len(groups)
+    count = np.bincount(sequence, weights=known, minlength=size)
     totals = {name: np.where(known, step_errors(name, prob, labels, threshold), 0.0) for name in metrics}
     return [
-        example_errors(name, np.bincount(group, weights=each, minlength=size), count, rows=rows)
+        example_errors(name, np.bincount(sequence, weights=each, minlength=size), count, rows=rows, position=groups)
         for name, each in totals.items()
     ]
 

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from gateline.baselines.series_classification import BASELINES, SeriesProblem
 from gateline.comparison import digest_of_rows
-from gateline.data.examples import as_key, open_examples, slice_masks, slice_names
+from gateline.data.examples import as_key, open_examples, open_test_groups, slice_masks, slice_names
 from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.splits import PARTS
 from gateline.data.store import SequenceStore
@@ -51,7 +51,8 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
     masks = slice_masks(columns, slice_names(columns, settings.slices, rows), rows)
     labels = [classes[label] for label in target]
     digest = digest_of_rows(*(values[series["test"]] for values in steps.keys.values()), labels)
-    errors_of = partial(example_class_errors, task.gate_metrics, target=target, rows=digest)
+    groups = open_test_groups(prepared)
+    errors_of = partial(example_class_errors, task.gate_metrics, target=target, rows=digest, groups=groups)
     places = {key: values[series["test"]] for key, values in steps.keys.items()}
     predictions = _as_table(places, target, probabilities, baselines, classes, positive)
     validated = classifier.probabilities(store, series["validation"])
@@ -71,7 +72,7 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
         num_examples=len(target),
         predictions=predictions,
         units={"log_loss": "nats"},
-        intervals=class_intervals(probabilities, target, positive),
+        intervals=class_intervals(probabilities, target, positive, groups),
         errors=errors_of(probabilities),
         baseline_errors={name: errors_of(guess) for name, guess in baselines.items()},
         worst=_worst(places, {name: columns[name][rows] for name in settings.slices}, target, probabilities, classes),
@@ -91,13 +92,13 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
         probabilities = {"model": table[f"probability_{positive}"].to_numpy()} | {
             name.removeprefix("baseline_"): table[name].to_numpy() for name in table.filter(like="baseline_").columns
         }
-        alone = np.arange(len(table))
+        groups = open_test_groups(prepared)
         pictures["ranking"] = (
             partial(
                 draw_ranking,
                 outcome=outcome,
                 probabilities=probabilities,
-                group=alone,
+                group=groups,
                 generator=np.random.default_rng(1),
                 what=what,
             ),
@@ -108,7 +109,7 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
                 draw_calibration,
                 outcome=outcome,
                 probability=probabilities["model"],
-                group=alone,
+                group=groups,
                 generator=np.random.default_rng(2),
             ),
             "What is said, and what happens",

@@ -150,7 +150,7 @@ def _where(texts: Sequence[str], mask: np.ndarray) -> list[str]:
 def errors_by_pool(
     meant: Sequence[str], found: Sequence[str], pools: np.ndarray, kinds: np.ndarray | None = None
 ) -> list[ExampleErrors]:
-    """Measure each transcript by the metrics of `measure`; a pool's utterances share recordings, so they are resampled together."""
+    """Measure each transcript by the metrics of `measure`; a pool's utterances share recordings or a speaker, so they are resampled together."""
     sums = {metric: transcript_errors(metric, meant, found) for metric in GATE_METRICS}
     for kind in () if kinds is None else (STRING, RECORDING):
         mask = np.asarray(kinds) == kind

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from gateline.baselines.translation import BASELINES, Problem
 from gateline.comparison import digest_of_rows, example_errors
-from gateline.data.examples import open_examples
+from gateline.data.examples import open_examples, open_test_groups
 from gateline.evaluation import Figure, Scores
 from gateline.intervals import bootstrap_intervals
 from gateline.manifest import Artifact
@@ -70,7 +70,8 @@ def score(task: Translation, settings: TranslationEvaluation, prepared: Artifact
     measured = by_length(found.texts, counted)
     counted_of = {name: edits_and_words(guess, reference) for name, guess in guesses.items()}
     sliced = LENGTH in settings.slices
-    errors_of = partial(example_errors, GATE_METRIC, rows=digest_of_rows(source, reference))
+    groups = open_test_groups(prepared)
+    errors_of = partial(example_errors, GATE_METRIC, rows=digest_of_rows(source, reference), position=groups)
     return Scores(
         metrics=translation_metrics(found.texts, reference, counted),
         baselines={name: translation_metrics(guess, reference, counted_of[name]) for name, guess in guesses.items()},
@@ -96,7 +97,7 @@ def score(task: Translation, settings: TranslationEvaluation, prepared: Artifact
             }
         ),
         units={GATE_METRIC: "edits per word"},
-        intervals=bootstrap_intervals(scores_by_rows(found.texts, reference), np.arange(len(source))),
+        intervals=bootstrap_intervals(scores_by_rows(found.texts, reference), groups),
         baseline_slices=(
             {name: by_length(guess, counted_of[name]) for name, guess in guesses.items()} if sliced else {}
         ),

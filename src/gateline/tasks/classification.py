@@ -19,6 +19,7 @@ from gateline.data.examples import (
     ExampleSplit,
     as_key,
     check_split,
+    groups_of,
     open_examples,
     save_examples,
     split_examples,
@@ -243,7 +244,7 @@ class Classification:
         numbers = np.array([number[label] for label in labels], np.int64)
         store = SequenceStore(encoded.arrays, encoded.offsets, {**encoded.statics, LABEL: numbers})
         store.save(draft.path)
-        save_examples(parts, draft)
+        save_examples(parts, draft, groups_of(columns, preprocess.split, schema.keys, first))
         write_table(as_frame(columns), draft.path / TABLE)
         split = preprocess.split.model_dump(mode="json")
         draft.write_json(

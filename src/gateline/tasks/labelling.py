@@ -17,6 +17,7 @@ from gateline.batch import SCORING_BATCH, LabelledStepsBatch
 from gateline.data.examples import (
     ExampleSplit,
     check_split,
+    groups_of,
     open_examples,
     save_examples,
     split_examples,
@@ -202,7 +203,7 @@ class Labelling:
         )
         store = SequenceStore({**encoded.arrays, LABEL: labels}, encoded.offsets, encoded.statics)
         store.save(draft.path)
-        save_examples(parts, draft)
+        save_examples(parts, draft, groups_of(table, preprocess.split, schema.keys, layout.first_rows))
         write_table(raw[layout.rows_of(parts["test"])], draft.path / TABLE)
         split = preprocess.split.model_dump(mode="json")
         draft.write_json(

@@ -18,6 +18,7 @@ from gateline.data.examples import (
     ExampleSplit,
     as_key,
     check_split,
+    groups_of,
     open_examples,
     save_examples,
     split_examples,
@@ -66,7 +67,7 @@ OF_A_KIND = (f"{STRING}_word_error_rate", f"{RECORDING}_word_error_rate")
 METRICS = (*GATE_METRICS, "greedy_word_error_rate", *OF_A_KIND)
 LOSS = "ctc"
 KIND, POOL, COUNT = "kind", "pool", "recordings"
-"""Columns that the table of the test part has of its own: string or recording, which share recordings, and of how many."""
+"""Columns that the table of the test part has of its own: string or recording, what is resampled together, and of how many."""
 
 Speed = Annotated[float, Field(gt=0.5, lt=2)]
 
@@ -262,7 +263,8 @@ class Transcription:
         sounds.check()
         strings = preprocess.strings
         groups = [] if strings is None else [as_key(value) for value in complete(columns, strings.by)]
-        spoken = utterances_of(rows, names, groups, strings, preprocess.speeds)
+        dependent = groups_of(columns, preprocess.split, schema.keys)
+        spoken = utterances_of(rows, names, groups, strings, preprocess.speeds, dependent)
         said = [" ".join(texts[row] for row in each.utterance.rows) for each in spoken]
         of_part = {part: np.array([n for n, each in enumerate(spoken) if each.part == part]) for part in PARTS}
         _refuse_empty(of_part)

@@ -16,6 +16,7 @@ from gateline.data.example_kinds import complete
 from gateline.data.examples import (
     ExampleSplit,
     check_split,
+    groups_of,
     open_examples,
     save_examples,
     split_examples,
@@ -193,7 +194,7 @@ class Translation:
             framed = whole.cut(preprocess.tokenizer.max_length).framed(begin=side == TARGET, end=True)
             (draft.path / side).mkdir()
             SequenceStore({TOKENS: framed.tokens}, framed.offsets).save(draft.path / side)
-        save_examples(parts, draft)
+        save_examples(parts, draft, groups_of(columns, preprocess.split, schema.keys))
         write_table(as_frame(columns), draft.path / TABLE)
         draft.write_json(
             STATE,

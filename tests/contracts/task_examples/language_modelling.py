@@ -12,7 +12,7 @@ import pandas as pd
 from tests.task_example import TaskExample, as_table
 
 WORDS = ("the", "old", "man", "sees", "a", "dog", "and", "runs.\n", "home", "Anna")
-PLACES = {"validation": (0.0, 0.1), "train": (0.1, 0.8), "test": (0.8, 1.0)}
+PLACES = {"validation": (0.0, 0.1), "train": (0.1, 0.5), "test": (0.5, 1.0)}
 SAMPLE = {"temperature": 0.7, "max_length": 30, "seed": 7}
 
 SECTIONS: dict[str, Any] = {
@@ -43,7 +43,7 @@ SECTIONS: dict[str, Any] = {
 
 
 def altered(part: str | None) -> pd.DataFrame:
-    text = " ".join(np.random.default_rng(0).choice(WORDS, size=2000))
+    text = " ".join(np.random.default_rng(0).choice(WORDS, size=4000))
     if part is not None:
         first, after = (round(place * len(text)) for place in PLACES[part])
         text = text[:first] + text[first:after].swapcase() + text[after:]

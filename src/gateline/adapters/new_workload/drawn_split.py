@@ -15,7 +15,7 @@ from gateline.data.splits import PARTS
 SHARES = (0.1, 0.15, 0.2)
 """Shares of the validation and of the test part; of few examples the larger ones."""
 FEWEST_TESTED = 10
-"""Test examples that the share is chosen for."""
+"""Test examples, or groups of them that stay together, that the share is chosen for."""
 NEAR = 0.25
 """How far the size of a part may be from its share, as a share of that."""
 MOST_DRAWS = 50
@@ -28,15 +28,22 @@ class DrawnSplit:
     Args:
         rule: the split.
         part_of: object (N,), the part of each row.
+        group_of: (N,), the value by which rows stay together.
     """
 
     rule: HashSplit
     part_of: np.ndarray
+    group_of: np.ndarray
 
     @property
     def counts(self) -> dict[str, int]:
         """Rows of each part."""
         return {part: int((self.part_of == part).sum()) for part in PARTS}
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """Groups of rows that stay together, speakers say, of each part."""
+        return {part: len(set(self.group_of[self.part_of == part].tolist())) for part in PARTS}
 
     @property
     def min_examples(self) -> int:
@@ -62,7 +69,9 @@ class DrawnSplit:
 def draw_split(columns: Mapping[str, Any], by: str, kinds: np.ndarray | None = None) -> DrawnSplit:
     """Draw a validation and a test part that are near their share and hold every kind; the same for the same rows.
 
-    A digest puts each row where it wants to, so the parts of a small table may come out far too small. Then another salt is taken.
+    A digest puts each group of rows where it wants to, so the parts of a small table may come out far too small. Then another salt
+    is taken. What a part says of others follows from how many groups it holds, speakers say, however many rows these have: their
+    share is near, too.
 
     Args:
         columns: (N,) each, by column.
@@ -72,23 +81,26 @@ def draw_split(columns: Mapping[str, Any], by: str, kinds: np.ndarray | None = N
     Raises:
         DataError: some part is empty, whatever is drawn.
     """
-    rows = len(columns[by])
-    share = next((each for each in SHARES if each * rows >= FEWEST_TESTED), SHARES[-1])
+    rows, group_of = len(columns[by]), np.asarray(columns[by], dtype=object)
+    groups = len(set(group_of.tolist()))
+    share = next((each for each in SHARES if each * groups >= FEWEST_TESTED), SHARES[-1])
+    fewest = math.ceil(share * groups * (1 - NEAR))  # of a later part
     every = set() if kinds is None else set(kinds)
-    best: tuple[int, float, DrawnSplit] | None = None
+    best: tuple[int, int, float, DrawnSplit] | None = None
     for draw in range(MOST_DRAWS):
         rule = HashSplit(by=(by,), validation=share, test=share, salt=str(draw) if draw else "")
-        drawn = DrawnSplit(rule, parts_of_rows(columns, rule))
+        drawn = DrawnSplit(rule, parts_of_rows(columns, rule), group_of)
         off = max(abs(drawn.counts[part] / (share * rows) - 1) for part in PARTS if part != "train")
         lacking = 0 if kinds is None else sum(len(every - set(kinds[drawn.part_of == part])) for part in PARTS)
-        if best is None or (lacking, off) < best[:2]:
-            best = (lacking, off, drawn)
-        if not lacking and off <= NEAR:
+        alike = sum(max(0, fewest - drawn.groups[part]) for part in PARTS if part != "train")
+        if best is None or (lacking, alike, off) < best[:3]:
+            best = (lacking, alike, off, drawn)
+        if not lacking and not alike and off <= NEAR:
             break
     if best is None:
         raise RuntimeError("no split was drawn")
-    split_examples(columns, best[2].rule)  # says where a part is empty
-    return best[2]
+    split_examples(columns, best[3].rule)  # says where a part is empty
+    return best[3]
 
 
 def epochs_for(batches: float, usual: int, steps: int, most: int) -> int:

@@ -272,7 +272,7 @@ def _workload_text(name: str, file: File, query: str, found: LabelledTexts) -> s
     epochs = epochs_for(found.split.counts["train"] / batch_size, usual, STEPS, MOST_EPOCHS)
     split = "".join(f"    {line}\n" for line in found.split.lines())
     # Of few wrong answers, chance alone makes a large share more or less.
-    sure = enough_blocks(tested, 1) and tested * (1 - share) >= ENOUGH_WRONG
+    sure = enough_blocks(found.split.groups["test"], 1) and tested * (1 - share) >= ENOUGH_WRONG
     confidence = ", confidence: 0.95" if sure else ""
     why = (
         "shown with this confidence, not only measured"

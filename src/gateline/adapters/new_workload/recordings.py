@@ -25,11 +25,12 @@ from gateline.adapters.new_workload.checked import add_checked
 from gateline.adapters.new_workload.drawn_split import DrawnSplit, draw_split, epochs_for
 from gateline.adapters.new_workload.pinned_file import as_name, make_whole, pin, workload_path
 from gateline.adapters.new_workload.settings import enough_blocks
-from gateline.adapters.new_workload.text import flow, scalar
+from gateline.adapters.new_workload.text import flow, scalar, share_with_room
 from gateline.adapters.new_workload.time_formats import quoted
 from gateline.adapters.project import Project
 from gateline.data.audio import SUFFIXES
 from gateline.errors import DataError, did_you_mean, examples
+from gateline.intervals import MIN_BLOCKS, block_length
 from gateline.table import read_table
 from gateline.workload.source import File, Source
 
@@ -356,9 +357,14 @@ def _workload_text(name: str, source: Source, found: FoundRecordings) -> str:
     batches = heard / STEP / batch_tokens
     epochs = epochs_for(batches, 25 if small else 40, STEPS, MOST_EPOCHS)
     split = "".join(f"    {line}\n" for line in found.split.lines())
-    sure = enough_blocks(tested, 1)
+    voices = found.split.groups["test"]  # what one of them says is no sample of what others will
+    sure = enough_blocks(voices, 1)
     confidence = ", confidence: 0.95" if sure else ""
-    why = "shown with this confidence, not only measured" if sure else "as measured: so few recordings tell no more"
+    tested_on = f"{voices:,} {'speakers' if by == 'speaker' else 'recordings'} in the test part"
+    few = f"as measured: {tested_on} tell no more"
+    untold = voices < MIN_BLOCKS * block_length(voices, 1)
+    never = f" # not to be shown on {tested_on}: no second model is promoted before there are more" if untold else ""
+    why = "shown with this confidence, not only measured" if sure else few
     return f"""\
 # Written by `gateline new` from the data, and yours from here on: every value is a guess that runs, with its reason.
 # `gateline check {name}` says what it would do, `gateline run {name}` does it.
@@ -389,7 +395,7 @@ schema:
   columns:
     path: {{type: text}}
     text: {{type: text, min_length: 1, max_length: {2 * int(table["text"].str.len().max())}, pattern: {scalar(_characters(table["text"]))}}}
-{"    speaker: {type: text}" + chr(10) if speakers else ""}\
+{_speaker_text(table["speaker"]) if speakers else ""}\
     duration_seconds: {{type: float, unit: s, min: {max(0.01, 0.5 * table["duration_seconds"].min()):.2g}, max: {math.ceil(1.5 * longest)}}}
     sampling_rate: {{type: integer, unit: Hz, min: {rates.min()}, max: {rates.max()}}}
     channels: {{type: integer, min: {table["channels"].min()}, max: {table["channels"].max()}}}
@@ -451,7 +457,7 @@ gates:
   min_examples: {found.split.min_examples} # half of the {tested:,} that there are
   baselines:
     most_frequent: {{rule: superior, margin: 0.1{confidence}}} # {why}{segments_gate}
-  champion: {{rule: superior, confidence: 0.95}}
+  champion: {{rule: superior, confidence: 0.95}}{never}
 
 # Smaller runs, e.g. `gateline run {name} --budget smoke`: does everything work?
 budgets:
@@ -461,6 +467,13 @@ budgets:
     gates.metric: sentence_error_rate # at most 1; a network that has just begun to learn babbles, and is wrong more than once a word
     gates.baselines: {{most_frequent: {{rule: non_inferior, margin: 0.9}}}}
 """
+
+
+def _speaker_text(speakers: pd.Series) -> str:
+    unknown = float(speakers.isna().mean())
+    missing = f", missing_share: {share_with_room(unknown):g}" if unknown else ""
+    named = f" # {unknown:.3%} have none" if unknown else ""
+    return f"    speaker: {{type: text{missing}}}{named}\n"
 
 
 def _file_text(file: File) -> str:

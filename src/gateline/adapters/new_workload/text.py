@@ -216,7 +216,7 @@ def _schema_column(column: FoundColumn) -> list[str]:
     if column.missing_share > 0:
         lines += [
             f"      # Share of rows that may have no value; {column.missing_share:.3%} have none.",
-            f"      missing_share: {_share_with_room(column.missing_share):g}",
+            f"      missing_share: {share_with_room(column.missing_share):g}",
         ]
     return lines
 
@@ -469,5 +469,6 @@ def _with_room(count: int) -> int:
     return 0 if count == 0 else count + max(1, count // 10)
 
 
-def _share_with_room(share: float) -> float:
+def share_with_room(share: float) -> float:
+    """Allow a tenth more missing values than were seen, as a share that is rounded up to a thousandth."""
     return min(1.0, -(-share * 1.1 // 0.001) * 0.001)
