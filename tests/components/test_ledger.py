@@ -25,6 +25,7 @@ from gateline.adapters.registry.decision import enter
 from gateline.adapters.registry.history import explain, read_history
 from gateline.adapters.registry.ledger import append, champion_of, new_entry, open_ledger, project, read_ledger
 from gateline.adapters.registry.notification import NOTIFIED_TAG, tell_all
+from gateline.adapters.registry.versions import PASSPORT_TAG
 from gateline.cli import app
 from gateline.errors import RegistryError, TryAgainError
 from gateline.ledger import ACCEPTED, AWAITING, NOT_PROMOTED, PROMOTED, ROLLED_BACK, Entry, Ledger
@@ -492,6 +493,42 @@ def test_history_and_explain_say_what_the_ledger_says(to: Connection) -> None:
     ):
         assert run.invoke(app, words).exit_code == 2, words
     assert mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"]).get_experiment_by_name("nobody") is None
+
+
+def down(address: str, **named: Any) -> str:
+    """A store of files that has too much to do just now."""
+    raise ConnectionError("503 Slow Down")
+
+
+def test_a_store_of_files_that_does_not_answer_is_another_thing_than_files_that_are_gone(
+    to: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is told to restore a backup must have lost something."""
+    put(to, PROMOTED, 1, None)
+    put(to, PROMOTED, 2, 1)
+    to.client.set_model_version_tag(NAME, "2", PASSPORT_TAG, "0" * 64)
+    asked = tmp_path / "in.csv"
+    asked.write_text("time,sales\n")
+    predict = ["predict", NAME, "--input", str(asked), "--output", str(tmp_path / "out.csv")]
+    commands = [["verify", NAME], ["explain", NAME, "2"], ["rollback", NAME], predict]
+    run = CliRunner()
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.artifacts.download_artifacts", down)
+        for words in commands:
+            said = run.invoke(app, words)
+            assert said.exit_code == 75, (words, said.output)
+            assert "Slow Down" in said.output
+            assert "backup" not in said.output
+            assert "Put the" not in said.output
+    assert len(read_ledger(to, NAME).entries) == 2
+
+    (tmp_path / "files" / "MLmodel").unlink()
+    for words in commands:
+        said = run.invoke(app, words)
+        assert said.exit_code == (0 if words[0] == "explain" else 2), (words, said.output)
+    why = " ".join(run.invoke(app, ["explain", NAME, "2"]).output.split())
+    assert "the passport of version 2 cannot be read" in why, "it was traced, as its tag says"
+    assert "version 1 has no passport" in why
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from gateline.adapters.registry.ledger import (
     require_version,
 )
 from gateline.adapters.registry.registered import registered
+from gateline.adapters.registry.versions import PASSPORT_TAG
 from gateline.errors import RegistryError
 from gateline.ledger import Ledger, Step
 
@@ -105,6 +106,7 @@ def explain(to: Connection, name: str, version: int) -> Explanation:
 
     Raises:
         RegistryError: there is no such version.
+        TryAgainError: the store did not give the files of one this time.
     """
     require_version(to, name, version)
     ledger = read_ledger(to, name)
@@ -178,7 +180,10 @@ def _passport(to: Connection, name: str, version: int, remarks: list[str]) -> di
     try:
         with registered(found) as files:
             passport, workload = dict(files.passport()), files.workload()
-    except RegistryError as error:
-        remarks.append(f"version {version} has no passport, so what changed cannot be told: {error.found}")
+    except (RegistryError, OSError, ValueError, TypeError) as error:
+        traced = PASSPORT_TAG in found.tags
+        lacks = f"the passport of version {version} cannot be read" if traced else f"version {version} has no passport"
+        why = error.found if isinstance(error, RegistryError) else " ".join(str(error).split())[:200]
+        remarks.append(f"{lacks}, so what changed cannot be told: {why}")
         return None
     return {**passport, "workload": workload}

@@ -26,24 +26,12 @@ def model_files(name: str, version: ModelVersion) -> Iterator[Artifact]:
         RegistryError: its files are gone or changed, or Gateline did not register it.
         TryAgainError: the store of the files did not give them this time.
     """
-    import mlflow
     import yaml
 
     where = f"{name} version {version.version}"
     do = f"Nothing was changed. Put the files back, or name another version: `gateline history {name}`"
     with tempfile.TemporaryDirectory() as scratch:
-        try:
-            top = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version.version}", dst_path=scratch))
-        except Exception as error:  # the client of each kind of store raises errors of its own
-            found = " ".join(shown(error).replace(f"{scratch}/", "").split())[:200]
-            if _is_gone(error):
-                raise RegistryError(where, expected="the files of this version", found=found, do=do) from error
-            raise TryAgainError(
-                where,
-                expected="the files of this version from where MLflow keeps them",
-                found=found,
-                do="Run the same command again",
-            ) from error
+        top = fetch(version, Path(scratch), do=do)
         try:
             flavor = yaml.safe_load((top / "MLmodel").read_text(encoding="utf-8"))["flavors"]["python_function"]
             model = open_artifact(top / flavor["artifacts"][SERVED_FOLDER]["path"], "model")
@@ -65,7 +53,40 @@ def model_files(name: str, version: ModelVersion) -> Iterator[Artifact]:
         yield model
 
 
-def _is_gone(error: BaseException | None) -> bool:
+def fetch(version: ModelVersion, folder: Path, *, do: str) -> Path:
+    """Download the files of a version into a folder, unchecked.
+
+    Args:
+        version: whose files.
+        folder: receives them.
+        do: the next thing to try where they are gone.
+
+    Returns:
+        Where the logged model stands.
+
+    Raises:
+        RegistryError: its files are gone.
+        TryAgainError: the store of the files did not give them this time.
+    """
+    import mlflow
+
+    where = f"{version.name} version {version.version}"
+    try:
+        address = f"models:/{version.name}/{version.version}"
+        return Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder)))
+    except Exception as error:  # the client of each kind of store raises errors of its own
+        found = " ".join(shown(error).replace(f"{folder}/", "").split())[:200]
+        if is_gone(error):
+            raise RegistryError(where, expected="the files of this version", found=found, do=do) from error
+        raise TryAgainError(
+            where,
+            expected="the files of this version from where MLflow keeps them",
+            found=found,
+            do="Nothing was changed; run the same command again",
+        ) from error
+
+
+def is_gone(error: BaseException | None) -> bool:
     """Say whether a store answered that something is not there; any other error may be gone the next time."""
     while error is not None:
         answer = getattr(error, "response", None)  # of requests, of botocore

@@ -14,6 +14,7 @@ import yaml
 
 from gateline.adapters.mlflow_server import Connection, shown
 from gateline.adapters.registry.ledger import CHAMPION, version_by_alias
+from gateline.adapters.registry.model_files import fetch
 from gateline.adapters.registry.reference import NUMBER, read_reference
 from gateline.adapters.registry.versions import PAPERS_FOLDER, PASSPORT, PASSPORT_TAG, SERVED_FOLDER, WORKLOAD
 from gateline.errors import RegistryError
@@ -107,23 +108,19 @@ def registered(version: ModelVersion) -> Iterator[Registered]:
 
     Raises:
         RegistryError: they are gone, or it was registered without a passport.
+        TryAgainError: the store of the files did not give them this time.
     """
-    import mlflow
-
     where = f"{version.name} version {version.version}"
+    do = "Restore them from a backup of MLflow's artifacts, or register the model again"
     with tempfile.TemporaryDirectory() as scratch:
+        top = fetch(version, Path(scratch), do=do)
         try:
-            top = mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}", dst_path=scratch)
-            mlmodel = yaml.safe_load((Path(top) / "MLmodel").read_text(encoding="utf-8"))
-            found = Registered(str(version.name), version, Path(top), mlmodel)
+            mlmodel = yaml.safe_load((top / "MLmodel").read_text(encoding="utf-8"))
+            found = Registered(str(version.name), version, top, mlmodel)
             known = set(found.flavor["artifacts"])
-        except Exception as error:  # the client of each kind of store raises errors of its own
-            raise RegistryError(
-                where,
-                expected="the files that were registered",
-                found=" ".join(shown(error).split())[:200],
-                do="Restore them from a backup of MLflow's artifacts, or register the model again",
-            ) from error
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+            said = " ".join(shown(error).replace(f"{scratch}/", "").split())[:200]
+            raise RegistryError(where, expected="the files that were registered", found=said, do=do) from error
         if PAPERS_FOLDER not in known or not (found.papers / PASSPORT).is_file():
             lacking = "none: it was registered before models had one"
             do = f"Run `gateline run {version.name}`; what is registered from now on can be traced"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateline.adapters.mlflow_server import connected, shown
+from gateline.adapters.registry.model_files import fetch
 from gateline.adapters.registry.package import PACKAGE_TAG, package_digest, without_bytecode
 from gateline.adapters.registry.versions import MODEL_TAG, SERVED_FOLDER
 from gateline.errors import GatelineError, RegistryError
@@ -32,6 +33,7 @@ def checked_copy(name: str, version: int, folder: Path) -> Path:
 
     Raises:
         RegistryError: there is no such version, its files are gone or others, or Gateline did not register it.
+        TryAgainError: the store of the files did not give them this time.
         UnreachableError: MLflow does not answer.
     """
     from mlflow.exceptions import MlflowException
@@ -50,17 +52,15 @@ def checked_copy(name: str, version: int, folder: Path) -> Path:
 
 
 def _fetch(registered: ModelVersion, folder: Path, where: str) -> Path:
-    import mlflow
     import yaml
 
     do = "It is not loaded. Put the registered files back, or make another version champion"
     expected = "the files that were registered"
+    top = fetch(registered, folder, do=do).resolve()
     try:
-        address = f"models:/{registered.name}/{registered.version}"
-        top = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder))).resolve()
         flavor = yaml.safe_load((top / "MLmodel").read_text(encoding="utf-8"))["flavors"]["python_function"]
         model = open_artifact(top / flavor["artifacts"][SERVED_FOLDER]["path"], "model")
-    except Exception as error:  # whatever a store or a changed file leads to, it is not what was registered
+    except Exception as error:  # whatever a changed file leads to, it is not what was registered
         found = error.found if isinstance(error, GatelineError) else " ".join(shown(error).split())[:300]
         raise RegistryError(where, expected=expected, found=found, do=do) from error
     if not registered.tags.get(MODEL_TAG):
