@@ -6,6 +6,7 @@ Knows nothing of the rest of the library, and never prints: a door prints.
 from __future__ import annotations
 
 import difflib
+import fnmatch
 from collections.abc import Iterable, Sequence
 
 EXIT_DONE = 0
@@ -104,6 +105,40 @@ def require_known(where: str, name: str, known: Iterable[str]) -> None:
     names = list(known)
     if name not in names:
         raise WorkloadError(where, expected="a name that is there", found=repr(name), do=did_you_mean(name, names))
+
+
+def is_taken(name: str, own: Iterable[str]) -> bool:
+    """Say whether a column is called like one that a task writes itself.
+
+    Args:
+        name: of the column.
+        own: what the task calls its own; ``*`` stands for any text.
+
+    Example:
+        >>> is_taken("baseline_mean", ["step", "baseline_*"]), is_taken("steps", ["step", "baseline_*"])
+        (True, False)
+    """
+    return any(fnmatch.fnmatchcase(name, each) for each in own)
+
+
+def refuse_taken(where: str, names: Iterable[str], own: Sequence[str]) -> None:
+    """Refuse columns of the data that would stand in one table with columns of a task, and are called alike: one of the two is lost.
+
+    Args:
+        where: dotted key that names them.
+        names: columns of the data.
+        own: what the task calls its own; ``*`` stands for any text.
+
+    Raises:
+        WorkloadError: there are some.
+    """
+    if taken := [name for name in names if is_taken(name, own)]:
+        raise WorkloadError(
+            where,
+            expected=f"other names than {', '.join(own)}: so the evaluation calls columns of its own",
+            found=examples(taken),
+            do=f"Rename it in source.query: SELECT {taken[0]} AS another_name",
+        )
 
 
 def examples(values: Sequence[object], total: int | None = None) -> str:

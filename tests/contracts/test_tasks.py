@@ -9,6 +9,7 @@ that cannot be answered. From that this suite sees that
   changed training rows do (the control: the comparison can fail);
 - sums over a batch of rows of different lengths are those over the rows alone, so padding adds nothing;
 - metrics are those of an independent implementation, and `test_errors`, by which models are compared, gives the same;
+- no column of the data can take the place of one that the task writes into the table of predictions: `check` refuses the name;
 - baselines are measured beside the model, each by the gates' metric, and example by example on the same rows by every
   metric that models may be compared by, so that a gate can tell a difference from chance;
 - a model folder that was moved answers as before, to the bit;
@@ -39,7 +40,7 @@ import torch
 from gateline.adapters.registry.golden_requests import golden_requests
 from gateline.adapters.registry.requests import as_request, as_rows
 from gateline.adapters.registry.versions import SERVED_FOLDER
-from gateline.errors import ArtifactError, GatelineError
+from gateline.errors import ArtifactError, GatelineError, WorkloadError, is_taken
 from gateline.evaluation import evaluate
 from gateline.input_check import FLAGS
 from gateline.intervals import MIN_BLOCKS, blocks_of
@@ -482,3 +483,34 @@ def test_a_bad_request_is_refused_with_a_line_that_names_the_row_or_column(made:
             predictor.predict(spoil(good.copy()), **made.example.answers)
         assert words in str(refusal.value), what
         assert len(str(refusal.value).splitlines()) == 1, what
+
+
+def renamed(content: Any, name: str, other: str) -> Any:
+    """Call a column otherwise wherever sections of a workload name it."""
+    if isinstance(content, dict):
+        return {other if key == name else key: renamed(value, name, other) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [renamed(each, name, other) for each in content]
+    return other if content == name else content
+
+
+@every_task
+def test_a_column_of_the_data_takes_the_place_of_none_that_the_task_writes(made: Made) -> None:
+    """A series key `origin` was lost, with all that is drawn by it; nobody said so."""
+    workload, predictions = workload_of(made.name), made.predictions()
+    preprocess = workload.section("preprocess", made.task.Preprocess)
+    theirs = list(made.task.columns_beside(workload.section("schema", Schema), preprocess))
+    own = [name for name in predictions if name not in theirs]
+
+    assert set(theirs) <= set(predictions)
+    assert [name for name in own if not is_taken(name, made.task.own_columns)] == []
+    assert [name for name in theirs if is_taken(name, made.task.own_columns)] == []
+    assert len({name for name, _ in made.predictor().output_columns}) == len(made.predictor().output_columns)
+    for name in set(theirs) - {"time"}:  # which says much else in a workload
+        for taken in own:
+            sections = {key: renamed(workload.sections[key], name, taken) for key in ("schema", "preprocess")}
+            changed = replace(workload, sections=dict(workload.sections) | sections)
+            with pytest.raises(WorkloadError, match=r"Rename it in source\.query"):
+                made.task.check(
+                    changed.section("schema", Schema), changed.section("preprocess", made.task.Preprocess), None, None
+                )

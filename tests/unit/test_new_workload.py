@@ -18,6 +18,7 @@ from gateline.adapters.new_workload.text import flow, scalar
 from gateline.adapters.project import Project
 from gateline.errors import DataError, GatelineError, WorkloadError
 from gateline.table import read_table
+from gateline.tasks.forecasting import TASK as FORECASTING
 from gateline.workload import SECTIONS, Workload
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema
@@ -460,3 +461,32 @@ def test_what_check_would_refuse_is_refused_and_nothing_is_written(project: Proj
         assert "\n" not in str(refused.value)
         assert list((project.root / "workloads").iterdir()) == []
         assert (project.root / "params.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("name", ["origin", "target", "step", "forecast", "baseline_x", "time"])
+def test_a_key_that_is_called_as_forecasts_call_a_column_is_renamed(
+    project: Project, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the `origin` of flights is: the series were lost in the predictions, and nobody said so."""
+    frame = pd.concat([pd.DataFrame({"hour": HOURS, name: key, "y": wave(HOURS)}) for key in ("JFK", "LGA")])
+
+    written = new_workload(project, "delays", write(project, frame), time="hour", keys=[name], target="y")
+
+    workload = check_sections(written)
+    schema = workload.section("schema", Schema)
+    FORECASTING.check(schema, workload.section("preprocess", FORECASTING.Preprocess), None, None)
+    assert schema.keys == (f"series_{name}",)
+    monkeypatch.chdir(project.root)
+    raw = ingest(workload.section("source", Source), project.root / "raw")
+    assert set(read_table(raw.path / "table.parquet")[f"series_{name}"]) == {"JFK", "LGA"}
+    assert f"renamed by the query, since forecasts have a column `{name}`" in " ".join(
+        written.path.read_text().replace("#", "").split()
+    )
+
+
+def test_other_columns_and_keys_keep_their_names(project: Project) -> None:
+    frame = pd.concat(
+        [pd.DataFrame({"hour": HOURS, "shop": key, "step": wave(HOURS), "y": wave(HOURS)}) for key in "ab"]
+    )
+    written = new_workload(project, "sales", write(project, frame), keys=["shop"], target="step")
+    assert [column.name for column in written.table.columns] == ["hour", "shop", "step", "y"]

@@ -239,3 +239,11 @@ def test_series_that_the_split_keeps_together_are_resampled_together(ward: pd.Da
     assert scores.all_intervals() == {}
     (tmp_path / "plots").mkdir()
     assert scoring.figures(scores, prepared, model, tmp_path / "plots")
+
+
+@pytest.mark.parametrize("key", ["target", "answer", "probability_1", "baseline_majority"])
+def test_a_key_that_is_called_as_the_evaluation_calls_a_column_is_refused(key: str) -> None:
+    columns = {key if name == "patient" else name: column for name, column in WARD_SCHEMA["columns"].items()}
+    schema = Schema.model_validate(WARD_SCHEMA | {"keys": [key], "columns": columns})
+    with pytest.raises(WorkloadError, match=rf"schema\.keys: .*found {key}\. Rename it"):
+        TASK.check(schema, ClassificationPreprocess.model_validate(PREPROCESS), None, None)

@@ -90,8 +90,13 @@ class Task(Protocol):
     """What training may watch."""
     gate_metrics: tuple[str, ...]
     """What models may be compared by: a sum over examples divided by another, lower is better."""
+    own_columns: tuple[str, ...]
+    """What columns of `Scores.predictions` are called beside those of `columns_beside`; ``*`` stands for any text."""
     requirements: tuple[str, ...]
     """Distributions that a served model needs beside those that every model does."""
+
+    def columns_beside(self, schema: Schema, preprocess: Any) -> Sequence[str]:
+        """Name the columns of the data that stand in the table of predictions: `check` refuses those called as `own_columns` are."""
 
     def check(self, schema: Schema, preprocess: Any, evaluation: Any, gates: Gates | None) -> None:
         """Refuse sections that do not fit together."""

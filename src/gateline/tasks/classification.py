@@ -29,7 +29,7 @@ from gateline.data.order import Order, SequentialOrder, shuffled
 from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.sequences import LabelledSequences
 from gateline.data.store import SequenceStore
-from gateline.errors import ArtifactError, DataError, WorkloadError, examples, require_known
+from gateline.errors import ArtifactError, DataError, WorkloadError, examples, refuse_taken, require_known
 from gateline.losses import summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.classifier import Classifier, ClassifierSettings
@@ -93,7 +93,12 @@ class Classification:
     Evaluation = ClassificationEvaluation
     monitors = ("loss", "error_rate")
     gate_metrics = GATE_METRICS
+    own_columns = ("row", "text", "target", "answer", "probability_*", "baseline_*")
     requirements = ("tokenizers",)
+
+    def columns_beside(self, schema: Schema, preprocess: ClassificationPreprocess) -> Sequence[str]:
+        """The keys of series; texts are named by their row."""
+        return schema.keys if preprocess.inputs.kind == "series" else ()
 
     def check(
         self,
@@ -124,6 +129,7 @@ class Classification:
                 found=f"the label {name}",
                 do="Drop it there",
             )
+        refuse_taken("schema.keys", self.columns_beside(schema, preprocess), self.own_columns)
         check_split(preprocess.split, schema)
         if evaluation is not None:
             for name in evaluation.slices:

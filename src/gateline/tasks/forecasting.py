@@ -34,7 +34,7 @@ from gateline.data.series_encoding import (
 from gateline.data.splits import TimeSplit, window_runs
 from gateline.data.store import SERIES, VALUES
 from gateline.data.windows import WindowDataset
-from gateline.errors import ArtifactError, WorkloadError, examples, require_known
+from gateline.errors import ArtifactError, WorkloadError, examples, refuse_taken, require_known
 from gateline.inventory import SafetyStock
 from gateline.losses import summed_loss, summed_pinball
 from gateline.manifest import Artifact, Draft
@@ -201,11 +201,16 @@ class Forecasting:
     name = "forecasting"
     examples_are = "windows"
     gate_metrics = (*WINDOW_METRICS, PINBALL)
+    own_columns = ("origin", "step", "time", "target", "forecast*", "safety_stock", "reorder_point", "baseline_*")
     requirements = ()
     Preprocess = ForecastingPreprocess
     Model = ForecasterSettings
     Evaluation = ForecastingEvaluation
     monitors = ("loss", "mae", "mae_scaled", "mse_scaled")
+
+    def columns_beside(self, schema: Schema, preprocess: ForecastingPreprocess) -> Sequence[str]:  # noqa: ARG002
+        """The keys, which say of which series a window is."""
+        return schema.keys
 
     def check(
         self,
@@ -252,6 +257,7 @@ class Forecasting:
                 found=f"{examples(twice)} twice",
                 do="The past target is read anyway; a column is one of `past`, `known` and `static`",
             )
+        refuse_taken("schema.keys", self.columns_beside(schema, preprocess), self.own_columns)
         for name in preprocess.transforms:
             require_known("preprocess.transforms", name, [n for n in names if schema.columns[n].type != "text"])
         if evaluation is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -60,7 +60,12 @@ class FramePrediction:
     Evaluation = FramePredictionEvaluation
     monitors = ("loss", "squared_error")
     gate_metrics = SUMMED
+    own_columns = ("clip", "step", "image", "target", *FRAME_METRICS, "baseline_*")
     requirements = ("av",)
+
+    def columns_beside(self, schema: Schema, preprocess: ClipsOfWorkload) -> Sequence[str]:  # noqa: ARG002
+        """None: clips are numbered."""
+        return ()
 
     def check(
         self,

@@ -29,7 +29,7 @@ from gateline.data.order import Order, SequentialOrder, shuffled
 from gateline.data.prepared_windows import STATE, open_store
 from gateline.data.sequence_inputs import LABEL, LabelledStepSequences
 from gateline.data.store import SequenceStore
-from gateline.errors import ArtifactError, DataError, WorkloadError, examples, require_known
+from gateline.errors import ArtifactError, DataError, WorkloadError, examples, refuse_taken, require_known
 from gateline.losses import summed_binary_cross_entropy, summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.labeller import Labeller, LabellerSettings
@@ -89,11 +89,16 @@ class Labelling:
     name = "labelling"
     examples_are = "sequences"
     gate_metrics = GATE_METRICS
+    own_columns = ("step", "label", "called", "prob", "baseline_*")
     requirements = ("av",)  # of those whose steps are frames
     Preprocess = LabellingPreprocess
     Model = LabellerSettings
     Evaluation = LabellingEvaluation
     monitors = ("loss", *GATE_METRICS)
+
+    def columns_beside(self, schema: Schema, preprocess: LabellingPreprocess) -> Sequence[str]:  # noqa: ARG002
+        """Keys and time stamp, which say of which step a label is."""
+        return schema.place_columns
 
     def check(
         self,
@@ -126,6 +131,7 @@ class Labelling:
                 found=f"the label {label.column}",
                 do="Drop it there",
             )
+        refuse_taken("schema", self.columns_beside(schema, preprocess), self.own_columns)
         check_split(preprocess.split, schema)
         if evaluation is not None and gates is not None:
             _check_gates(schema, evaluation, gates)

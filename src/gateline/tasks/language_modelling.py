@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -20,11 +20,11 @@ from gateline.data.store import save_array
 from gateline.data.streams import StreamDataset
 from gateline.data.text_parts import PlaceSplit
 from gateline.data.tokenizers import Encoded, Tokenizer, tokenizer_from_json, vocabulary_report
-from gateline.errors import ArtifactError, DataError, WorkloadError, require_known
+from gateline.errors import ArtifactError, DataError, WorkloadError, refuse_taken, require_known
 from gateline.losses import summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.language_model import LanguageModel, LanguageModelSettings
-from gateline.predictors.language_modelling import METRICS, STREAMS, TEXTS, Writer, passages_in, stream_of
+from gateline.predictors.language_modelling import CONTINUATION, METRICS, STREAMS, TEXTS, Writer, passages_in, stream_of
 from gateline.table import TABLE, TEXT, as_frame, clean, write_table
 from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
@@ -80,7 +80,12 @@ class LanguageModelling:
     Evaluation = LanguageModellingEvaluation
     monitors = ("loss", "error_rate")
     gate_metrics = METRICS
+    own_columns = ("place", "token", "bits", "likeliest", "baseline_*")
     requirements = ("tokenizers",)
+
+    def columns_beside(self, schema: Schema, preprocess: LanguageModellingPreprocess) -> Sequence[str]:  # noqa: ARG002
+        """None: tokens are named by their place in the stream."""
+        return ()
 
     def check(
         self,
@@ -95,6 +100,7 @@ class LanguageModelling:
             WorkloadError: the column is no text, the tokenizer loses characters, or a gate names what is not computed.
         """
         require_known("preprocess.text", preprocess.text, [n for n, c in schema.columns.items() if c.type == "text"])
+        refuse_taken("preprocess.text", [preprocess.text], [CONTINUATION])
         if preprocess.tokenizer.kind == "word" or preprocess.tokenizer.max_length is not None:
             raise WorkloadError(
                 "preprocess.tokenizer",

@@ -46,7 +46,7 @@ from gateline.data.utterances import (
     utterances_of,
 )
 from gateline.edit_distance import edit_distance
-from gateline.errors import ArtifactError, DataError, WorkloadError, examples, require_known
+from gateline.errors import ArtifactError, DataError, WorkloadError, examples, refuse_taken, require_known
 from gateline.losses import summed_ctc
 from gateline.manifest import Artifact, Draft
 from gateline.models.ctc_decoding import ctc_greedy
@@ -107,7 +107,24 @@ class Transcription:
     Evaluation = TranscriptionEvaluation
     monitors = ("loss", "word_error_rate", "character_error_rate")
     gate_metrics = GATE_METRICS
+    own_columns = (
+        KIND,
+        POOL,
+        COUNT,
+        "utterance",
+        "target",
+        "answer",
+        "log_prob",
+        "greedy",
+        "edits",
+        "words",
+        "baseline_*",
+    )
     requirements = ("scipy", "soundfile", "tokenizers")
+
+    def columns_beside(self, schema: Schema, preprocess: TranscriptionPreprocess) -> Sequence[str]:
+        """All but sound and transcript."""
+        return [name for name in schema.columns if name not in (preprocess.audio, preprocess.text)]
 
     def check(
         self,
@@ -139,13 +156,8 @@ class Transcription:
             )
         if preprocess.strings is not None:
             require_known("preprocess.strings.by", preprocess.strings.by, schema.columns)
-        if taken := [name for name in (KIND, POOL, COUNT) if name in schema.columns]:
-            raise WorkloadError(
-                "schema.columns",
-                expected=f"no column {KIND}, {POOL} or {COUNT}, which utterances have of their own",
-                found=examples(taken),
-                do="Rename it in the query",
-            )
+        refuse_taken("schema.columns", self.columns_beside(schema, preprocess), self.own_columns)
+        refuse_taken("preprocess", (preprocess.audio, preprocess.text), (KIND, POOL, COUNT, "log_prob"))
         check_split(preprocess.split, schema)
         if evaluation is not None:
             for name in evaluation.slices:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -27,7 +27,7 @@ from gateline.data.pairs import PairDataset
 from gateline.data.prepared_windows import STATE
 from gateline.data.store import SequenceStore
 from gateline.data.tokenizers import Encoded, Tokenizer, tokenizer_from_json, vocabulary_report
-from gateline.errors import ArtifactError, WorkloadError, require_known
+from gateline.errors import ArtifactError, WorkloadError, refuse_taken, require_known
 from gateline.losses import summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.encoder_decoder import Translator, TranslatorSettings
@@ -81,7 +81,12 @@ class Translation:
     Evaluation = TranslationEvaluation
     monitors = ("loss", "error_rate")
     gate_metrics = (GATE_METRIC,)
+    own_columns = ("score", "edits", "words", "reference_*", "baseline_*")
     requirements = ("tokenizers",)
+
+    def columns_beside(self, schema: Schema, preprocess: TranslationPreprocess) -> Sequence[str]:  # noqa: ARG002
+        """Both texts."""
+        return preprocess.source, preprocess.target
 
     def check(
         self,
@@ -105,6 +110,7 @@ class Translation:
                 found=repr(preprocess.target),
                 do="Name the column of the translations",
             )
+        refuse_taken("preprocess", self.columns_beside(schema, preprocess), self.own_columns)
         check_split(preprocess.split, schema)
         if evaluation is not None and gates is not None:
             gates.require_measured(evaluation.baselines, METRICS, (GATE_METRIC,))

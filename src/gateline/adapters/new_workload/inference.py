@@ -26,7 +26,8 @@ from gateline.adapters.new_workload.time_columns import (
 )
 from gateline.adapters.new_workload.time_formats import quoted
 from gateline.data.series_encoding import SINGLE_SERIES, refuse_mostly_absent, unix_seconds
-from gateline.errors import DataError, did_you_mean, examples
+from gateline.errors import DataError, did_you_mean, examples, is_taken
+from gateline.tasks.forecasting import TASK as FORECASTING
 from gateline.workload.schema import ColumnType
 from gateline.workload.section import format_span
 
@@ -196,15 +197,19 @@ def find_out(
     rest = [name for name in reads if name not in keys and name not in dropped]
     target, why_target = _choose_target(frame, rest, reads, target, stamp.name, keys)
     rest = [name for name in rest if name != target]
+    called = {key: _name_of_key(key, [*types, stamp.name]) for key in keys}
     columns = [
         FoundColumn(stamp.name, stamp.expression, "time", "time", stamp.note),
-        *(_describe_key(frame, key) for key in keys),
+        *(_describe_key(frame, key, called[key]) for key in keys),
         _describe_number(frame, target, reads[target], "target", why_target),
         *(_describe_covariate(frame, name, reads[name], keys) for name in rest),
     ]
     place = {name: number for number, name in enumerate(types)} | {stamp.name: list(types).index(stamp.made_from[0])}
+    place |= {called[key]: place[key] for key in keys}
     columns.sort(key=lambda column: place[column.name])
-    query = _query(view, columns, [*keys, stamp.name], types, dropped=bool(dropped), without_time=bool(without_time))
+    query = _query(
+        view, columns, [*called.values(), stamp.name], types, dropped=bool(dropped), without_time=bool(without_time)
+    )
     values = frame[target].dropna()
     return FoundTable(
         columns=tuple(columns),
@@ -434,10 +439,20 @@ def _hints_calendar(name: str) -> bool:
     return any(part in NAMES_OF_CALENDAR for part in (plain, plain.replace("_", ""), *plain.split("_")))
 
 
-def _describe_key(frame: pd.DataFrame, name: str) -> FoundColumn:
+def _name_of_key(name: str, there: Sequence[str]) -> str:
+    """Name a key; differently from the file where forecasts have a column of that name."""
+    called = name
+    while is_taken(called, FORECASTING.own_columns) or (called != name and called in there):
+        called = f"series_{called}"
+    return called
+
+
+def _describe_key(frame: pd.DataFrame, name: str, called: str) -> FoundColumn:
     values = tuple(sorted(frame[name].unique()))
-    few = values if len(values) <= 30 else ()
-    return FoundColumn(name, f"CAST({quoted(name)} AS VARCHAR)", "text", "key", f"{len(values)} different", values=few)
+    few, note = values if len(values) <= 30 else (), f"{len(values)} different"
+    if called != name:
+        note += f"; `{name}` in the file, and renamed by the query, since forecasts have a column `{name}` of their own"
+    return FoundColumn(called, f"CAST({quoted(name)} AS VARCHAR)", "text", "key", note, values=few)
 
 
 def _describe_covariate(frame: pd.DataFrame, name: str, read: ReadAs, keys: Sequence[str]) -> FoundColumn:
