@@ -40,11 +40,9 @@ def promote(
     means, promoting the version it points to accepts that.
     """
     from gateline.adapters.mlflow_server import connected
-    from gateline.adapters.project import find_root
     from gateline.adapters.registry.changes import promote as make_champion
-    from gateline.adapters.registry.notification import tell_all
     from gateline.adapters.registry.reference import number_of, version_said
-    from gateline.adapters.registry.who_is_told import who_is_told
+    from gateline.adapters.registry.who_is_told import tell_who_wants_to_know
 
     name, word = version_said(workload, version)
     with connected(name, create=False) as to:
@@ -52,8 +50,7 @@ def promote(
         step = make_champion(to, name, number, say, expect=expect, why=force_reason)
         if step is not None:
             print(f"{name} version {step.after} is champion now, by {step.entry.by}: {step.entry.reason}")
-        for line in tell_all(to, name, who_is_told(to, name, step, say), step, folder=find_root(Path.cwd())):
-            say(line)
+        tell_who_wants_to_know(to, name, step, say)
 
 
 @app.command(
@@ -73,13 +70,14 @@ def rollback(
     ] = None,
     reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Stands in the ledger.")] = None,
 ) -> None:
-    """Go back to a champion before, whose files are looked at first. Register does not promote what was rolled back again."""
+    """Go back to a champion before, whose files are looked at first. Register does not promote what was rolled back again.
+
+    A rollback that was stopped is finished when it is run again, and goes back no further.
+    """
     from gateline.adapters.mlflow_server import connected
-    from gateline.adapters.project import find_root
     from gateline.adapters.registry.changes import roll_back
-    from gateline.adapters.registry.notification import tell_all
     from gateline.adapters.registry.reference import name_alone, number_of
-    from gateline.adapters.registry.who_is_told import who_is_told
+    from gateline.adapters.registry.who_is_told import tell_who_wants_to_know
 
     name = name_alone(workload)
     with connected(name, create=False) as server:
@@ -88,8 +86,7 @@ def rollback(
         step = roll_back(server, name, target, say, nobody=nobody, why=reason)
         now = _words(step.after)
         print(f"{name}: {now} is champion now, {_words(step.before)} no more: {step.entry.reason}")
-        for line in tell_all(server, name, who_is_told(server, name, step, say), step, folder=find_root(Path.cwd())):
-            say(line)
+        tell_who_wants_to_know(server, name, step, say)
 
 
 @app.command(

@@ -70,7 +70,9 @@ def promote(
     version = version if version is not None else _challenger(to, name, ledger)
     found = require_version(to, name, version)
     _check_allowed(name, found)
-    if expect is not None and expect != ledger.champion:
+    last = _last_change(ledger)
+    again = version == ledger.champion and last is not None and expect == last.before  # stopped behind its entry
+    if expect is not None and expect != ledger.champion and not again:
         raise RegistryError(
             f"{name}: --expect",
             expected=f"version {expect} to be champion",
@@ -83,6 +85,7 @@ def promote(
         )
         entry = new_entry(ACCEPTED, version, ledger.champion, why or done, seen=ledger)
     elif version == ledger.champion and damage is None:
+        _is_challenger_no_more(to, name, version)
         say(f"{name} version {version} is champion already")
         return None
     else:
@@ -110,7 +113,7 @@ def promote(
 def roll_back(
     to: Connection, name: str, target: int | None, say: Say, *, nobody: bool = False, why: str | None = None
 ) -> Step:
-    """Go back to a champion before.
+    """Go back to a champion before, or finish the rollback that was stopped between its entry and the alias.
 
     Args:
         to: MLflow.
@@ -120,13 +123,24 @@ def roll_back(
         nobody: leave the model without a champion.
         why: stands in the ledger.
 
+    Returns:
+        The entry and what became of it: the last one, where that is what the same command had begun.
+
     Raises:
         RegistryError: there was none before, it was never champion, its files are gone, the champion changed meanwhile, or the ledger
             is damaged.
     """
     ledger, alias = read_both(to, name)
-    if exists(to, name, ledger.champion) and not (nobody and alias is None):
+    begun = _begun(ledger, target, nobody=nobody)
+    if exists(to, name, ledger.champion) and (begun is not None or not (nobody and alias is None)):
         ledger = put_right(to, name, ledger, alias, say)
+        if begun is not None:
+            _is_challenger_no_more(to, name, begun.after)
+            say(
+                f"entry {begun.entry.number} rolled back already and was stopped before it had ended, so nothing more is rolled back; "
+                f"to go back further, name a version: `gateline rollback {name} --to VERSION`"
+            )
+            return begun
     elif (damage := damaged(name, ledger)) is not None:
         raise damage
     if target is None and ledger.champion is None and alias is None:
@@ -146,6 +160,25 @@ def roll_back(
     return _enter(to, name, new_entry(ROLLED_BACK, target, ledger.champion, why, seen=ledger))
 
 
+def _begun(ledger: Ledger, target: int | None, *, nobody: bool) -> Step | None:
+    """Find the rollback that was stopped before it had ended, if it is what is asked for now: run again, it goes back no second time."""
+    last = _last_change(ledger)
+    if last is None or last.entry.settled or last.entry.kind != ROLLED_BACK:
+        return None
+    if nobody or last.after is None:
+        return last if nobody and last.after is None else None
+    return last if target in (None, last.after) else None
+
+
+def _last_change(ledger: Ledger) -> Step | None:
+    return next((step for step in reversed(ledger.steps) if step.effective), None)
+
+
+def _is_challenger_no_more(to: Connection, name: str, champion: int | None) -> None:
+    if champion is not None and number_with_alias(to, name, CHALLENGER) == champion:
+        to.client.delete_registered_model_alias(name, CHALLENGER)
+
+
 def _enter(to: Connection, name: str, entry: Entry) -> Step:
     """Write an entry and move the alias, if it took effect.
 
@@ -161,9 +194,10 @@ def _enter(to: Connection, name: str, entry: Entry) -> Step:
             found=meanwhile(step, entry.expected),
             do=f"Nothing was changed; look at `gateline history {name}` and decide again",
         )
-    project(to, name, ledger, entry)
-    if entry.version is not None and number_with_alias(to, name, CHALLENGER) == entry.version:
-        to.client.delete_registered_model_alias(name, CHALLENGER)
+    _is_challenger_no_more(to, name, entry.version)
+    project(
+        to, name, ledger, entry
+    )  # last, for it settles the entry: what is stopped before is finished when it is run again
     return step
 
 
@@ -173,6 +207,8 @@ def _challenger(to: Connection, name: str, ledger: Ledger) -> int:
     )
     found = None if waiting is None or waiting.version == ledger.champion else waiting.version
     found = found if found is not None else number_with_alias(to, name, CHALLENGER)
+    if found is None and waiting is not None:
+        found = waiting.version  # champion already, as by a command that was stopped behind that and is run again
     if found is None:
         raise RegistryError(
             name,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from gateline.adapters.mlflow_server import Connection
-from gateline.adapters.project import Project
+from gateline.adapters.mlflow_server import Connection, shown
+from gateline.adapters.project import Project, find_root
 from gateline.adapters.registry.ledger import require_version
+from gateline.adapters.registry.notification import tell_all
 from gateline.adapters.registry.registered import registered
 from gateline.errors import GatelineError, WorkloadError
 from gateline.ledger import Step
@@ -15,6 +16,19 @@ from gateline.workload import Workload
 from gateline.workload.gates import Gates, Notify
 
 WEBHOOK = "GATELINE_WEBHOOK"
+
+
+def tell_who_wants_to_know(to: Connection, name: str, step: Step | None, say: Callable[[str], None]) -> None:
+    """Tell of a decision that a person made, and say who was not told; nothing that goes wrong here is raised.
+
+    The decision was made. A command that ended as one to be run again would, as `rollback`, do it a second time.
+    """
+    try:
+        for line in tell_all(to, name, who_is_told(to, name, step, say), step, folder=find_root(Path.cwd())):
+            say(line)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
+        found = " ".join(f"{type(error).__name__} {shown(error)}".split())[:160]
+        say(f"it is not sure who was told ({found}); the decision stands")
 
 
 def who_is_told(to: Connection, name: str, step: Step | None, say: Callable[[str], None]) -> Notify:
