@@ -356,6 +356,22 @@ def test_what_was_asked_and_new_rows_are_compared_with_the_training_part(registe
     assert found["rows"]["rows"] == len(new)
     assert any(each["column"].startswith("answers: ") for each in found["findings"])
     (day,) = (tmp_path / "log" / "tiny" / "inputs").iterdir()
+    (asked,) = day.glob("*.parquet")
+    rows = pd.read_parquet(asked)
+    for number, (price, note) in enumerate(
+        [("dear", "a"), (1.0, 5)]
+    ):  # as older versions kept what a client sent along
+        rows.head(1).assign(price=price, note=note).to_parquet(day / f"000000-{number}.parquet")
+    assert drift("--predictions", "log", "--fail-on", "never")[1]["rows"]["rows"] == len(new)
+    foreign = day / "foreign.parquet"
+    for content in (b"PAR1", new.to_parquet()):
+        foreign.write_bytes(content)
+        argv = [*COMMAND, "drift", "tiny", "--predictions", "log"]
+        done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1), done.stderr
+        assert "day=" in done.stderr
+        assert "foreign.parquet: expected a part of a log" in done.stderr
+    foreign.unlink()
     day.rename(day.with_name("day=2020-01-01"))
     old = [*COMMAND, "drift", "tiny", "--predictions", "log"]
     done = subprocess.run(old, cwd=tmp_path, env=environment, capture_output=True, text=True)

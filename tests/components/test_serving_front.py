@@ -19,7 +19,8 @@ from mlflow.pyfunc import PythonModel  # type: ignore[attr-defined]  # as MLflow
 from mlflow.types import ColSpec, Schema
 
 from gateline.adapters.serving import worker
-from gateline.adapters.serving.worker import MOST_LARGE, Front
+from gateline.adapters.serving.prediction_log import PredictionLog
+from gateline.adapters.serving.worker import MOST_LARGE, Asked, Front
 
 BODY = json.dumps({"dataframe_split": {"columns": ["size"], "data": [[1.0]]}}).encode()
 GO_ON = threading.Event()
@@ -127,6 +128,45 @@ def test_a_column_that_may_be_left_out_is_not_misspelt_in_silence(
     else:
         assert found[0] == 400
         assert re.fullmatch(f"request, {words}", found[2]["message"])
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"dataframe_split": {"columns": ["size", "note"], "data": [[1.0, "a"], [2.0, 5]]}},
+        {"dataframe_records": [{"size": 1.0, "note": "a"}, {"size": 2.0, "note": 5}]},
+        {"inputs": {"size": [1.0, 2.0], "note": ["a", "b"]}},
+        {"inputs": [{"size": 1.0}, {"size": 2.0, "note": "a"}]},
+        {"instances": [{"size": 1.0, "note": "a"}, {"size": 2.0, "note": "b"}]},
+    ],
+    ids=lambda asked: next(iter(asked)),
+)
+def test_a_log_changes_no_answer_and_keeps_what_the_model_reads(asked: Any, model: Any, tmp_path: Path) -> None:
+    GO_ON.set()
+    body = json.dumps(asked).encode()
+    status, _, expected = asyncio.run(ask(Front(model, "tiny", 1, 1000, 2), body))
+    assert status == 200
+
+    log = PredictionLog(tmp_path, "tiny", 1, ["size"])
+    found = asyncio.run(ask(Front(Asked(model, log.put), "tiny", 1, 1000, 2), body))
+    log.close()
+
+    assert (found[0], found[2]) == (200, expected)
+    for part in ("inputs", "answers"):
+        rows = pd.read_parquet(tmp_path / "tiny" / part, partitioning=None)
+        assert rows["size"].tolist() == [1.0, 2.0]
+        assert set(rows) == {"size", "gateline_time", "gateline_version", "gateline_request"}
+
+
+def test_a_log_that_fails_is_said_and_changes_no_answer(
+    model: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    GO_ON.set()
+    log = PredictionLog(tmp_path, "tiny", 1, ["size"])
+    monkeypatch.setattr(log, "_has_room", lambda _: 1 / 0)
+    assert asyncio.run(ask(Front(Asked(model, log.put), "tiny", 1, 1000, 2), BODY))[0] == 200
+    log.close()
+    assert "1 requests were answered and not kept: division by zero" in capsys.readouterr().err
 
 
 def test_loading_yields_to_what_answers_and_answering_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

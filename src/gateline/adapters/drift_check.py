@@ -204,6 +204,7 @@ def first_day(days: int) -> date:
 def _asked(log: Path | None, name: str, version: int, schema: Schema, since: date, notes: list[str]) -> pd.DataFrame:
     """Read the rows that were asked, each once: windows overlap, and a later one knows more of the same moment."""
     asked = _logged(log, name, "inputs", version, since, notes)
+    asked = asked[[column for column in asked if column in schema.columns or column == "gateline_time"]]
     place = [column for column in schema.place_columns if column in asked]
     if schema.time is None or not place:
         return asked
@@ -211,20 +212,34 @@ def _asked(log: Path | None, name: str, version: int, schema: Schema, since: dat
 
 
 def _logged(log: Path | None, name: str, part: str, version: int, since: date, notes: list[str]) -> pd.DataFrame:
-    """Read what a version was asked or has answered since a day, the newest first, as much as fits into memory."""
+    """Read what a version was asked or has answered since a day, the newest first, as much as fits into memory.
+
+    A column may be numbers in one file and texts in another: what does not fit the schema is missing once it is read out.
+
+    Raises:
+        DataError: there is nothing, or a file that is no part of a log.
+    """
     folder = Path(str(log)) / name / part
     days = sorted(folder.glob("day=*"), reverse=True)
     kept = [day for day in days if day.name >= f"day={since.isoformat()}"]
-    pieces: list[pa.Table] = []
+    pieces: list[pd.DataFrame] = []
     rows = size = 0
     for file in (file for day in kept for file in sorted(day.glob("*.parquet"), reverse=True)):
-        piece = pq.read_table(file, partitioning=None, filters=[("gateline_version", "==", version)])
+        try:
+            piece = pq.read_table(file, partitioning=None, filters=[("gateline_version", "==", version)])
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(
+                file,
+                expected="a part of a log that `gateline serve --log` or `gateline predict --log` wrote",
+                found=" ".join(str(error).split())[:160],
+                do="Move it away; the other files can be compared without it",
+            ) from error
         if not len(piece):
             continue
         if pieces and (rows + len(piece) > MOST_ROWS or size + piece.nbytes > MOST_BYTES):
             notes.append(f"Of the logged {part}, the newest {rows:,} rows are compared; more do not fit into memory.")
             break
-        pieces.append(piece)
+        pieces.append(piece.to_pandas())
         rows, size = rows + len(piece), size + piece.nbytes
     if not pieces:
         raise DataError(
@@ -233,7 +248,7 @@ def _logged(log: Path | None, name: str, part: str, version: int, since: date, n
             found=f"none; it has {days[-1].name} to {days[0].name}" if days else "no log",
             do="Name an earlier day by --since" if days else f"Start `gateline serve {name} --log`",
         )
-    return pa.concat_tables(pieces, promote_options="permissive").to_pandas()
+    return pd.concat(pieces, ignore_index=True)
 
 
 def _typed(new: pd.DataFrame, schema: Schema, place: object) -> pd.DataFrame:

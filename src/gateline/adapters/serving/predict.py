@@ -207,7 +207,7 @@ def _answer_all(
 def _asking(name: str, version: int, log: Path | None) -> Iterator[tuple[BatchProcess, PredictionLog | None]]:
     with tempfile.TemporaryDirectory(prefix="gateline-predict-") as scratch:
         process = BatchProcess(name, version, checked_copy(name, version, Path(scratch)))
-        kept = None if log is None else PredictionLog(log, name, version)
+        kept = None if log is None else PredictionLog(log, name, version, tuple(process.asked.types))
         try:
             yield process, kept
         finally:

@@ -376,7 +376,7 @@ def columns_of_table(folder: Path) -> list[str]:
     return []
 
 
-def log_to(folder: str, name: str, version: int) -> Any:
+def log_to(folder: str, name: str, version: int, columns: Iterable[str]) -> Any:
     """Open the log of what is asked and answered, whose file stands beside this one."""
     place = Path(__file__).with_name("prediction_log.py")
     spec = importlib.util.spec_from_file_location("gateline_prediction_log", place)
@@ -385,7 +385,7 @@ def log_to(folder: str, name: str, version: int) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    return module.PredictionLog(Path(folder), name, version)
+    return module.PredictionLog(Path(folder), name, version, list(columns))
 
 
 def end_with_stdin() -> None:
@@ -410,7 +410,8 @@ def main() -> None:
     try:
         folder = Path(settings["model"])
         model = Spelt(load_aside(folder), columns_of_table(folder))
-        log = None if settings["log"] is None else log_to(settings["log"], settings["name"], settings["version"])
+        read = model.metadata.get_input_schema().input_names()
+        log = None if settings["log"] is None else log_to(settings["log"], settings["name"], settings["version"], read)
         asked = model if log is None else Asked(model, log.put)
         front = Front(asked, settings["name"], settings["version"], settings["most_bytes"], settings["most_waiting"])
     except Exception as error:  # noqa: BLE001  (whatever a registered version raises, the old one goes on)
