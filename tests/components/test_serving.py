@@ -358,10 +358,9 @@ def test_what_was_asked_and_new_rows_are_compared_with_the_training_part(registe
     (day,) = (tmp_path / "log" / "tiny" / "inputs").iterdir()
     (asked,) = day.glob("*.parquet")
     rows = pd.read_parquet(asked)
-    for number, (price, note) in enumerate(
-        [("dear", "a"), (1.0, 5)]
-    ):  # as older versions kept what a client sent along
-        rows.head(1).assign(price=price, note=note).to_parquet(day / f"000000-{number}.parquet")
+    unlike: list[dict[str, Any]] = [{"price": "dear", "note": "a"}, {"price": 1.0, "note": 5}]
+    for number, values in enumerate(unlike):  # older versions kept what a client sent along
+        rows.head(1).assign(**values).to_parquet(day / f"000000-{number}.parquet")
     assert drift("--predictions", "log", "--fail-on", "never")[1]["rows"]["rows"] == len(new)
     foreign = day / "foreign.parquet"
     for content in (b"PAR1", new.to_parquet()):

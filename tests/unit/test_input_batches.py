@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from gateline.adapters.serving import input_batches
 from gateline.adapters.serving.input_batches import ROW, Asked, InputBatches
 from gateline.errors import DataError
 
 SERIES = Asked({"shop": "string", "time": "string", "price": "double"}, ("shop", "time", "price"), ("shop",), "time")
 ALONE = Asked({"text": "string"}, ("text",), (), None)
+
+PICTURES = Asked({"clip": "string", "image": "binary", "frame": "double"}, ("image",), ("clip",), "frame")
+PICTURES_ALONE = Asked({"image": "binary"}, ("image",), (), None)
 
 
 def shops(rng: np.random.Generator, count: int) -> pd.DataFrame:
@@ -147,3 +154,87 @@ def test_time_stamps_of_a_csv_order_the_rows_and_are_asked_as_they_stand(tmp_pat
     )
     (batch,) = InputBatches(tmp_path / "in.csv", SERIES, tmp_path).batches(10)
     assert batch["time"].to_pylist() == ["03/04/2024", "04/04/2024"], "the model refuses it, as it does over HTTP"
+
+
+def pictures(path: Path, rng: np.random.Generator, rows: int, size: int) -> pd.DataFrame:
+    """Write pictures of a few clips in no order, in row groups of 20; no picture in every seventh row."""
+    frame = pd.DataFrame({"frame": np.arange(rows) // 5, "clip": [f"clip {row % 5}" for row in range(rows)]})
+    frame["image"] = [None if row % 7 == 3 else rng.bytes(size) for row in range(rows)]
+    frame = frame.sample(frac=1, random_state=0, ignore_index=True)
+    frame.to_parquet(path, row_group_size=20, index=False)
+    return frame
+
+
+@pytest.mark.parametrize("asked", [PICTURES, PICTURES_ALONE], ids=["clips", "alone"])
+def test_files_that_stand_in_the_table_come_with_their_rows(
+    asked: Asked, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    frame = pictures(tmp_path / "in.parquet", rng, 210, 50)
+
+    batches = list(InputBatches(tmp_path / "in.parquet", asked, tmp_path).batches(25))
+
+    whole = pa.concat_tables(batches).to_pandas()
+    assert list(whole.columns) == [*asked.types, ROW]
+    expected = frame.sort_values([*asked.keys, "frame"]) if asked.keys else frame
+    assert whole[ROW].tolist() == expected.index.tolist()
+    for name in asked.types:
+        assert whole[name].tolist() == expected[name].tolist()
+    assert [len(batch) for batch in batches] == [42] * 5 if asked.keys else [25] * 8 + [10]
+    assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+
+
+def test_a_batch_of_rows_of_their_own_ends_where_its_files_are_many_bytes(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_batches, "BATCH_BYTES", 1000)
+    frame = pictures(tmp_path / "in.parquet", rng, 100, 300)
+    batches = list(InputBatches(tmp_path / "in.parquet", PICTURES_ALONE, tmp_path).batches(30))
+    assert max(sum(len(image) for image in batch["image"].to_pylist() if image) for batch in batches) <= 1200
+    assert pa.concat_tables(batches)["image"].to_pylist() == frame["image"].tolist()
+    assert len(list(InputBatches(tmp_path / "in.parquet", PICTURES, tmp_path).batches(30))) == 3, (
+        "clips of 20 stay whole"
+    )
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+from gateline.adapters.serving.input_batches import Asked, InputBatches
+clips = ("clip",) if sys.argv[2] == "clips" else ()
+asked = Asked({"clip": "string", "frame": "double", "image": "binary"}, ("image",), clips, "frame" if clips else None)
+rows = sum(len(batch) for batch in InputBatches(Path(sys.argv[1]), asked, Path(sys.argv[1]).parent).batches(10))
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+print(rows, peak.split()[1])
+"""
+
+
+@pytest.mark.parametrize("together", ["clips", "alone"])
+def test_memory_does_not_grow_with_a_file_of_pictures(together: str, rng: np.random.Generator, tmp_path: Path) -> None:
+    peaks = []
+    for rows in (40, 400):
+        path = tmp_path / f"{rows}.parquet"
+        writer = None
+        for first in range(0, rows, 20):
+            clips, frames = [f"{(first + row) % (rows // 10):03d}" for row in range(20)], np.arange(20.0)
+            images = [rng.bytes(2**18) for _ in range(20)]
+            table = pa.table({"clip": clips, "frame": frames, "image": pa.array(images, pa.binary())})
+            writer = writer or pq.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+        assert writer is not None
+        writer.close()
+        done = subprocess.run([sys.executable, "-c", MEMORY, str(path), together], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found, kibibytes = map(int, done.stdout.split())
+        assert found == rows
+        peaks.append(kibibytes / 1024)
+    assert peaks[1] - peaks[0] < 30, "MiB, of 90 more in the file"
+
+
+def test_a_file_whose_pictures_cannot_be_read_is_refused(rng: np.random.Generator, tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    pictures(path, rng, 100, 300)
+    content = bytearray(path.read_bytes())
+    content[8000:12000] = b"\xff" * 4000
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"in\.parquet: expected a csv or parquet file"):
+        list(InputBatches(path, PICTURES_ALONE, tmp_path).batches(10))

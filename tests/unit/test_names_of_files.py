@@ -10,6 +10,7 @@ import pytest
 
 from gateline.adapters.drift_check import _read
 from gateline.adapters.duckdb_names import as_glob
+from gateline.adapters.serving.input_batches import BATCH_BYTES
 from gateline.adapters.serving.predict import _begin, _claimed, predict
 from gateline.errors import DataError, RegistryError
 from gateline.manifest import file_digest
@@ -77,7 +78,8 @@ def test_a_version_that_cannot_answer_is_not_what_the_next_run_goes_on_with(
         assert not (tmp_path / "out.csv.parts").exists()
 
     parts = tmp_path / "out.csv.parts"
-    _begin(parts, {"input": file_digest(asked), "model": "tiny", "batch_rows": 1, "version": 7})
+    begun = {"input": file_digest(asked), "model": "tiny", "batch_rows": 1, "batch_bytes": BATCH_BYTES}
+    _begin(parts, {**begun, "version": 7})
     assert "version 2" in versions_tried(), "it had answered nothing"
     (parts / "000000.parquet").touch()
     assert "began with version 7: name another by --version" in versions_tried()

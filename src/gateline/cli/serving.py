@@ -75,7 +75,12 @@ def predict(
         ),
     ] = None,
     batch_rows: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Rows asked at once; a series is never parted.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Rows asked at once (fewer where their files have 32 MiB); a series is never parted.",
+        ),
     ] = 10_000,
     log: Annotated[
         Path | None,

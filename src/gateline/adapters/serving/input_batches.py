@@ -1,6 +1,7 @@
 """Rows of a large file in batches of bounded size, the rows of a series never parted.
 
-DuckDB sorts on disk what does not fit into memory; what is in memory is one batch, or one series where that is longer.
+DuckDB sorts on disk what does not fit into memory; what is in memory is one batch, or one series where that is longer. Files
+that stand in the table as bytes are not sorted with it, but put into each batch.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ import numpy as np
 import pyarrow as pa
 
 from gateline.adapters.duckdb_names import as_glob
+from gateline.adapters.serving.file_contents import Contents, FileContents
 from gateline.errors import DataError, did_you_mean, examples
 
 ROW = "gateline_row"
 MEMORY = "256MB"
 """Of DuckDB, beyond which it sorts on disk."""
-READ_ROWS = 20_000
+LEAST_ROWS, READ_ROWS = 2048, 20_000
+"""That are read at once: DuckDB computes no fewer than the first."""
+BATCH_BYTES = 32 * 2**20
+"""Of files, after which a batch of rows of their own ends."""
 NUMBERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL.*|BOOLEAN")
 NESTED = re.compile(r".*\]|(STRUCT|MAP|UNION).*")
 """Names of DuckDB's types."""
@@ -122,17 +127,21 @@ class InputBatches:
                 do="Add them, or name the columns so",
             )
         asked.refuse_misspelt(path, self._there)
+        self._names = [name for name in asked.types if name in self._there]
+        binary = [name for name in self._names if asked.types[name] == "binary"]
+        self._paths = [name for name in binary if self._there[name] == "VARCHAR"]
+        self._inside = [name for name in binary if self._there[name] == "BLOB"]
+        self._scratch = scratch
 
-    def __iter__(self) -> Iterator[pa.Table]:
-        """Give every row once, in pieces of `READ_ROWS` in the order of series and time, or as they stand."""
-        names = [name for name in self._asked.types if name in self._there]
-        columns = ", ".join(self._as_asked(name) for name in names)
+    def _pieces(self, size: int) -> Iterator[pa.Table]:
+        """Give every row once, without the files inside, in pieces of so many in the order of series and time, or as they stand."""
+        columns = "".join(f"{self._as_asked(name)}, " for name in self._names if name not in self._inside)
         order = [*map(_quoted, self._asked.keys), *([self._moment(self._asked.order)] if self._asked.order else [])]
         sort = f" ORDER BY {', '.join([*order, _quoted(ROW)])}" if order else ""
         numbered = f"SELECT *, row_number() OVER () - 1 AS {ROW} FROM {self._source}"  # noqa: S608  one of two names
-        query = f"SELECT {columns}, {ROW} FROM ({numbered}){sort}"  # noqa: S608  quoted names
+        query = f"SELECT {columns}{ROW} FROM ({numbered}){sort}"  # noqa: S608  quoted names
         try:
-            reader: pa.RecordBatchReader = self._database.sql(query, params=[self._name]).to_arrow_reader(READ_ROWS)
+            reader: pa.RecordBatchReader = self._database.sql(query, params=[self._name]).to_arrow_reader(size)
             pieces = iter(reader)
             while (piece := next(pieces, None)) is not None:
                 yield pa.Table.from_batches([piece])
@@ -140,23 +149,36 @@ class InputBatches:
             raise self._unreadable(error) from error
 
     def batches(self, rows: int) -> Iterator[pa.Table]:
-        """Give every row once, in batches of about so many, whole series each."""
+        """Give every row once, in batches of about so many, whole series each.
+
+        Where each row is a request of its own, a batch also ends after `BATCH_BYTES` of files.
+        """
+        alone = self._asked.order is None
+        inside = FileContents(self._path, self._inside, self._scratch, as_they_stand=alone) if self._inside else None
+        for batch in self._cut(rows, min(READ_ROWS, max(rows, LEAST_ROWS)) if alone else READ_ROWS):
+            if self._paths or self._inside:
+                yield from self._with_files(batch, inside, BATCH_BYTES if alone else None)
+            else:
+                yield batch
+
+    def _cut(self, rows: int, size: int) -> Iterator[pa.Table]:
+        """Give batches without the files inside."""
         waiting: list[pa.Table] = []
-        for piece in self:
+        for piece in self._pieces(size):
             waiting.append(piece)
             if sum(len(each) for each in waiting) < rows:
                 continue
             held = pa.concat_tables(waiting)
             cuts = self._cuts(held, rows)
             for first, after in pairwise(cuts):
-                yield self._with_files(held.slice(first, after - first))
+                yield held.slice(first, after - first)
             waiting = [held.slice(cuts[-1])] if cuts[-1] < len(held) else []
         if waiting:
             held = pa.concat_tables(waiting)
             cuts = [*self._cuts(held, rows), len(held)]
             for first, after in pairwise(cuts):
                 if first < after:
-                    yield self._with_files(held.slice(first, after - first))
+                    yield held.slice(first, after - first)
 
     def _cuts(self, held: pa.Table, rows: int) -> list[int]:
         """Say where batches begin, and where the last whole one ends: every so many rows, but between two series."""
@@ -213,16 +235,35 @@ class InputBatches:
             do="Correct the path, or write such a file",
         )
 
-    def _with_files(self, batch: pa.Table) -> pa.Table:
-        """Put the content of files in the place of their paths, which count from the folder of the table."""
-        for name, wanted in self._asked.types.items():
-            if wanted == "binary" and self._there.get(name) == "VARCHAR":
-                contents = [
-                    self._read(path, row)
-                    for path, row in zip(batch[name].to_pylist(), batch[ROW].to_pylist(), strict=True)
-                ]
-                batch = batch.set_column(batch.column_names.index(name), name, pa.array(contents, pa.binary()))
-        return batch
+    def _with_files(self, batch: pa.Table, inside: FileContents | None, most_bytes: int | None) -> Iterator[pa.Table]:
+        """Put the content of files in, in as many batches as that makes: of paths, which count from the folder of the table, and of bytes."""
+        first, size, held = 0, 0, []
+        for place, contents in enumerate(self._contents(batch, inside), start=1):
+            held.append(contents)
+            size += sum(len(content) for content in contents if content is not None)
+            if place == len(batch) or (most_bytes is not None and size >= most_bytes):
+                joined = self._joined(batch.slice(first, place - first), held)
+                first, size, held = place, 0, []
+                yield joined
+
+    def _contents(self, batch: pa.Table, inside: FileContents | None) -> Iterator[Contents]:
+        """Read the files of each row: those that are named, then those inside."""
+        rows = batch[ROW].to_pylist()
+        paths = [batch[name].to_pylist() for name in self._paths]
+        try:
+            taken = iter(()) if inside is None else inside.take(rows)
+            for place, row in enumerate(rows):
+                found = () if inside is None else next(taken)
+                yield (*(self._read(each[place], row) for each in paths), *found)
+        except pa.ArrowException as error:
+            raise self._unreadable(error) from error
+
+    def _joined(self, batch: pa.Table, contents: list[Contents]) -> pa.Table:
+        for place, name in enumerate([*self._paths, *self._inside]):
+            values = pa.array([each[place] for each in contents], pa.binary())
+            batch = batch.drop_columns([name]) if name in self._paths else batch
+            batch = batch.append_column(name, values)
+        return batch.select([*self._names, ROW])
 
     def _read(self, path: str | None, row: int) -> bytes | None:
         if path is None:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from gateline.adapters.serving.batch_worker import read_frame, write_frame
 from gateline.adapters.serving.checked_copy import checked_copy
-from gateline.adapters.serving.input_batches import ROW, Asked, InputBatches
+from gateline.adapters.serving.input_batches import BATCH_BYTES, ROW, Asked, InputBatches
 from gateline.adapters.serving.prediction_log import PredictionLog
 from gateline.adapters.serving.service import require_champion, version_named
 from gateline.adapters.serving.version_process import clean_environment
@@ -120,7 +120,7 @@ def predict(
         source: csv or parquet with the columns of a request; files either as bytes or by their paths.
         output: csv or parquet to write: the answers, with the version.
         version: that answers; None for the champion, or for the one that a stopped run began with.
-        batch_rows: rows asked at once; a series is never parted.
+        batch_rows: rows asked at once, or fewer with files of together `BATCH_BYTES`; a series is never parted.
         log: folder for what is asked and answered; None for no log.
         on_rows: see `OnRows`.
         stop: asked between two batches.
@@ -145,7 +145,7 @@ def predict(
         raise DataError(output, expected="another file than the input", found="the same", do="Name another --output")
     name, version = version_named(model, version)
     parts = output.with_name(output.name + ".parts")
-    asked = {"input": file_digest(source), "model": name, "batch_rows": batch_rows}
+    asked = {"input": file_digest(source), "model": name, "batch_rows": batch_rows, "batch_bytes": BATCH_BYTES}
     begun = _begun_with(parts, asked)
     goes_on = begun is not None and version in (None, begun)
     # Whoever is champion now: one file is answered by one version.
