@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -81,6 +82,24 @@ def test_labels_that_are_numbers_odd_names_and_rows_without_either(project: Proj
     content = yaml.safe_load(found.path.read_text())
     assert content["schema"]["columns"]["no"]["values"] == ["0", "1"]
     assert content["preprocess"]["inputs"]["column"] == 'what they "said"'
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_labels_that_are_whole_numbers_are_found_where_one_is_missing(suffix: str, project: Project) -> None:
+    """One empty cell makes floats of them; prices, with cents, are no classes."""
+    verdict = reviews()["verdict"].eq("good").astype(float)
+    frame = pd.DataFrame({"review": reviews()["review"], "price": np.tile([0.5, 1.25], 200), "stars": 1 + verdict})
+    frame.loc[5, "stars"] = None
+    file = project.root / f"data.{suffix}"
+    if suffix == "csv":
+        frame.astype({"stars": "Int64"}).to_csv(file, index=False)
+    else:
+        frame.to_parquet(file)
+
+    assert is_labelled_text(file)
+    found = new_labelled_texts(project, "praise", file)
+
+    assert (found.label, set(found.counts), found.rows) == ("stars", {"1", "2"}, 399)
 
 
 @pytest.mark.parametrize("number", [60, 75, 90])

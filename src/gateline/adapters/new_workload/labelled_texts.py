@@ -131,7 +131,7 @@ def new_labelled_texts(
         text = text or _required(_text_column(frame, label), file, "a column of texts", "--text COLUMN")
         label = label or _required(_label_column(frame, text, None), file, "a column of classes", "--label COLUMN")
         number = "line" if "line" not in (text.lower(), label.lower()) else "row_number"
-        query = _query(pinned.name, text, label, number)
+        query = _query(pinned.name, text, label, number, whole=_are_whole(frame[label]))
         make_table(
             Source(licence="unknown", files=(pinned,), query=query),
             {pinned.name: file},
@@ -220,16 +220,19 @@ def _label_column(frame: pd.DataFrame, text: str, label: str | None) -> str | No
     """Find the column of classes: few values that come again; a telling name comes first, then the fewest values."""
     ranked = []
     for place, (name, values) in enumerate(frame.items()):
-        if (
-            name == text
-            or pd.api.types.is_float_dtype(values.dtype)
-            or pd.api.types.is_datetime64_any_dtype(values.dtype)
-        ):
+        if name == text or pd.api.types.is_datetime64_any_dtype(values.dtype):
+            continue
+        if pd.api.types.is_float_dtype(values.dtype) and not _are_whole(values):
             continue
         classes = values.dropna().nunique()
         if 2 <= classes <= min(MOST_CLASSES, len(values) // FEWEST_OF_A_CLASS):
             ranked.append((not _hints(str(name), LABEL_HINTS), classes, place, str(name)))
     return label or (min(ranked)[-1] if ranked else None)
+
+
+def _are_whole(values: pd.Series) -> bool:
+    """Say whether floats are whole numbers, as they are read where one of them is missing."""
+    return bool(pd.api.types.is_float_dtype(values.dtype) and (values.dropna() % 1 == 0).all())
 
 
 def _hints(name: str, hints: tuple[str, ...]) -> bool:
@@ -255,8 +258,9 @@ def _check(file: Path, label: str, counts: dict[str, int], rows: int) -> None:
         )
 
 
-def _query(name: str, text: str, label: str, number: str) -> str:
-    read = f"trim(CAST({quoted(label)} AS VARCHAR))"  # "good " is no class of its own
+def _query(name: str, text: str, label: str, number: str, *, whole: bool) -> str:
+    value = f"CAST({quoted(label)} AS BIGINT)" if whole else quoted(label)  # 2, and not 2.0
+    read = f"trim(CAST({value} AS VARCHAR))"  # "good " is no class of its own
     return (
         f"SELECT\n  row_number() OVER () AS {number},\n  {quoted(text)},\n  {read} AS {quoted(label)}\n"
         f"FROM \"{name}\"\nWHERE trim({quoted(text)}) <> '' AND {read} <> ''\n"
