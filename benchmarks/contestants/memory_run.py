@@ -9,16 +9,11 @@ from pathlib import Path
 
 from gateline.device import configure_process
 from gateline.manifest import open_artifact
+from gateline.peak_memory import peak_memory
 from gateline.training import RunSettings, train
 from gateline.workload import Workload
 
 VALUES = "values.npy"
-
-
-def status(name: str) -> int:
-    """Read a size of this process from the kernel, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
 
 
 def mapped() -> dict[str, int]:
@@ -46,11 +41,11 @@ def main() -> None:
     flags.add_argument("--model", required=True, type=Path)
     given = flags.parse_args()
     configure_process("cpu", "float32")
-    measured = {"imported": status("VmHWM")}
+    measured = {"imported": peak_memory()}
 
     def on_epoch(_record: Mapping[str, float]) -> None:
         """The data are still open here."""
-        measured.update({"peak": status("VmHWM"), "pss": proportional(), **mapped()})
+        measured.update({"peak": peak_memory(), "pss": proportional(), **mapped()})
 
     prepared = open_artifact(given.prepared, "prepared")
     model = train(

@@ -219,10 +219,8 @@ def test_installations_that_share_a_bucket_leave_each_others_dumps_alone(
         assert f"s3://dumps/{wrong}: expected a dump; found {', '.join(listed)}." in dumps("o", "get", wrong, code=1)
 
 
-MEASURED = (
-    "import resource, sys; sys.argv = sys.argv[1:]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__'); \
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-)
+MEASURED = "import sys; sys.argv = sys.argv[1:]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__'); \
+from gateline.peak_memory import peak_memory; print(peak_memory())"
 
 
 def test_a_dump_that_is_larger_than_the_memory_of_a_pod_is_put_and_fetched(
@@ -239,8 +237,8 @@ def test_a_dump_that_is_larger_than_the_memory_of_a_pod_is_put_and_fetched(
         words = [sys.executable, "-c", MEASURED, str(BACKUP / "dumps.py"), action]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-        said, _, kilobytes = done.stdout.rstrip().rpartition("\n")
-        return said, int(kilobytes) << 10
+        said, _, peak = done.stdout.rstrip().rpartition("\n")
+        return said, int(peak)
 
     _, base = dumps("list", dump)
     _, put = dumps("put", dump)

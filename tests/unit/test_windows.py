@@ -133,16 +133,14 @@ def test_data_that_were_moved_gather_the_same_batch(rng: np.random.Generator) ->
 
 
 MEMORY = """
-import pathlib, resource, sys
+import pathlib, sys
 import numpy as np
 from gateline.data.inputs import Inputs
 from gateline.data.order import ShuffledOrder
 from gateline.data.runs import Runs
 from gateline.data.store import SequenceStore
 from gateline.data.windows import WindowDataset
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+from gateline.peak_memory import peak_memory as peak
 
 store, lookback = SequenceStore.load(pathlib.Path(sys.argv[1])), int(sys.argv[2])
 rows = len(store.arrays["values"])

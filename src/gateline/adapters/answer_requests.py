@@ -3,7 +3,8 @@
 The question is JSON: `model`, the folder of the model as the registry gave it; `requirements`, the lines of its
 requirements.txt; `requests`, as a client of `mlflow models serve` sends them; `timed`, the place of the one whose latency is
 measured. Run by path with `python -I`, so that nothing of the registering process is there: no PYTHONPATH, no module of the
-project. What `gateline` is then, is the package that was registered with the model; this file must not import another.
+project. What `gateline` is then, is the package that was registered with the model; this file must not import another, and
+reads its one helper by path, too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import resource
+import runpy
 import statistics
 import sys
 import time
@@ -21,6 +22,7 @@ from typing import Any
 
 REPEATS = 5
 """How often the answer that is timed is asked for; the middle of the times is the latency."""
+PEAK_MEMORY = Path(__file__).resolve().parents[1] / "peak_memory.py"
 
 
 def main() -> None:
@@ -48,7 +50,7 @@ def main() -> None:
                 "answers": answers,
                 "start_seconds": (imported - began) + (loaded - asked),
                 "latency_seconds": latency,
-                "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                "peak_memory_bytes": runpy.run_path(str(PEAK_MEMORY))["peak_memory"](),
                 "python": sys.version.split()[0],
             }
     json.dump(result, sys.stdout)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from gateline.adapters.answer_requests import PEAK_MEMORY
 from gateline.adapters.mlflow_server import Connection, shown
 from gateline.adapters.registry.golden_requests import ONE, GoldenRequest
 from gateline.adapters.registry.package import PACKAGE_TAG, package_digest, without_bytecode
@@ -58,7 +59,7 @@ class ServingCheck:
         asks = Path(__file__).resolve().parents[1] / "answer_requests.py"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
         environment["OMP_NUM_THREADS"] = "1"  # as it was trained; on cores that others use, threads wait for each other
-        python = python_for(self.settings.environment, requirements, self.say, reads=(self.folder, asks))
+        python = python_for(self.settings.environment, requirements, self.say, reads=(self.folder, asks, PEAK_MEMORY))
         self.requirements, self.environment = requirements, python.environment
         self.process = subprocess.Popen(  # noqa: S603  (a Python)
             [*python.command, "-I", str(asks)],
