@@ -500,7 +500,7 @@ def test_a_column_of_the_data_takes_the_place_of_none_that_the_task_writes(made:
     workload, predictions = workload_of(made.name), made.predictions()
     preprocess = workload.section("preprocess", made.task.Preprocess)
     theirs = list(made.task.columns_beside(workload.section("schema", Schema), preprocess))
-    own = [name for name in predictions if name not in theirs]
+    own = [str(name) for name in predictions if name not in theirs]
 
     assert set(theirs) <= set(predictions)
     assert [name for name in own if not is_taken(name, made.task.own_columns)] == []
