@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
 import yaml
 
 from gateline.adapters import answer_requests
-from gateline.adapters.registry.golden_requests import GoldenRequest
+from gateline.adapters.registry.golden_requests import GoldenRequest, _scale
 from gateline.adapters.registry.serving_check import ANSWERS_AGREE, difference, excess
 from gateline.adapters.registry.serving_environment import Interpreter, environments, fresh_environment, python_for
 from gateline.errors import EXIT_TRY_AGAIN, TryAgainError
@@ -182,6 +183,43 @@ def test_answers_are_compared_to_five_digits() -> None:
     assert "the trained model answers it" in str(difference(golden(expected), {"refused": "no"}))
     assert "the trained model refuses it" in str(difference(golden(None), answer("east", 100.0)))
     assert difference(golden(None), {"refused": "no"}) is None
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e9])
+def test_answers_agree_alike_in_every_unit(unit: float) -> None:
+    expected = {"columns": ["number", "sales"], "data": [[100_001, 0.002 * unit], [2, 1.2 * unit]]}
+
+    def answer(number: int, *sales: float) -> dict[str, Any]:
+        rows = zip((number, 2), sales, strict=True)
+        return {"predictions": [{"number": first, "sales": value * unit} for first, value in rows]}
+
+    asked = GoldenRequest("many rows", "{}", expected, scale=1.2 * unit)
+    assert difference(asked, answer(100_001, 0.002 + 2e-7, 1.2 + 2e-7)) is None, "as another CPU rounds in float32"
+    assert difference(asked, answer(100_001, 0.009, 1.209)) == "another sales"
+    assert difference(asked, answer(100_001, 0.002 + 5e-5, 1.2)) == "another sales"
+    assert difference(asked, answer(100_000, 0.002, 1.2)) == "another number"
+
+
+def test_lists_are_compared_number_by_number() -> None:
+    asked = golden({"columns": ["ends"], "data": [[[1.0, [2.0, None]]], [["a"]]]})
+    assert difference(asked, {"predictions": [{"ends": [1.0 + 1e-6, [2.0, None]]}, {"ends": ["a"]}]}) is None
+    for other in ([1.0, [2.1, None]], [1.0, [2.0, 3.0]], [1.0, [2.0]], [1.0], 1.0, None):
+        assert difference(asked, {"predictions": [{"ends": other}, {"ends": ["a"]}]}) == "another ends"
+
+
+def test_the_scale_of_answers_is_that_of_their_unit() -> None:
+    class Forecasts:
+        input_columns = [("shop", "text", True), ("sales", "float", True), ("price", "float", True)]
+        output_columns = [("shop", "text"), ("sales", "float"), ("sales_low_90", "float")]
+        place_columns = ["shop"]
+
+    predictor: Any = Forecasts()
+    frames = [pd.DataFrame({"sales": [1.0, None, -40.0], "price": 900.0})]
+    answers = [{"columns": ["shop", "sales", "sales_low_90"], "data": [["a", 0.1, -50.0]]}, None]
+    assert _scale(predictor, frames, answers) == 50.0
+    assert _scale(predictor, frames, [None]) == 40.0
+    predictor.output_columns = [("sales_are_high", "text"), ("probability_yes", "float")]
+    assert _scale(predictor, frames, [None]) == 1.0
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from gateline.adapters.registry.requests import as_request, as_rows
@@ -37,11 +38,13 @@ class GoldenRequest:
         name: what is special about it.
         request: JSON as a client of `mlflow models serve` sends it.
         expected: the answer in the same form; None where the request must be refused.
+        scale: how large the numbers are that this model answers, in their unit; how well two agree is measured by it.
     """
 
     name: str
     request: str
     expected: Mapping[str, Any] | None
+    scale: float = 1.0
 
 
 def golden_requests(predictor: Predictor, table: pd.DataFrame) -> list[GoldenRequest]:
@@ -53,8 +56,28 @@ def golden_requests(predictor: Predictor, table: pd.DataFrame) -> list[GoldenReq
     """
     frames = _frames(predictor, table)
     requests = {name: as_request(rows) for name, rows in frames.items()}
-    golden = [GoldenRequest(name, request, _answer(predictor, request)) for name, request in requests.items()]
+    answers = {name: _answer(predictor, request) for name, request in requests.items()}
+    scale = _scale(predictor, list(frames.values()), list(answers.values()))
+    golden = [GoldenRequest(name, request, answers[name], scale) for name, request in requests.items()]
     return [*golden, _of_wrong_type(predictor, predictor.example(table))]
+
+
+def _scale(predictor: Predictor, frames: Sequence[pd.DataFrame], answers: Sequence[Mapping[str, Any] | None]) -> float:
+    """Find the largest of the numbers that are answered, and of what was asked in the same column, hence in the same unit.
+
+    What is no column of a request is a probability or the logarithm of one, and its scale is 1. A forecast of nearly nothing is the
+    difference of numbers as large as those of the past, and no better than these in float32.
+    """
+    numbers = [
+        name for name, kind in predictor.output_columns if kind == "float" and name not in predictor.place_columns
+    ]
+    asked = {name for name, _, _ in predictor.input_columns}
+    if not asked.intersection(numbers):
+        return 1.0
+    answered = [pd.DataFrame(each["data"], columns=each["columns"]) for each in answers if each is not None]
+    found = [frame[name] for frame in (*frames, *answered) for name in numbers if name in frame]
+    sizes = np.abs(np.concatenate([pd.to_numeric(values, errors="coerce").to_numpy(float) for values in found]))
+    return float(sizes.max(where=np.isfinite(sizes), initial=0.0)) or 1.0
 
 
 def _of_wrong_type(predictor: Predictor, example: pd.DataFrame) -> GoldenRequest:

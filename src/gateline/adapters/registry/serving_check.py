@@ -9,11 +9,13 @@ check.conclude()                                        # marks the version; ref
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 ANSWERS_AGREE = 1e-5
+"""Of a number, or of how large the numbers are that the model answers, see `GoldenRequest.scale`."""
 CHECK_SECONDS = 900
 CHECK_TAG = "gateline.serving_check"
 PASSED, FAILED = "passed", "failed"
@@ -226,11 +229,17 @@ def difference(golden: GoldenRequest, answer: Mapping[str, Any]) -> str | None:
     if list(there.columns) != list(wanted.columns) or len(there) != len(wanted):
         return f"{len(there)} rows of {', '.join(map(str, there.columns))}"
     for column in wanted:
-        if pd.api.types.is_numeric_dtype(wanted[column]):
-            numbers = pd.to_numeric(there[column], errors="coerce").to_numpy(float)
-            same = np.allclose(numbers, wanted[column].to_numpy(float), ANSWERS_AGREE, ANSWERS_AGREE, equal_nan=True)
-        else:
-            same = there[column].tolist() == wanted[column].tolist()
-        if not same:
+        if not _agree(there[column].tolist(), wanted[column].tolist(), ANSWERS_AGREE * golden.scale):
             return f"another {column}"
     return None
+
+
+def _agree(found: Any, wanted: Any, absolute: float) -> bool:
+    """Tell whether two answers are the same, numbers with a fraction up to ANSWERS_AGREE of them or `absolute`, also in lists."""
+    if isinstance(found, list) and isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(partial(_agree, absolute=absolute), found, wanted))
+    if isinstance(found, float) or isinstance(wanted, float):
+        there, expected = (math.nan if each is None else each for each in (found, wanted))
+        if isinstance(there, float | int) and isinstance(expected, float | int):
+            return bool(np.isclose(there, expected, rtol=ANSWERS_AGREE, atol=absolute, equal_nan=True))
+    return bool(found == wanted)
