@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from torch import nn
 from gateline.data.loading import load
 from gateline.errors import Preempted, TrainingError, TryAgainError
 from gateline.manifest import Artifact
+from gateline.peak_memory import peak_memory
 from gateline.processes import Processes, add_gradients, part_of
 from gateline.randomness import rows_of_batch
 from gateline.tasks import Task
@@ -399,11 +399,7 @@ def seed_of(seed: int, epoch: int, step: int) -> int:
 
 def measured(rows: int, seconds: float, device: torch.device) -> dict[str, float]:
     """What an epoch cost: rows per second of training, and the largest memory of the process so far."""
-    memory = (
-        torch.cuda.max_memory_allocated(device)
-        if device.type == "cuda"
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
+    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()
     return {"rows_per_second": rows / max(seconds, 1e-9), "peak_memory_bytes": float(memory)}
 
 
