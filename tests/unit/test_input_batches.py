@@ -183,7 +183,7 @@ def test_files_that_stand_in_the_table_come_with_their_rows(
     assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
 
 
-def test_a_batch_of_rows_of_their_own_ends_where_its_files_are_many_bytes(
+def test_a_batch_ends_with_a_series_where_its_files_are_many_bytes(
     rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(input_batches, "BATCH_BYTES", 1000)
@@ -191,9 +191,9 @@ def test_a_batch_of_rows_of_their_own_ends_where_its_files_are_many_bytes(
     batches = list(InputBatches(tmp_path / "in.parquet", PICTURES_ALONE, tmp_path).batches(30))
     assert max(sum(len(image) for image in batch["image"].to_pylist() if image) for batch in batches) <= 1200
     assert pa.concat_tables(batches)["image"].to_pylist() == frame["image"].tolist()
-    assert len(list(InputBatches(tmp_path / "in.parquet", PICTURES, tmp_path).batches(30))) == 3, (
-        "clips of 20 stay whole"
-    )
+    clips = list(InputBatches(tmp_path / "in.parquet", PICTURES, tmp_path).batches(30))
+    assert [sorted(set(batch["clip"].to_pylist())) for batch in clips] == [[f"clip {number}"] for number in range(5)]
+    assert [len(batch) for batch in clips] == [20] * 5
 
 
 MEMORY = """

@@ -28,7 +28,7 @@ MEMORY = "256MB"
 LEAST_ROWS, READ_ROWS = 2048, 20_000
 """That are read at once: DuckDB computes no fewer than the first."""
 BATCH_BYTES = 32 * 2**20
-"""Of files, after which a batch of rows of their own ends."""
+"""Of files, after which a batch ends with the series."""
 NUMBERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL.*|BOOLEAN")
 NESTED = re.compile(r".*\]|(STRUCT|MAP|UNION).*")
 """Names of DuckDB's types."""
@@ -149,15 +149,12 @@ class InputBatches:
             raise self._unreadable(error) from error
 
     def batches(self, rows: int) -> Iterator[pa.Table]:
-        """Give every row once, in batches of about so many, whole series each.
-
-        Where each row is a request of its own, a batch also ends after `BATCH_BYTES` of files.
-        """
+        """Give every row once, in batches of about so many, or of about `BATCH_BYTES` of files, whole series each."""
         alone = self._asked.order is None
         inside = FileContents(self._path, self._inside, self._scratch, as_they_stand=alone) if self._inside else None
         for batch in self._cut(rows, min(READ_ROWS, max(rows, LEAST_ROWS)) if alone else READ_ROWS):
             if self._paths or self._inside:
-                yield from self._with_files(batch, inside, BATCH_BYTES if alone else None)
+                yield from self._with_files(batch, inside)
             else:
                 yield batch
 
@@ -235,13 +232,14 @@ class InputBatches:
             do="Correct the path, or write such a file",
         )
 
-    def _with_files(self, batch: pa.Table, inside: FileContents | None, most_bytes: int | None) -> Iterator[pa.Table]:
+    def _with_files(self, batch: pa.Table, inside: FileContents | None) -> Iterator[pa.Table]:
         """Put the content of files in, in as many batches as that makes: of paths, which count from the folder of the table, and of bytes."""
         first, size, held = 0, 0, []
+        ends = {*self._cuts(batch, 1), len(batch)}  # between any two series
         for place, contents in enumerate(self._contents(batch, inside), start=1):
             held.append(contents)
             size += sum(len(content) for content in contents if content is not None)
-            if place == len(batch) or (most_bytes is not None and size >= most_bytes):
+            if place == len(batch) or (size >= BATCH_BYTES and place in ends):
                 joined = self._joined(batch.slice(first, place - first), held)
                 first, size, held = place, 0, []
                 yield joined
