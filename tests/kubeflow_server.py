@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -225,6 +226,13 @@ def _about_recurring_runs(state: Kubeflow, method: str, path: str, query: dict[s
             state.runs[match[1]].mode = match[2].upper()
         return {}
     return None
+
+
+@contextmanager
+def silent_server() -> Iterator[str]:
+    """A port that takes every connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # the kernel itself takes them
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 @contextmanager

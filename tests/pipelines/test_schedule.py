@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from gateline.adapters.door import run_step
+from gateline.adapters.kubeflow import server as servers
 from gateline.adapters.kubeflow.arguments import pipeline_arguments
 from gateline.adapters.project import Project
 from gateline.errors import WorkloadError
@@ -26,7 +27,7 @@ from pipelines.schedule import recurring
 from pipelines.schedule.__main__ import parser, schedule
 from pipelines.schedule.cron import check_cron
 from pipelines.schedule.declared import Schedule, as_rfc3339, read_schedules, wanted_runs
-from tests.kubeflow_server import AwayError, Kubeflow, kubeflow_server
+from tests.kubeflow_server import AwayError, Kubeflow, kubeflow_server, silent_server
 
 IMAGE = "registry.example/gateline@sha256:" + "0" * 64
 OTHER_IMAGE = "registry.example/gateline@sha256:" + "1" * 64
@@ -573,6 +574,16 @@ def test_a_server_that_is_away_and_one_that_wants_a_token(
     server.url = "http://127.0.0.1:9"
     assert run("apply") == 75
     assert "http://127.0.0.1:9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("do", ["plan", "apply", "destroy"])
+def test_a_server_that_never_answers_is_not_waited_for_for_ever(
+    do: str, server: Kubeflow, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(servers, "SECONDS", (0.2, 0.2))
+    with silent_server() as server.url:
+        assert run(do) == 75
+    assert "timed out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("do", ["plan", "apply", "destroy"])

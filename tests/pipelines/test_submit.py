@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from gateline.adapters.kubeflow import server as servers
 from gateline.adapters.kubeflow import submission
 from gateline.adapters.kubeflow.arguments import pipeline_arguments
 from gateline.adapters.kubeflow.run_notes import note_failure, note_release
@@ -21,7 +23,7 @@ from gateline.adapters.provenance import KUBEFLOW_RUN
 from gateline.cli import app
 from pipelines.compile import compile_pipeline
 from pipelines.compile import parser as compile_parser
-from tests.kubeflow_server import AwayError, Kubeflow, kubeflow_server
+from tests.kubeflow_server import AwayError, Kubeflow, kubeflow_server, silent_server
 
 IMAGE = "registry.example/gateline@sha256:" + "0" * 64
 
@@ -211,6 +213,30 @@ def test_a_server_that_is_silent_for_a_moment_is_asked_again_and_a_run_can_be_fo
     silent = 0
     assert submit(server, "--run", number).exit_code == 0
     assert len(server.started) == 2
+
+
+def test_a_server_that_never_answers_is_not_waited_for_for_ever(
+    server: Kubeflow, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "SECONDS", (0.2, 0.2))
+    with silent_server() as url:
+        done = submit(server, "--host", url)
+    assert done.exit_code == 75, done.output
+    assert f"{url}: expected an answer of Kubeflow Pipelines; found" in done.output
+    assert "timed out" in done.output
+
+
+@pytest.mark.parametrize("call", ["GET /pipelines", "POST /pipelines/upload_version", "POST /runs", "GET /runs/"])
+def test_no_call_waits_for_ever(call: str, server: Kubeflow, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SECONDS", "UPLOAD_SECONDS"):
+        monkeypatch.setattr(servers, name, (0.2, 0.2))
+    monkeypatch.setattr(submission, "MOST_SILENCES", 2)
+    over = threading.Event()
+    server.before = lambda made: over.wait(60) if made.startswith(call) else None
+    done = submit(server)
+    over.set()
+    assert done.exit_code == 75, done.output
+    assert "timed out" in done.output
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,12 @@ from gateline.errors import RegistryError, UnreachableError, WorkloadError
 from gateline.manifest import file_digest
 
 TOKEN = "GATELINE_KUBEFLOW_TOKEN"  # noqa: S105  the variable's name
+SECONDS = (5.0, 60.0)
+"""To connect, and to wait for an answer: the client of kfp would wait for ever for a server that takes a request and says nothing."""
+UPLOAD_SECONDS = (60.0, 300.0)
+"""The same for an upload, which is sent as long as the first of the two allows, and is read by Kubeflow before it answers."""
+ONCE_AGAIN = 1
+"""How often what the server broke off, or left unanswered, is asked again at once; never what starts or makes something."""
 
 
 def version_name(pipeline: Path) -> str:
@@ -84,19 +91,28 @@ class KubeflowServer:
         import kfp_server_api
 
         _require_address(host)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # tries are told when they are used up
         self.host = host
         self.namespace = namespace
         token = _token()
         with _answers(host), _quiet():
-            # Asked first, since kfp's client tries for 25 seconds to find out what the first answer says.
+            # Asked here, since kfp's client would wait for ever, or try for 25 seconds to find out what the first answer says.
             settings = kfp_server_api.Configuration(host=host.rstrip("/"))
             if token is not None:
                 settings.api_key, settings.api_key_prefix = {"authorization": token}, {"authorization": "Bearer"}
             first = kfp_server_api.ApiClient(settings)
             _refuse_pages(first, host)
-            kfp_server_api.HealthzServiceApi(first).healthz_service_get_healthz()
-            self.client = kfp.Client(host=host, namespace=namespace or "kubeflow", existing_token=token)
-            _refuse_pages(self.client._run_api.api_client, host)  # the one that all of kfp's interfaces share
+            _give_up_in_time(first)
+            health = kfp_server_api.HealthzServiceApi(first).healthz_service_get_healthz()
+
+            class Client(kfp.Client):
+                def get_kfp_healthz(self, sleep_duration: int = 5) -> Any:  # noqa: ARG002  asked while it is made
+                    return health
+
+            self.client = Client(host=host, namespace=namespace or "kubeflow", existing_token=token)
+            shared = self.client._run_api.api_client  # by all of kfp's interfaces
+            _refuse_pages(shared, host)
+            _give_up_in_time(shared)
 
     def upload(self, pipeline: Path) -> tuple[str, str]:
         """Make sure that a compiled pipeline is there, in the user's namespace if it has one.
@@ -203,6 +219,20 @@ def _refuse_pages(client: Any, host: str) -> None:
     client.deserialize = deserialize
 
 
+def _give_up_in_time(client: Any) -> None:
+    """Wait for no answer for ever."""
+    import urllib3
+
+    rest, request = client.rest_client, client.rest_client.request
+    rest.pool_manager.connection_pool_kw["retries"] = urllib3.Retry(3, read=ONCE_AGAIN)
+
+    def in_time(method: str, url: str, **more: Any) -> Any:
+        seconds = UPLOAD_SECONDS if "/pipelines/upload" in urlsplit(url).path else SECONDS
+        return request(method, url, **{**more, "_request_timeout": more.get("_request_timeout") or seconds})
+
+    rest.request = in_time
+
+
 def _no_api(host: str) -> NotLetInError:
     return NotLetInError(
         host,
@@ -223,7 +253,9 @@ def _answers(host: str) -> Iterator[None]:
         raise UnreachableError(
             host,
             expected="an answer of Kubeflow Pipelines",
-            found=" ".join(str(error).split())[:160],
+            found=" ".join(str(getattr(error, "reason", None) or error).split())[
+                :160
+            ],  # the last try's, without its address
             do="Look whether the address is right and the server runs, then run the same command again",
         ) from error
     except UnicodeDecodeError as error:
