@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -224,6 +226,48 @@ def test_a_server_that_never_answers_is_not_waited_for_for_ever(
     assert done.exit_code == 75, done.output
     assert f"{url}: expected an answer of Kubeflow Pipelines; found" in done.output
     assert "timed out" in done.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_following_starts_no_second_run(
+    number: signal.Signals, server: Kubeflow, project: Path
+) -> None:
+    def stop(call: str) -> None:
+        if call.startswith("GET /runs/"):
+            os.kill(os.getpid(), number)
+
+    server.before, server.looks = stop, [look("RUNNING", train="RUNNING")]
+    done = submit(server)
+
+    assert done.exit_code == 75, done.output
+    run = server.started[-1].run_id
+    assert f"found an interrupt. The run goes on; follow it again with `--run {run}`" in done.output
+    assert "same command" not in done.output
+
+
+@pytest.mark.parametrize("how", ["an interrupt", "silence", "a broken connection"])
+def test_who_does_not_know_whether_a_run_was_begun_is_told_to_look(
+    how: str, server: Kubeflow, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+
+    def instead(call: str) -> None:
+        if call == "POST /runs":
+            if how == "an interrupt":
+                os.kill(os.getpid(), signal.SIGINT)
+            if how == "a broken connection":
+                raise AwayError
+            over.wait(60)
+
+    monkeypatch.setattr(servers, "SECONDS", (5.0, 2.0))
+    server.after = instead
+    done = submit(server)
+    over.set()
+
+    assert done.exit_code == 75, done.output
+    assert len(server.started) == 1
+    assert "It may have begun: look at the newest runs there, and follow it with `--run ID`" in done.output
+    assert len(done.output.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("call", ["GET /pipelines", "POST /pipelines/upload_version", "POST /runs", "GET /runs/"])

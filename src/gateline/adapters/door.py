@@ -155,6 +155,20 @@ def stop_between_steps() -> Iterator[Callable[[], bool]]:
         raise Preempted(asked[0])
 
 
+@contextmanager
+def stopped_as_by_hand() -> Iterator[None]:
+    """Let SIGTERM do what SIGINT does.
+
+    Raises:
+        KeyboardInterrupt: within the block.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def refuse(line: str, exit_code: int = EXIT_REFUSED) -> int:
     """Say on stderr, in one line, why nothing was done."""
     rank, count = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateline.adapters.door import refuse
+from gateline.adapters.door import refuse, stopped_as_by_hand
 from gateline.cli.app import app, in_one_line, print_beside, say, shown
 from gateline.errors import EXIT_BUG, GatelineError, WorkloadError
 
@@ -127,14 +127,16 @@ def submit(
     from gateline.adapters.kubeflow import submission
     from gateline.adapters.kubeflow.server import KubeflowServer, required_pipeline
 
-    server = KubeflowServer(host, namespace)
-    if run is None:
-        started = submission.submit(server, path, required_pipeline(pipeline), settings, experiment, pipeline_root)
-    else:
-        started = submission.submitted(server, run)
-    print(f"{path.stem}: run {started.id}, {started.address}")
-    if follow:
-        _say_what_became_of_it(Workload.read(path).name, started, submission.follow(server, started, say))
+    with stopped_as_by_hand():
+        server = KubeflowServer(host, namespace)
+        if run is None:
+            started = submission.submit(server, path, required_pipeline(pipeline), settings, experiment, pipeline_root)
+        else:
+            started = submission.submitted(server, run)
+        with submission.going_on(server, started):
+            print(f"{path.stem}: run {started.id}, {started.address}")
+            if follow:
+                _say_what_became_of_it(Workload.read(path).name, started, submission.follow(server, started, say))
 
 
 def _say_what_became_of_it(name: str, run: Submitted, ended: Ended) -> None:

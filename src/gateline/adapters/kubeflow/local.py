@@ -13,7 +13,6 @@ import contextlib
 import io
 import json
 import os
-import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from gateline.adapters.checkpoint_store import BESIDE
+from gateline.adapters.door import stopped_as_by_hand
 from gateline.adapters.kubeflow.arguments import pipeline_arguments
 from gateline.adapters.kubeflow.server import pipeline_name
 from gateline.adapters.kubeflow.step_containers import OF_THIS_MACHINE, StepContainers, StepRun, give_to
@@ -124,7 +124,7 @@ def run_locally(
     replace_text(root / "pipeline.yaml", content)
     containers = StepContainers(retries, user, say)
     say(f"{whole.name}: {engine}, everything is written to {root}")
-    with containers.in_place_of_kfp(), _stopped_by_signal(), _quiet():
+    with containers.in_place_of_kfp(), stopped_as_by_hand(), _quiet():
         from kfp import components
         from kfp import local as kfp_local
 
@@ -255,16 +255,6 @@ def _engine() -> str:
             do="Start dockerd, or `podman system service --time=0 unix://SOCKET`, and name the socket in DOCKER_HOST",
         ) from error
     return f"{found['Components'][0]['Name']} {found['Version']}"
-
-
-@contextmanager
-def _stopped_by_signal() -> Iterator[None]:
-    """Let SIGTERM stop the step that runs, as SIGINT does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from gateline.adapters.kubeflow.arguments import pipeline_arguments, require_kept_checkpoints, require_no_user_shown
 from gateline.adapters.kubeflow.run_notes import Failure
 from gateline.adapters.kubeflow.server import TOKEN, KubeflowServer, NotLetInError
-from gateline.errors import RegistryError, UnreachableError
+from gateline.errors import RegistryError, TryAgainError, UnreachableError
 from gateline.workload import SECTIONS_OF_STEP, Workload
 
 POLL_SECONDS = 5.0
@@ -92,6 +93,7 @@ def submit(
     Raises:
         WorkloadError: the workload or the pipeline cannot be read, checkpoints would be gone with their pod, or an address shows a user.
         UnreachableError: the server does not answer.
+        TryAgainError: nobody waited for its answer, so it is not known whether the run was begun.
         RegistryError: it refuses.
     """
     require_no_user_shown("--pipeline-root", {"--pipeline-root": pipeline_root})
@@ -101,16 +103,31 @@ def submit(
     arguments = pipeline_arguments(workload, settings)
     pipeline_id, version_id = server.upload(pipeline)
     experiment_id = server.experiment(experiment)
-    with server.asked():
+    name = Workload.read(workload).name
+    with _begun_or_not(server, name), server.asked():
         run = server.client.run_pipeline(
             experiment_id=experiment_id,
-            job_name=Workload.read(workload).name,
+            job_name=name,
             params=arguments,
             pipeline_id=pipeline_id,
             version_id=version_id,
             pipeline_root=pipeline_root,
         )
     return submitted(server, run.run_id)
+
+
+@contextmanager
+def _begun_or_not(server: KubeflowServer, name: str) -> Iterator[None]:
+    """Advise nobody to repeat what may have begun a run though its answer never arrived: it would begin a second one."""
+    try:
+        yield
+    except (UnreachableError, KeyboardInterrupt) as error:
+        raise TryAgainError(
+            server.host,
+            expected=f"word of a new run of {name}",
+            found=error.found if isinstance(error, UnreachableError) else "an interrupt",
+            do="It may have begun: look at the newest runs there, and follow it with `--run ID`; only if there is none, run the same command again",
+        ) from error
 
 
 def submitted(server: KubeflowServer, run_id: str) -> Submitted:
@@ -164,6 +181,19 @@ def follow(server: KubeflowServer, run: Submitted, say: Callable[[str], None]) -
     ran = "ask" not in seen or any(name in SECTIONS_OF_STEP for name in seen)
     failed = tuple(task.display_name for task in tasks if task.state in NOT_WELL)
     return Ended(found.state, ran, failed, _what_failed(found, tasks))
+
+
+@contextmanager
+def going_on(server: KubeflowServer, run: Submitted) -> Iterator[None]:
+    """Let an interrupt end what is done about a run here, and say how to take it up again: the same command would begin another.
+
+    Raises:
+        UnreachableError: instead of `KeyboardInterrupt`.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise _no_news(server, run, "an interrupt") from error
 
 
 def _no_news(server: KubeflowServer, run: Submitted, found: str, first: str = "") -> UnreachableError:
