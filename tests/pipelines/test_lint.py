@@ -235,6 +235,10 @@ def test_resources_that_kubernetes_reads_are_taken(cpu: Any, memory: str, root: 
         ({"train": {"gpu": 1}}, "Did you mean 'gpus'?"),
         ({"evaluate": {"gpus": 1}}, "gpus"),
         ([1], "steps and what they get"),
+        ({"train": 4}, "resources.train: expected a mapping of keys; found 4"),
+        ({"train": "gpu"}, "resources.train: expected a mapping of keys; found 'gpu'"),
+        ({"evaluate": 0}, "resources.evaluate: expected a mapping of keys; found 0"),
+        ({"train": [{"cpu": 4}]}, "resources.train: expected a mapping of keys"),
     ],
 )
 def test_resources_that_cannot_be_are_refused(asked: Any, says: str, root: Path) -> None:

@@ -81,10 +81,7 @@ def read_resources(workload: Workload) -> dict[str, Pod]:
         )
     for step in section:
         require_known(place, str(step), DEFAULTS)
-    pods = {
-        step: read_section(f"{place}.{step}", type(pod), {**pod.model_dump(), **(section.get(step) or {})})
-        for step, pod in DEFAULTS.items()
-    }
+    pods = {step: _pod(f"{place}.{step}", pod, section.get(step)) for step, pod in DEFAULTS.items()}
     training, train = workload.sections.get("training"), pods["train"]
     spread = isinstance(training, Mapping) and training.get("nodes", 1) != 1
     if spread and isinstance(train, TrainPod) and train.gpus:
@@ -95,3 +92,11 @@ def read_resources(workload: Workload) -> dict[str, Pod]:
             do="Say it by training.gpus_per_node",
         )
     return pods
+
+
+def _pod(place: str, default: Pod, asked: object) -> Pod:
+    if asked is None:
+        return default
+    return read_section(
+        place, type(default), {**default.model_dump(), **asked} if isinstance(asked, Mapping) else asked
+    )
