@@ -68,7 +68,9 @@ class Schedule(Section):
         if self.cron is not None:
             check_cron(self.cron)
         if self.pipeline_root is not None and USER_IN_ADDRESS.search(self.pipeline_root):
-            raise ValueError("`pipeline_root` without a user or a password, which whoever sees the run would see")
+            raise ValueError(
+                "an address without a user or a password, which whoever sees the run would see, got one with it"
+            )
         if self.every is not None and self.every.total_seconds() % 1:
             raise ValueError("`every` in whole seconds")
         if self.starts is not None and self.ends is not None and self.ends <= self.starts:

@@ -20,13 +20,14 @@ from mlflow.entities import Run
 from gateline.adapters import tracking
 from gateline.adapters.drift_check import JSON_NAME, PAGE_NAME, Drift
 from gateline.adapters.drift_check import _log as log_drift
-from gateline.adapters.mlflow_server import connected, shown, tracking_uri
+from gateline.adapters.mlflow_server import connected, tracking_uri
 from gateline.adapters.provenance import dvc_md5
 from gateline.drift import Finding
 from gateline.errors import GatelineError, Preempted, UnreachableError
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.training import RunSettings, settings_of_weights
 from gateline.workload import Workload
+from gateline.workload.address import shown
 from tests.steps import run_apart, run_here
 
 Here = Callable[[], Path]

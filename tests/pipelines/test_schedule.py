@@ -495,6 +495,30 @@ def test_a_wrong_file_is_refused_before_any_call(
     assert server.calls == []
 
 
+HIDDEN = "s3://AKIA:hidden@bucket/kubeflow"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pipeline_root": HIDDEN},
+        {"pipeline_root": [HIDDEN]},
+        {"pipeline_rot": HIDDEN},
+        {"settings": {"device": HIDDEN}},
+        {"settings": HIDDEN},
+        {"cron": HIDDEN},
+        {"every": HIDDEN},
+        {"workload": HIDDEN},
+    ],
+)
+def test_no_refusal_of_a_schedule_shows_a_password(
+    change: dict[str, Any], run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("apply", {"nightly": NIGHTLY | change}) == 2
+    said = capsys.readouterr()
+    assert "hidden" not in said.out + said.err
+
+
 @pytest.mark.parametrize(
     "cron",
     ["0 0 3 * * *", "*/10 * * * * ?", "0 0,30 8-18/2 ? jan-MAR mon", "0 0 0 29 2 *", "0 5/15 * 1 * *", "0 0 0 31 2 5"],

@@ -141,6 +141,22 @@ def test_an_mlflow_that_does_not_answer_is_no_fault_of_the_run(
     assert "not known here: MLflow at http://127.0.0.1:9" in done.output
 
 
+@pytest.mark.parametrize("address", ["mysql://me:hidden@db/mlflow", "postgresql+nope://me:hidden@db/x", "databricks"])
+def test_an_mlflow_that_cannot_be_asked_from_here_is_no_fault_of_the_run(
+    address: str, server: Kubeflow, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    done = submit(server)
+    assert done.exit_code == 0, done.output
+    assert "not known here: MLflow at" in done.output
+    assert "hidden" not in done.output
+
+    done = CliRunner().invoke(app, ["history", "flight_delays"], catch_exceptions=False)
+    assert done.exit_code == 2, done.output
+    assert "Correct MLFLOW_TRACKING_URI" in done.output
+    assert "hidden" not in done.output
+
+
 def test_a_scheduled_run_that_ended_early_is_told_as_that(server: Kubeflow, project: Path) -> None:
     assert submit(server, "--no-follow").exit_code == 0
     server.looks = [look("RUNNING", ask="RUNNING"), look("SUCCEEDED", ask="SUCCEEDED", conclude="SUCCEEDED")]
@@ -400,12 +416,18 @@ def test_a_run_without_a_state_is_not_followed_for_ever(
 
 
 @pytest.mark.parametrize(
-    "host", ["", "nonsense", "localhost:8080", "ftp://x", "http://", "http://x:y", "http://[x", "http://a b"]
+    "host",
+    [
+        *("", "nonsense", "localhost:8080", "ftp://x", "http://", "http://x:y", "http://[x", "http://a b"),
+        f"ftp://{'me' * 40}:hidden@x",
+        f"http://me:hidden{'n' * 80}@a b",
+    ],
 )
 def test_what_cannot_be_an_address_is_refused(host: str, server: Kubeflow, project: Path) -> None:
     done = submit(server, "--host", host)
     assert done.exit_code == 2, done.output
     assert "--host: expected the address of Kubeflow Pipelines, such as http://localhost:8080" in done.output
+    assert "hidden" not in done.output
 
 
 def test_a_token_in_an_address_of_the_query_is_refused_before_anything_is_sent(server: Kubeflow, project: Path) -> None:
@@ -444,6 +466,9 @@ def test_an_address_that_shows_a_password_is_refused(server: Kubeflow, project: 
     ("more", "says"),
     [
         (["--set", "sed=3"], "Did you mean 'seed'?"),
+        (["--set", "checkpoint=s3://me:hidden@bucket/c"], "--set checkpoint: expected a name that is there"),
+        (["--set", "s3://me:hidden@bucket/c"], "--set s3://bucket/c: expected a name that is there"),
+        (["--set", "seed"], "--set seed: expected seed=VALUE, the value as YAML; found no `=`"),
         (["--set", "seed=["], "--set seed: expected seed=VALUE, the value as YAML; found ["),
         (["--set", "seed="], "--set seed: expected a whole number from 0 to 2^53; found none"),
         (["--set", "seed=abc"], "--set seed: expected a whole number from 0 to 2^53; found 'abc'"),

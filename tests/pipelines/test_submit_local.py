@@ -109,7 +109,7 @@ def test_what_cannot_run_here_is_refused_in_one_line(
     assert len(done.output.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("address", ["", "sqlite:///mlflow.db", "mlruns"])
+@pytest.mark.parametrize("address", ["", "sqlite:///mlflow.db", "mlruns", "postgresql://me:hidden@db/mlflow"])
 def test_without_a_server_that_containers_reach_nothing_starts(
     address: str, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +117,7 @@ def test_without_a_server_that_containers_reach_nothing_starts(
     done = submit("--local", "--pipeline", "training.yaml")
     assert done.exit_code == 2
     assert "the http address of a tracking server" in done.output
+    assert "hidden" not in done.output
 
 
 def test_images_of_this_machine_go_by_their_tag_and_the_passport_still_names_the_digest(project: Path) -> None:

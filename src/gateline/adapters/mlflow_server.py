@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from gateline.errors import GatelineError, UnreachableError
+from gateline.workload.address import shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -73,11 +73,6 @@ def tracking_uri() -> str:
     return DEFAULT_URI
 
 
-def shown(text: object) -> str:
-    """Take user names and passwords out of the addresses in a text."""
-    return re.sub(r"(\w://)[^/\s]*@", r"\1", str(text))
-
-
 @contextmanager
 def connected(workload_name: str, *, create: bool = True) -> Iterator[Connection]:
     """Connect to MLflow and turn what it raises into refusals.
@@ -88,7 +83,7 @@ def connected(workload_name: str, *, create: bool = True) -> Iterator[Connection
 
     Raises:
         UnreachableError: the server did not answer after several tries.
-        GatelineError: it answered that this may not be done, or its database cannot be used.
+        GatelineError: it answered that this may not be done, or its database or address cannot be used.
     """
     uri = tracking_uri()
     os.environ.update({name: value for name, value in (QUIET | PATIENCE).items() if name not in os.environ})
@@ -102,9 +97,18 @@ def connected(workload_name: str, *, create: bool = True) -> Iterator[Connection
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        mlflow.set_tracking_uri(uri)
-        client = mlflow.MlflowClient(uri)
-        yield Connection(client, _experiment(client, workload_name, create=create), outer)
+        try:
+            mlflow.set_tracking_uri(uri)
+            client = mlflow.MlflowClient(uri)
+            experiment_id = _experiment(client, workload_name, create=create)
+        except (
+            ImportError,
+            sqlalchemy.exc.ArgumentError,
+        ) as error:  # no driver of that database, or no database at all
+            raise _unusable(uri, error) from error
+        except MlflowException as error:  # nothing was asked of it yet that could be a bug of ours
+            raise _refusal(uri, error) or _unusable(uri, error) from error
+        yield Connection(client, experiment_id, outer)
     except (requests.RequestException, sqlalchemy.exc.OperationalError) as error:
         raise _unreachable(uri, error) from error
     except MlflowException as error:
@@ -193,6 +197,15 @@ def _refusal(uri: str, error: Any) -> GatelineError | None:
             do="Run `mlflow db upgrade`, or set MLFLOW_TRACKING_URI",
         )
     return None
+
+
+def _unusable(uri: str, error: Exception) -> GatelineError:
+    return GatelineError(
+        f"MLflow at {shown(uri)}",
+        expected="an address that MLflow can use here",
+        found=" ".join(shown(error).split())[:200],
+        do="Correct MLFLOW_TRACKING_URI, or install the package that it needs",
+    )
 
 
 def _experiment(client: MlflowClient, name: str, *, create: bool) -> str:

@@ -18,6 +18,7 @@ import yaml
 
 from gateline.errors import ArtifactError, WorkloadError, did_you_mean
 from gateline.manifest import open_artifact
+from gateline.workload.address import shown
 
 if TYPE_CHECKING:
     from gateline.training import RunSettings
@@ -85,7 +86,9 @@ class Project:
             return path.resolve()
         names = self.workload_names()
         do = did_you_mean(path.stem, names) if names else "Write one with `gateline new NAME --from data.csv`"
-        raise WorkloadError(reference, expected=f"a name or a file in {WORKLOADS}/", found="no such workload", do=do)
+        raise WorkloadError(
+            shown(reference), expected=f"a name or a file in {WORKLOADS}/", found="no such workload", do=do
+        )
 
     def params(self) -> dict[str, Any]:
         """Read `params.yaml`.

@@ -20,11 +20,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from gateline.adapters.mlflow_server import Connection, connected, shown, tracking_uri
+from gateline.adapters.mlflow_server import Connection, connected, tracking_uri
 from gateline.adapters.provenance import KUBEFLOW_RUN, KUBEFLOW_RUN_TAG, dvc_md5, git_state, image, machine
 from gateline.errors import TryAgainError, UnreachableError
 from gateline.manifest import Artifact, digest_of
 from gateline.passport import code_version
+from gateline.workload.address import shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

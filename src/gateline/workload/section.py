@@ -12,6 +12,7 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainSerializer
 
 from gateline.errors import WorkloadError, did_you_mean, examples
+from gateline.workload.address import shown
 
 UNIT_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 LONGEST = 80  # characters of a value in a message
@@ -82,7 +83,7 @@ def read_section(name: str, kind: type[S], value: object) -> S:
         WorkloadError: a key is unknown, missing, or its value cannot be used; names the key and up to five more.
     """
     if not isinstance(value, Mapping):
-        raise WorkloadError(name, expected="a mapping of keys", found=repr(value)[:80], do="Write `key: value` lines")
+        raise WorkloadError(name, expected="a mapping of keys", found=_shown(value), do="Write `key: value` lines")
     try:
         return kind.model_validate(dict(value))
     except pydantic.ValidationError as error:
@@ -141,7 +142,7 @@ def refusal_in_words(problems: Sequence[Any]) -> tuple[str, str, str]:
         return f"at least {context['min_length']} in it", _shown(value), do
     if kind == "value_error":
         expected, got, found = re.match(r"(.*?)(?:[,;] (got) (.*))?$", str(cause), re.DOTALL).groups()  # type: ignore[union-attr]
-        return expected, found if got else _named(expected, value), do
+        return expected, shown(found) if got else _named(expected, value), do
     words = [str(each["msg"]).removeprefix("Input should be ") for each in problems]
     return ", or ".join(dict.fromkeys(words)), _shown(value), do
 
@@ -151,12 +152,12 @@ def _named(message: str, value: Any) -> str:
     if not isinstance(value, Mapping):
         return _shown(value)
     keys = dict.fromkeys(re.findall(r"`(\w+)", message))
-    shown = [f"`{key}: {value[key]}`" if key in value else f"no `{key}`" for key in keys]
-    return ", ".join(shown)[:LONGEST] or "something else"
+    named = [f"`{key}: {value[key]}`" if key in value else f"no `{key}`" for key in keys]
+    return shown(", ".join(named))[:LONGEST] or "something else"
 
 
 def _shown(value: object) -> str:
-    return repr(value)[:LONGEST]
+    return shown(repr(value))[:LONGEST]
 
 
 def _known_keys(kind: type[pydantic.BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -11,12 +11,11 @@ from urllib.parse import urlsplit
 import yaml
 
 from gateline.adapters.kubeflow.dvc_objects import with_dvc_objects
-from gateline.adapters.mlflow_server import shown
 from gateline.errors import WorkloadError, require_known
 from gateline.manifest import digest_of
 from gateline.passport import code_version
 from gateline.workload import SECTIONS_OF_STEP, Workload
-from gateline.workload.address import USER_IN_ADDRESS
+from gateline.workload.address import USER_IN_ADDRESS, shown
 from gateline.workload.resources import TrainPod, read_resources
 from gateline.workload.run_wide import DEVICES, PRECISIONS
 from gateline.workload.source import File, Source
@@ -41,8 +40,10 @@ def run_settings(params: Mapping[str, Any], changes: Sequence[str] = ()) -> dict
     settings, places = dict(params), {name: f"params.yaml: {name}" for name in RUN_SETTINGS}
     for change in changes:
         name, equals, value = change.partition("=")
-        require_known(f"--set {change}", name if equals else change, RUN_SETTINGS)
-        places[name] = f"--set {name}"
+        place = places[name] = f"--set {shown(name)}"
+        require_known(place, shown(name), RUN_SETTINGS)
+        if not equals:
+            raise WorkloadError(place, expected=f"{name}=VALUE, the value as YAML", found="no `=`", do="Add it")
         try:
             settings[name] = yaml.safe_load(value)
         except yaml.YAMLError as error:

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gateline.adapters.mlflow_server import OUTER_RUN, Connection, connected, shown
+from gateline.adapters.mlflow_server import OUTER_RUN, Connection, connected
 from gateline.adapters.provenance import KUBEFLOW_RUN
 from gateline.workload import SECTIONS_OF_STEP, Workload
+from gateline.workload.address import shown
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -105,7 +105,7 @@ class KubeflowServer:
             _give_up_in_time(first)
             health = kfp_server_api.HealthzServiceApi(first).healthz_service_get_healthz()
 
-            class Client(kfp.Client):
+            class Client(kfp.Client):  # type: ignore[misc]  # kfp has no types
                 def get_kfp_healthz(self, sleep_duration: int = 5) -> Any:  # noqa: ARG002  asked while it is made
                     return health
 
@@ -177,7 +177,7 @@ def _require_address(host: str) -> None:
         raise WorkloadError(
             "--host",
             expected="the address of Kubeflow Pipelines, such as http://localhost:8080",
-            found=repr(host[:80].rpartition("@")[2]),
+            found=repr(host.rpartition("@")[2][:80]),
             do="Correct it",
         )
     if address.username is not None:

@@ -10,9 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from gateline.adapters.mlflow_server import Connection, shown
+from gateline.adapters.mlflow_server import Connection
 from gateline.errors import RegistryError
 from gateline.manifest import digest_of
+from gateline.workload.address import shown
 
 MOST_CHARACTERS = 20_000
 """Of a decision that a tag holds, about 80 slices; MLflow takes 100,000."""

@@ -18,10 +18,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from gateline.adapters.mlflow_server import Connection, shown
+from gateline.adapters.mlflow_server import Connection
 from gateline.adapters.registry.kept_decision import digest_in
 from gateline.errors import RegistryError, TryAgainError, examples
 from gateline.ledger import ADOPTED, Entry, Ledger, Step
+from gateline.workload.address import shown
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

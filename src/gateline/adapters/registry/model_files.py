@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateline.adapters.mlflow_server import shown
 from gateline.adapters.registry.package import PACKAGE_TAG, package_digest
 from gateline.adapters.registry.versions import MODEL_TAG, SERVED_FOLDER, WEIGHTS
 from gateline.errors import ArtifactError, RegistryError, TryAgainError
 from gateline.manifest import Artifact, file_digest, open_artifact
+from gateline.workload.address import shown
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

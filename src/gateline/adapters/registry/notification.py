@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from gateline.adapters.mlflow_server import Connection, shown
+from gateline.adapters.mlflow_server import Connection
 from gateline.adapters.registry.ledger import SUFFIX
 from gateline.ledger import Step, as_record
+from gateline.workload.address import shown
 from gateline.workload.gates import Notify
 
 NOTIFIED_TAG = "gateline.notified"

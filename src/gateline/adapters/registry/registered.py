@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from gateline.adapters.mlflow_server import Connection, shown
+from gateline.adapters.mlflow_server import Connection
 from gateline.adapters.registry.ledger import CHAMPION, version_by_alias
 from gateline.adapters.registry.model_files import fetch
 from gateline.adapters.registry.reference import NUMBER, read_reference
 from gateline.adapters.registry.versions import PAPERS_FOLDER, PASSPORT, PASSPORT_TAG, SERVED_FOLDER, WORKLOAD
 from gateline.errors import RegistryError
 from gateline.manifest import Json
+from gateline.workload.address import shown
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

@@ -23,12 +23,13 @@ import numpy as np
 import pandas as pd
 
 from gateline.adapters.answer_requests import PEAK_MEMORY
-from gateline.adapters.mlflow_server import Connection, shown
+from gateline.adapters.mlflow_server import Connection
 from gateline.adapters.registry.golden_requests import ONE, GoldenRequest
 from gateline.adapters.registry.package import PACKAGE_TAG, package_digest, without_bytecode
 from gateline.adapters.registry.serving_environment import python_for
 from gateline.errors import RegistryError, TryAgainError
 from gateline.input_check import FLAGS
+from gateline.workload.address import shown
 from gateline.workload.gates import Serving
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateline.adapters.container_engine import engine_with
-from gateline.adapters.mlflow_server import shown
 from gateline.adapters.provenance import image
 from gateline.errors import TryAgainError
+from gateline.workload.address import shown
 
 KEEP = 3
 UNUSED_SECONDS = 86_400.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateline.adapters.mlflow_server import Connection, connected, shown
+from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.registry.inputs import judged, read_errors
 from gateline.adapters.registry.kept_decision import digest_in, read_kept
 from gateline.adapters.registry.ledger import DECISION_TAG, in_words, lost, read_both, read_ledger
@@ -44,6 +44,7 @@ from gateline.manifest import MANIFEST, Json, digest_of, file_digest, open_artif
 from gateline.paired_errors import ERRORS
 from gateline.passport import FORMAT_VERSION, SETTINGS, version_of
 from gateline.workload import Workload
+from gateline.workload.address import shown
 from gateline.workload.gates import Gates
 
 if TYPE_CHECKING:

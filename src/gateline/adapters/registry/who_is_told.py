@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from gateline.adapters.mlflow_server import Connection, shown
+from gateline.adapters.mlflow_server import Connection
 from gateline.adapters.project import Project, find_root
 from gateline.adapters.registry.ledger import require_version
 from gateline.adapters.registry.notification import tell_all
@@ -13,6 +13,7 @@ from gateline.adapters.registry.registered import registered
 from gateline.errors import GatelineError, WorkloadError
 from gateline.ledger import Step
 from gateline.workload import Workload
+from gateline.workload.address import shown
 from gateline.workload.gates import Gates, Notify
 
 WEBHOOK = "GATELINE_WEBHOOK"

@@ -7,12 +7,13 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gateline.adapters.mlflow_server import connected, shown
+from gateline.adapters.mlflow_server import connected
 from gateline.adapters.registry.model_files import fetch
 from gateline.adapters.registry.package import PACKAGE_TAG, package_digest, without_bytecode
 from gateline.adapters.registry.versions import MODEL_TAG, SERVED_FOLDER
 from gateline.errors import GatelineError, RegistryError
 from gateline.manifest import open_artifact
+from gateline.workload.address import shown
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gateline.adapters.mlflow_server import shown, tracking_uri
+from gateline.adapters.mlflow_server import tracking_uri
+from gateline.workload.address import shown
 
 State = Literal["loading", "ready", "serving", "draining", "ended"]
 WORKER = "worker.py"
