@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +114,71 @@ def test_rows_are_kept_in_every_form_that_mlflow_hands_over(asked: Any, tmp_path
     log.close()
     rows = kept(tmp_path, "inputs")
     assert [*rows["text"]] == ["a", "b", "alone"]
+
+
+def test_a_write_that_fails_with_its_cleanup_ends_neither_the_log_nor_who_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prediction_log, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(prediction_log, "WAITING", 2)
+    folder = tmp_path / "tiny"
+    folder.write_text("a file in the folder's place: neither a draft can be written nor one be deleted")
+    log = PredictionLog(tmp_path, "tiny", 1, COLUMNS)
+    for _ in range(5):
+        log.put(ROWS, ROWS[["size"]], wait=True)
+    while log._lost < 5 and log._thread.is_alive():  # noqa: SLF001
+        time.sleep(0.01)
+    folder.unlink()
+    log.put(ROWS, ROWS[["size"]], wait=True)
+    log.close()
+
+    assert kept(tmp_path, "inputs")["gateline_request"].nunique() == 1
+    said = capsys.readouterr().err
+    assert "5 requests were answered and not kept: " in said
+    assert "Traceback" not in said
+
+
+def test_whatever_writing_raises_is_counted_and_the_thread_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prediction_log, "_apart", lambda _: 1 / 0)
+    log = PredictionLog(tmp_path, "tiny", 1, ["code"])
+    for code in ("a", {}, "b"):
+        log.put(pd.DataFrame({"code": [code]}), ROWS[["size"]])
+    log.close()
+
+    assert not log._thread.is_alive()  # noqa: SLF001
+    assert len(kept(tmp_path, "answers")) == 6
+    assert "3 requests were answered and not kept: division by zero" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_log_whose_thread_is_gone_or_whose_stderr_is_lets_nobody_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prediction_log, "WAITING", 1)
+    monkeypatch.setattr(prediction_log, "_column", lambda _: sys.exit())  # an end of the thread that nothing catches
+    log = PredictionLog(tmp_path, "tiny", 1, COLUMNS)
+    log.put(ROWS, ROWS[["size"]])
+    log._thread.join(timeout=10)  # noqa: SLF001
+    began = time.monotonic()
+    for _ in range(3):
+        log.put(ROWS, ROWS[["size"]], wait=True)
+    log.close()
+    assert time.monotonic() - began < 5
+    assert "1 requests were answered and not kept" in capsys.readouterr().err
+
+    def closed(_: str) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys.stderr, "write", closed)
+    log.put(object(), ROWS)
+
+
+def test_a_closed_log_has_written_what_waited_in_a_full_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction_log, "WAITING", 1)
+    log = PredictionLog(tmp_path, "tiny", 1, COLUMNS)
+    for _ in range(20):
+        log.put(ROWS, ROWS[["size"]], wait=True)
+    log.close()
+    assert kept(tmp_path, "inputs")["gateline_request"].nunique() == 20

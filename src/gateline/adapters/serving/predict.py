@@ -143,6 +143,8 @@ def predict(
         raise DataError(output, expected="a file in a folder that is there", found=found, do="Name another --output")
     if output.exists() and output.samefile(source):
         raise DataError(output, expected="another file than the input", found="the same", do="Name another --output")
+    if log is not None:
+        log.mkdir(parents=True, exist_ok=True)
     name, version = version_named(model, version)
     parts = output.with_name(output.name + ".parts")
     asked = {"input": file_digest(source), "model": name, "batch_rows": batch_rows, "batch_bytes": BATCH_BYTES}

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class PredictionLog:
         self._held, self._held_bytes, self._number = 0, 0, 0
         self._lost, self._said_lost, self._quiet_until = 0, 0, 0.0
         self._why: object = None
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write, daemon=True)
         self._thread.start()
 
@@ -74,22 +76,24 @@ class PredictionLog:
             self._lose(1, error)
 
     def close(self) -> None:
-        """Write what is left."""
-        self._waiting.put(None)
+        """Write what is left, for half a minute at most."""
+        self._closing.set()
+        with suppress(queue.Full):  # the thread is awake, and looks when it has written what waits
+            self._waiting.put_nowait(None)
         self._thread.join(timeout=30)
 
     def _put(self, asked: pd.DataFrame, answer: pd.DataFrame, *, wait: bool) -> None:
         size = _size(asked) + _size(answer)
-        while not self._has_room(size):
+        while self._thread.is_alive():
+            if self._has_room(size):
+                with suppress(queue.Full):
+                    self._waiting.put_nowait((time.time(), asked, answer, size))
+                    return
+                self._release(size)
             if not wait:
-                self._lose(1)
-                return
+                break
             time.sleep(0.01)
-        try:
-            self._waiting.put((time.time(), asked, answer, size), block=wait)
-        except queue.Full:
-            self._release(size)
-            self._lose(1)
+        self._lose(1)
 
     def _has_room(self, size: int) -> bool:
         """Take up so many bytes, unless others have; a single large request always finds room."""
@@ -113,7 +117,7 @@ class PredictionLog:
                     self._take(*item[:3])
                 ends = item is None
             except queue.Empty:
-                ends = False
+                ends = self._closing.is_set()
             except Exception as error:  # noqa: BLE001  (an answer that cannot be kept was given all the same)
                 ends = False
                 self._lose(1, error)
@@ -142,8 +146,10 @@ class PredictionLog:
         now = datetime.now(UTC)
         lost: dict[str, Exception] = {}
         for part, tables in self._rows.items():
-            if tables:
-                lost |= self._save(part, now, tables)
+            try:
+                lost |= self._save(part, now, tables) if tables else {}
+            except Exception as error:  # noqa: BLE001  (nothing may end the thread: the next request finds room by it)
+                lost |= _with_reason(tables, error)
             tables.clear()
         self._release(self._held_bytes)
         self._held, self._held_bytes = 0, 0
@@ -167,9 +173,10 @@ class PredictionLog:
             draft.replace(path)
             return {}
         except Exception as error:  # noqa: BLE001  (a full disk must not end the service)
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):  # what cannot be written to can often not be deleted from
+                draft.unlink(missing_ok=True)
             if len(tables) == 1 or isinstance(error, OSError):
-                return {table["gateline_request"][0].as_py(): error for table in tables if len(table)}
+                return _with_reason(tables, error)
         lost: dict[str, Exception] = {}
         for some in _apart(tables):
             lost |= self._save(part, now, some)
@@ -188,7 +195,8 @@ class PredictionLog:
                 return
             self._said_lost, self._quiet_until = self._lost, time.monotonic() + QUIET_SECONDS
             words = f"{self._lost} requests were answered and not kept: {str(self._why)[:LONGEST_REASON]}"
-        sys.stderr.write(f"gateline: the log of predictions: {' '.join(words.split())}\n")
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            sys.stderr.write(f"gateline: the log of predictions: {' '.join(words.split())}\n")
 
 
 def _frame(rows: Any) -> pd.DataFrame:
@@ -205,6 +213,11 @@ def _frame(rows: Any) -> pd.DataFrame:
 def _size(rows: pd.DataFrame) -> int:
     """Bytes that a frame takes up."""
     return int(rows.memory_usage(index=False, deep=True).sum())
+
+
+def _with_reason(tables: Sequence[pa.Table], why: Exception) -> dict[str, Exception]:
+    """Say of every request why it is lost."""
+    return {table["gateline_request"][0].as_py(): why for table in tables if len(table)}
 
 
 def _apart(tables: Sequence[pa.Table]) -> list[Sequence[pa.Table]]:
