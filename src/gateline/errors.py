@@ -135,7 +135,7 @@ def refuse_taken(where: str, names: Iterable[str], own: Sequence[str]) -> None:
     if taken := [name for name in names if is_taken(name, own)]:
         raise WorkloadError(
             where,
-            expected=f"other names than {', '.join(own)}: so the evaluation calls columns of its own",
+            expected=f"other names than {', '.join(own)}: so the evaluation, or an answer, calls columns of its own",
             found=examples(taken),
             do=f"Rename it in source.query: SELECT {taken[0]} AS another_name",
         )

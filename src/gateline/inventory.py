@@ -27,6 +27,9 @@ import numpy as np
 
 from gateline.errors import DataError
 
+STOCK = ("forecast_demand", "safety_stock", "reorder_point")
+"""Columns of what is decided on stock."""
+
 
 def critical_ratio(holding_cost: float, shortage_cost: float) -> float:
     """Say which quantile of the demand is the cheapest stock.
@@ -111,13 +114,13 @@ class SafetyStock:
         """Say what follows from forecasts, see `calibrate` for the arguments.
 
         Returns:
-            `forecast_demand`, `safety_stock` and `reorder_point` (W, U), each for a lead time that ends with that step. A
-            reorder point is never below 0; a safety stock is, where forecasts tend to be too high.
+            `STOCK`, (W, U) each, for a lead time that ends with that step. A reorder point is never below 0; a safety stock is,
+            where forecasts tend to be too high.
         """
         expected = up_to_each_step(forecast)
         reserve = up_to_each_step(uncertainty) * self.margins
         reorder = np.maximum(expected + reserve, 0.0)
-        return {"forecast_demand": expected, "safety_stock": reorder - expected, "reorder_point": reorder}
+        return dict(zip(STOCK, (expected, reorder - expected, reorder), strict=True))
 
     def to_json(self) -> dict[str, Any]:
         """Turn into JSON values that `from_json` reads back exactly."""

@@ -191,3 +191,19 @@ def test_a_name_that_is_taken_is_refused(project: Project) -> None:
     new_labelled_texts(project, "praise", file, text="review", label="verdict")
     with pytest.raises(WorkloadError, match="--force"):
         new_labelled_texts(project, "praise", file)
+
+
+@pytest.mark.parametrize("name", ["flags", "probability_good", "gateline_version"])
+def test_a_label_that_is_called_as_answers_call_a_column_is_renamed(
+    project: Project, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = reviews().drop(columns="critic").rename(columns={"verdict": name})
+    found = new_labelled_texts(project, "praise", write(project, table), label=name)
+    workload = Workload.read(found.path)
+    task = task_named(workload.task)
+    schema, preprocess = workload.section("schema", Schema), workload.section("preprocess", task.Preprocess)
+    task.check(schema, preprocess, workload.section("evaluation", task.Evaluation), workload.section("gates", Gates))
+    monkeypatch.chdir(project.root)
+    raw = ingest(workload.section("source", Source), project.root / "raw")
+    assert read_table(raw.path / "table.parquet")[f"label_{name}"].tolist() == table[name].tolist()
+    assert dict(in_words(found))["label"].startswith(f"{name} (called label_{name}): ")

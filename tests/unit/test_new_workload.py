@@ -15,6 +15,7 @@ from gateline.adapters.ingestion import ingest
 from gateline.adapters.new_workload import NewWorkload, new_workload
 from gateline.adapters.new_workload.inference import widened
 from gateline.adapters.new_workload.text import flow, scalar
+from gateline.adapters.new_workload.words import in_words
 from gateline.adapters.project import Project
 from gateline.errors import DataError, GatelineError, WorkloadError
 from gateline.table import read_table
@@ -463,7 +464,9 @@ def test_what_check_would_refuse_is_refused_and_nothing_is_written(project: Proj
         assert (project.root / "params.yaml").read_text() == before
 
 
-@pytest.mark.parametrize("name", ["origin", "target", "step", "forecast", "baseline_x", "time"])
+@pytest.mark.parametrize(
+    "name", ["origin", "target", "step", "forecast", "baseline_x", "time", "flags", "y_q10", "gateline_version"]
+)
 def test_a_key_that_is_called_as_forecasts_call_a_column_is_renamed(
     project: Project, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -479,9 +482,38 @@ def test_a_key_that_is_called_as_forecasts_call_a_column_is_renamed(
     monkeypatch.chdir(project.root)
     raw = ingest(workload.section("source", Source), project.root / "raw")
     assert set(read_table(raw.path / "table.parquet")[f"series_{name}"]) == {"JFK", "LGA"}
-    assert f"renamed by the query, since forecasts have a column `{name}`" in " ".join(
+    assert f"renamed by the query, since predictions have a column `{name}`" in " ".join(
         written.path.read_text().replace("#", "").split()
     )
+    assert dict(in_words(written))["series"] == f"2, told apart by {name} (called series_{name})"
+
+
+def test_names_are_compared_as_the_query_compares_them(project: Project) -> None:
+    """DuckDB takes `Series_Origin` and `series_origin` for one column."""
+    frame = pd.concat(
+        [pd.DataFrame({"hour": HOURS, "Origin": key, "Series_origin": wave(HOURS), "y": wave(HOURS)}) for key in "ab"]
+    )
+    written = new_workload(project, "delays", write(project, frame), keys=["Origin"], target="y")
+    assert [c.name for c in written.table.columns] == ["hour", "series_series_Origin", "Series_origin", "y"]
+
+
+@pytest.mark.parametrize("name", ["flags", "reorder_point", "gateline_version"])
+def test_a_target_that_is_called_as_answers_call_a_column_is_renamed(
+    project: Project, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer with a target `flags` had no forecast, and one beside a column `gateline_version` ended in a traceback."""
+    frame = pd.DataFrame({"hour": HOURS, name: wave(HOURS), "gateline_row": wave(HOURS)})
+
+    written = new_workload(project, "made", write(project, frame), time="hour", target=name)
+
+    workload = check_sections(written)
+    schema, preprocess = workload.section("schema", Schema), workload.section("preprocess", FORECASTING.Preprocess)
+    FORECASTING.check(schema, preprocess, None, None)
+    assert (preprocess.target, preprocess.past) == (f"target_{name}", ("past_gateline_row",))
+    monkeypatch.chdir(project.root)
+    raw = ingest(workload.section("source", Source), project.root / "raw")
+    assert np.allclose(read_table(raw.path / "table.parquet")[f"target_{name}"], wave(HOURS))
+    assert dict(in_words(written))["target"].startswith(f"{name} (called target_{name}): asked for")
 
 
 def test_other_columns_and_keys_keep_their_names(project: Project) -> None:

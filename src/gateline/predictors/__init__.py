@@ -8,6 +8,9 @@ from typing import Any
 FLAGS = "flags"
 """Column that an answer may have beside its `output_columns`: what is unusual in the rows that it was made of, empty for nothing."""
 
+BESIDE_CLASSES = (FLAGS, "probability_*")
+"""What columns of an answer that names classes are called beside those of the data; ``*`` stands for any text."""
+
 
 def without_flags(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Leave the columns of `output_columns`."""

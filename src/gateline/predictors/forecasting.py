@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -28,7 +29,7 @@ from gateline.data.store import SERIES, SequenceStore
 from gateline.data.windows import WindowDataset
 from gateline.errors import DataError
 from gateline.intervals import positions_of
-from gateline.inventory import SafetyStock
+from gateline.inventory import STOCK, SafetyStock
 from gateline.manifest import Artifact
 from gateline.metrics import PINBALL, percent, pinball_by_step
 from gateline.models.forecaster import ForecasterNetwork
@@ -77,6 +78,17 @@ class WindowForecasts:
             return flat
         lowest, *_, highest = self.quantiles.values()
         return np.maximum(highest - lowest, NARROWEST * flat)
+
+
+def columns_of_answer(target: str) -> tuple[str, ...]:
+    """Name the columns that an answer may have beside those of the data; ``*`` and ``[...]`` stand for texts, as in file names.
+
+    Example:
+        >>> columns_of_answer("sales")[-1]
+        'sales_high_[0-9]*'
+    """
+    literal = glob.escape(target)
+    return FLAGS, *STOCK, *(f"{literal}_{end}[0-9]*" for end in ("q", "low_", "high_"))
 
 
 class Forecaster:

@@ -33,6 +33,7 @@ from gateline.errors import ArtifactError, DataError, WorkloadError, examples, r
 from gateline.losses import summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.classifier import Classifier, ClassifierSettings
+from gateline.predictors import BESIDE_CLASSES
 from gateline.predictors.classification import TextClassifier, logits_of
 from gateline.predictors.series_classification import SeriesClassifier
 from gateline.probabilities import fit_temperature
@@ -130,6 +131,7 @@ class Classification:
                 do="Drop it there",
             )
         refuse_taken("schema.keys", self.columns_beside(schema, preprocess), self.own_columns)
+        refuse_taken("schema.columns", (*self.columns_beside(schema, preprocess), name), BESIDE_CLASSES)
         check_split(preprocess.split, schema)
         if evaluation is not None:
             for name in evaluation.slices:

@@ -49,7 +49,7 @@ from gateline.metrics import (
     WINDOW_METRICS,
 )
 from gateline.models.forecaster import ForecasterNetwork, ForecasterSettings, Shapes, build_forecaster
-from gateline.predictors.forecasting import Forecaster
+from gateline.predictors.forecasting import Forecaster, columns_of_answer
 from gateline.table import TABLE, as_frame, clean, write_table
 from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
@@ -258,6 +258,8 @@ class Forecasting:
                 do="The past target is read anyway; a column is one of `past`, `known` and `static`",
             )
         refuse_taken("schema.keys", self.columns_beside(schema, preprocess), self.own_columns)
+        answered = (*schema.place_columns, preprocess.target)
+        refuse_taken("schema.columns", answered, columns_of_answer(preprocess.target))
         for name in preprocess.transforms:
             require_known("preprocess.transforms", name, [n for n in names if schema.columns[n].type != "text"])
         if evaluation is not None:

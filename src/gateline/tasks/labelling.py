@@ -33,6 +33,7 @@ from gateline.errors import ArtifactError, DataError, WorkloadError, examples, r
 from gateline.losses import summed_binary_cross_entropy, summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.labeller import Labeller, LabellerSettings
+from gateline.predictors import BESIDE_CLASSES
 from gateline.predictors.labelling import Fitted, Label, SequenceLabeller, as_numbers, probabilities_of, step_errors
 from gateline.probabilities import best_threshold, fit_temperature
 from gateline.table import TABLE, as_frame, clean, write_table
@@ -132,6 +133,7 @@ class Labelling:
                 do="Drop it there",
             )
         refuse_taken("schema", self.columns_beside(schema, preprocess), self.own_columns)
+        refuse_taken("schema", (*self.columns_beside(schema, preprocess), label.column), BESIDE_CLASSES)
         check_split(preprocess.split, schema)
         if evaluation is not None and gates is not None:
             _check_gates(schema, evaluation, gates)

@@ -24,6 +24,7 @@ from gateline.errors import ArtifactError, DataError, WorkloadError, refuse_take
 from gateline.losses import summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.language_model import LanguageModel, LanguageModelSettings
+from gateline.predictors import FLAGS
 from gateline.predictors.language_modelling import CONTINUATION, METRICS, STREAMS, TEXTS, Writer, passages_in, stream_of
 from gateline.table import TABLE, TEXT, as_frame, clean, write_table
 from gateline.tasks import Scorer
@@ -100,7 +101,7 @@ class LanguageModelling:
             WorkloadError: the column is no text, the tokenizer loses characters, or a gate names what is not computed.
         """
         require_known("preprocess.text", preprocess.text, [n for n, c in schema.columns.items() if c.type == "text"])
-        refuse_taken("preprocess.text", [preprocess.text], [CONTINUATION])
+        refuse_taken("preprocess.text", [preprocess.text], (CONTINUATION, FLAGS))
         if preprocess.tokenizer.kind == "word" or preprocess.tokenizer.max_length is not None:
             raise WorkloadError(
                 "preprocess.tokenizer",

@@ -51,6 +51,7 @@ from gateline.losses import summed_ctc
 from gateline.manifest import Artifact, Draft
 from gateline.models.ctc_decoding import ctc_greedy
 from gateline.models.transcriber import Transcriber, TranscriberSettings
+from gateline.predictors import FLAGS
 from gateline.predictors.transcription import BATCH, RecordingTranscriber
 from gateline.table import TABLE, as_frame, clean, write_table
 from gateline.tasks import Scorer
@@ -157,7 +158,7 @@ class Transcription:
         if preprocess.strings is not None:
             require_known("preprocess.strings.by", preprocess.strings.by, schema.columns)
         refuse_taken("schema.columns", self.columns_beside(schema, preprocess), self.own_columns)
-        refuse_taken("preprocess", (preprocess.audio, preprocess.text), (KIND, POOL, COUNT, "log_prob"))
+        refuse_taken("preprocess", (preprocess.audio, preprocess.text), (KIND, POOL, COUNT, "log_prob", FLAGS))
         check_split(preprocess.split, schema)
         if evaluation is not None:
             for name in evaluation.slices:

@@ -32,6 +32,7 @@ from gateline.losses import summed_cross_entropy
 from gateline.manifest import Artifact, Draft
 from gateline.models.encoder_decoder import Translator, TranslatorSettings
 from gateline.models.sequence_input import real_steps
+from gateline.predictors import FLAGS
 from gateline.predictors.translation import SentenceTranslator
 from gateline.table import TABLE, as_frame, clean, write_table
 from gateline.tasks import Scorer
@@ -110,7 +111,7 @@ class Translation:
                 found=repr(preprocess.target),
                 do="Name the column of the translations",
             )
-        refuse_taken("preprocess", self.columns_beside(schema, preprocess), self.own_columns)
+        refuse_taken("preprocess", self.columns_beside(schema, preprocess), (*self.own_columns, FLAGS))
         check_split(preprocess.split, schema)
         if evaluation is not None and gates is not None:
             gates.require_measured(evaluation.baselines, METRICS, (GATE_METRIC,))

@@ -33,6 +33,9 @@ Instant = Annotated[datetime, AfterValidator(_in_utc)]
 ColumnType = Literal["float", "integer", "boolean", "text", "time", "bytes"]
 """bytes: a file as it came, a recording, a picture, a clip. Other columns say what can be checked of it."""
 
+RESERVED = "gateline_"
+"""How columns begin that `gateline predict` and the log of predictions put beside those of the data: version, time, row."""
+
 
 class Column(Section):
     """What one column holds, and what a violation means."""
@@ -157,6 +160,15 @@ class Schema(Section):
         if self.time is not None and self.columns[self.time.column].type != "time":
             found = self.columns[self.time.column].type
             raise ValueError(f"type `time` for the time column {self.time.column!r}, got `{found}`")
+        return self
+
+    @model_validator(mode="after")
+    def _names_of_its_own(self) -> Schema:
+        if taken := [name for name in self.columns if name.casefold().startswith(RESERVED)]:
+            raise ValueError(
+                f"names that do not begin with `{RESERVED}`, as columns do that are put beside requests and answers, got "
+                f"{taken[0]!r}; rename it in source.query: SELECT {taken[0]} AS another_name"
+            )
         return self
 
     @model_validator(mode="after")

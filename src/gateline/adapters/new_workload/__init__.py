@@ -6,7 +6,7 @@ number_columns.py  how the other columns are read
 settings.py        windows, split, transform that fit it                        text.py           the commented file
 labelled_texts.py  the same for texts and labels                                pinned_file.py    the file that it is made from
 recordings.py      the same for a folder of recordings with transcripts         drawn_split.py    parts that those two draw
-checked.py         nothing is written that cannot run
+checked.py         nothing is written that cannot run                           column_names.py   another one where one is taken
 """
 
 from __future__ import annotations

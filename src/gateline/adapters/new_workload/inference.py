@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -18,6 +18,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from gateline.adapters.new_workload.column_names import free_name, why_renamed
 from gateline.adapters.new_workload.number_columns import ReadAs, read_as
 from gateline.adapters.new_workload.time_columns import (
     TimeColumn,
@@ -26,7 +27,8 @@ from gateline.adapters.new_workload.time_columns import (
 )
 from gateline.adapters.new_workload.time_formats import quoted
 from gateline.data.series_encoding import SINGLE_SERIES, refuse_mostly_absent, unix_seconds
-from gateline.errors import DataError, did_you_mean, examples, is_taken
+from gateline.errors import DataError, did_you_mean, examples
+from gateline.predictors.forecasting import columns_of_answer
 from gateline.tasks.forecasting import TASK as FORECASTING
 from gateline.workload.schema import ColumnType
 from gateline.workload.section import format_span
@@ -77,6 +79,7 @@ class FoundColumn:
         high: largest value seen.
         missing_share: share of rows without a value, 0 to 1.
         values: the texts seen, for a key with few.
+        in_file: what the file calls it; of a time stamp that is made of several columns, its name before it was renamed.
     """
 
     name: str
@@ -88,6 +91,7 @@ class FoundColumn:
     high: float | None = None
     missing_share: float = 0.0
     values: tuple[str, ...] = ()
+    in_file: str = ""
 
 
 @dataclass(frozen=True)
@@ -197,20 +201,20 @@ def find_out(
     rest = [name for name in reads if name not in keys and name not in dropped]
     target, why_target = _choose_target(frame, rest, reads, target, stamp.name, keys)
     rest = [name for name in rest if name != target]
-    called = {key: _name_of_key(key, [*types, stamp.name]) for key in keys}
     columns = [
         FoundColumn(stamp.name, stamp.expression, "time", "time", stamp.note),
-        *(_describe_key(frame, key, called[key]) for key in keys),
+        *(_describe_key(frame, key) for key in keys),
         _describe_number(frame, target, reads[target], "target", why_target),
         *(_describe_covariate(frame, name, reads[name], keys) for name in rest),
     ]
     place = {name: number for number, name in enumerate(types)} | {stamp.name: list(types).index(stamp.made_from[0])}
-    place |= {called[key]: place[key] for key in keys}
     columns.sort(key=lambda column: place[column.name])
-    query = _query(
-        view, columns, [*called.values(), stamp.name], types, dropped=bool(dropped), without_time=bool(without_time)
-    )
+    columns = _renamed(columns, [*types, stamp.name])
+    called = {column.in_file: column.name for column in columns}
+    order = [called[name] for name in (*keys, stamp.name)]
+    query = _query(view, columns, order, types, dropped=bool(dropped), without_time=bool(without_time))
     values = frame[target].dropna()
+    calendar = _find_calendar(frame, [name for name in rest if reads[name].type != "text"], stamp.name)
     return FoundTable(
         columns=tuple(columns),
         dropped=dropped,
@@ -222,7 +226,7 @@ def find_out(
         first=pd.Timestamp(frame[stamp.name].min()).to_pydatetime(),
         last=pd.Timestamp(frame[stamp.name].max()).to_pydatetime(),
         absent=absent,
-        calendar=_find_calendar(frame, [n for n in rest if reads[n].type != "text"], stamp.name),
+        calendar={called[name]: why for name, why in calendar.items()},
         skewness=float(np.asarray(values.astype("float64").skew())) if len(values) > 2 else 0.0,
         typical=float(values.astype("float64").abs().median()),
         levels=_levels(frame, target, keys),
@@ -439,20 +443,24 @@ def _hints_calendar(name: str) -> bool:
     return any(part in NAMES_OF_CALENDAR for part in (plain, plain.replace("_", ""), *plain.split("_")))
 
 
-def _name_of_key(name: str, there: Sequence[str]) -> str:
-    """Name a key; differently from the file where forecasts have a column of that name."""
-    called = name
-    while is_taken(called, FORECASTING.own_columns) or (called != name and called in there):
-        called = f"series_{called}"
-    return called
+def _renamed(columns: Sequence[FoundColumn], there: Sequence[str]) -> list[FoundColumn]:
+    """Name columns differently from the file where predictions or answers have a column of that name."""
+    (target,) = (column.name for column in columns if column.role == "target")
+    answered = columns_of_answer(target.casefold())
+    own = {"key": (*FORECASTING.own_columns, *answered), "time": answered, "target": answered}
+    renamed = []
+    for column in columns:
+        role = "series" if column.role == "key" else column.role
+        called = free_name(column.name, own.get(column.role, ()), there, role)
+        note = "; ".join(filter(None, (column.note, why_renamed(column.name) if called != column.name else "")))
+        renamed.append(replace(column, name=called, in_file=column.name, note=note))
+    return renamed
 
 
-def _describe_key(frame: pd.DataFrame, name: str, called: str) -> FoundColumn:
+def _describe_key(frame: pd.DataFrame, name: str) -> FoundColumn:
     values = tuple(sorted(frame[name].unique()))
-    few, note = values if len(values) <= 30 else (), f"{len(values)} different"
-    if called != name:
-        note += f"; `{name}` in the file, and renamed by the query, since forecasts have a column `{name}` of their own"
-    return FoundColumn(called, f"CAST({quoted(name)} AS VARCHAR)", "text", "key", note, values=few)
+    few = values if len(values) <= 30 else ()
+    return FoundColumn(name, f"CAST({quoted(name)} AS VARCHAR)", "text", "key", f"{len(values)} different", values=few)
 
 
 def _describe_covariate(frame: pd.DataFrame, name: str, read: ReadAs, keys: Sequence[str]) -> FoundColumn:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from gateline.adapters.ingestion import make_table
 from gateline.adapters.new_workload.checked import add_checked
+from gateline.adapters.new_workload.column_names import free_name, in_both, why_renamed
 from gateline.adapters.new_workload.drawn_split import DrawnSplit, draw_split, epochs_for
 from gateline.adapters.new_workload.pinned_file import make_whole, pin, workload_path
 from gateline.adapters.new_workload.settings import enough_blocks
@@ -22,6 +23,7 @@ from gateline.adapters.new_workload.time_columns import find_time
 from gateline.adapters.new_workload.time_formats import quoted
 from gateline.adapters.project import Project
 from gateline.errors import DataError, GatelineError, did_you_mean, examples
+from gateline.predictors import BESIDE_CLASSES
 from gateline.table import read_table
 from gateline.workload.source import File, Source
 
@@ -63,6 +65,7 @@ class LabelledTexts:
         path: of the file.
         text: column of the texts.
         label: column of the classes.
+        in_file: what the file calls both.
         counts: texts of each class, the most frequent first.
         tokens: ``word`` or ``character``.
         max_length: tokens of a text that are read.
@@ -76,6 +79,7 @@ class LabelledTexts:
     path: Path
     text: str
     label: str
+    in_file: tuple[str, str]
     counts: dict[str, int]
     tokens: str
     max_length: int
@@ -130,8 +134,13 @@ def new_labelled_texts(
                 )  # fmt: skip
         text = text or _required(_text_column(frame, label), file, "a column of texts", "--text COLUMN")
         label = label or _required(_label_column(frame, text, None), file, "a column of classes", "--label COLUMN")
+        in_file = (text, label)
+        text, label = (
+            free_name(text, (), frame.columns, "text"),
+            free_name(label, BESIDE_CLASSES, frame.columns, "label"),
+        )
         number = "line" if "line" not in (text.lower(), label.lower()) else "row_number"
-        query = _query(pinned.name, text, label, number, whole=_are_whole(frame[label]))
+        query = _query(pinned.name, in_file, (text, label), number, whole=_are_whole(frame[in_file[1]]))
         make_table(
             Source(licence="unknown", files=(pinned,), query=query),
             {pinned.name: file},
@@ -139,8 +148,8 @@ def new_labelled_texts(
         )
         table = read_table(Path(scratch) / "table.parquet")
     counts = {str(value): int(count) for value, count in sorted(table[label].value_counts().items(), key=_by_count)}
-    _check(file, label, counts, len(table))
-    left_out = {str(column): "not asked for" for column in frame.columns if column not in (text, label)}
+    _check(file, in_file[1], counts, len(table))
+    left_out = {str(column): "not asked for" for column in frame.columns if column not in in_file}
     if lost := len(frame) - len(table):
         left_out[f"{lost:,} rows"] = "without a text or a label"
     spaced = table[text].str.len().sum() / max(table[text].str.count(r"\s").sum(), 1) < SPACED
@@ -149,6 +158,7 @@ def new_labelled_texts(
         path=path,
         text=text,
         label=label,
+        in_file=in_file,
         counts=counts,
         tokens="word" if spaced else "character",
         max_length=int(min(LONGEST, max(10, np.ceil(np.quantile(lengths, 0.99) / 10) * 10))),
@@ -165,10 +175,11 @@ def new_labelled_texts(
 def in_words(written: LabelledTexts) -> Iterator[tuple[str, str]]:
     """Say what was found and decided: labels and words."""
     yield "rows", f"{written.rows:,} texts of at most {written.longest:,} characters"
-    yield "text", written.text
+    text, label = map(in_both, written.in_file, (written.text, written.label))
+    yield "text", text
     yield (
         "label",
-        f"{written.label}: " + ", ".join(f"{value} {count:,}" for value, count in list(written.counts.items())[:8]),
+        f"{label}: " + ", ".join(f"{value} {count:,}" for value, count in list(written.counts.items())[:8]),
     )
     yield "tokens", f"{written.tokens}s, the first {written.max_length} of a text"
     for what, why in written.left_out.items():
@@ -258,13 +269,18 @@ def _check(file: Path, label: str, counts: dict[str, int], rows: int) -> None:
         )
 
 
-def _query(name: str, text: str, label: str, number: str, *, whole: bool) -> str:
+def _query(name: str, in_file: tuple[str, str], called: tuple[str, str], number: str, *, whole: bool) -> str:
+    text, label = in_file
     value = f"CAST({quoted(label)} AS BIGINT)" if whole else quoted(label)  # 2, and not 2.0
     read = f"trim(CAST({value} AS VARCHAR))"  # "good " is no class of its own
     return (
-        f"SELECT\n  row_number() OVER () AS {number},\n  {quoted(text)},\n  {read} AS {quoted(label)}\n"
+        f"SELECT\n  row_number() OVER () AS {number},\n  {_named(text, called[0])},\n  {read} AS {quoted(called[1])}\n"
         f"FROM \"{name}\"\nWHERE trim({quoted(text)}) <> '' AND {read} <> ''\n"
     )
+
+
+def _named(name: str, called: str) -> str:
+    return quoted(name) if name == called else f"{quoted(name)} AS {quoted(called)}"
 
 
 def _workload_text(name: str, file: File, query: str, found: LabelledTexts) -> str:
@@ -275,6 +291,7 @@ def _workload_text(name: str, file: File, query: str, found: LabelledTexts) -> s
     batch_size, usual = (64, 8) if found.rows > 3000 else (16, 20)
     epochs = epochs_for(found.split.counts["train"] / batch_size, usual, STEPS, MOST_EPOCHS)
     split = "".join(f"    {line}\n" for line in found.split.lines())
+    renamed = "" if found.label == found.in_file[1] else f" # {why_renamed(found.in_file[1])}"
     # Of few wrong answers, chance alone makes a large share more or less.
     sure = enough_blocks(found.split.groups["test"], 1) and tested * (1 - share) >= ENOUGH_WRONG
     confidence = ", confidence: 0.95" if sure else ""
@@ -318,7 +335,7 @@ schema:
   columns:
     {found.number}: {{type: integer, min: 1}}
     {text}: {{type: text, min_length: 1, max_length: {2 * found.longest}}} # the longest had {found.longest:,} characters
-    {label}: {{type: text, values: {classes}}}
+    {label}: {{type: text, values: {classes}}}{renamed}
 
 # From texts to sequences. The vocabulary is made of the training part alone.
 preprocess:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateline.adapters.new_workload import NewWorkload
+from gateline.adapters.new_workload.column_names import in_both
 from gateline.adapters.new_workload.settings import span_in_words
 from gateline.errors import examples
 from gateline.workload.section import format_span
@@ -18,14 +19,18 @@ def in_words(written: NewWorkload) -> Iterator[tuple[str, str]]:
     """
     table, settings = written.table, written.settings
     time, target = table.of_role("time")[0], table.of_role("target")[0]
-    keys = [column.name for column in table.of_role("key")]
+    keys = [in_both(column.in_file, column.name) for column in table.of_role("key")]
     yield "rows", f"{table.rows:,}, from {table.first} to {table.last}"
-    yield "time", f"{time.name}, every {format_span(table.frequency)}" + (f" ({time.note})" if time.note else "")
+    yield (
+        "time",
+        f"{in_both(time.in_file, time.name)}, every {format_span(table.frequency)}"
+        + (f" ({time.note})" if time.note else ""),
+    )
     yield "series", f"{table.series:,}, told apart by {', '.join(keys)}" if keys else "one"
     if table.absent:
         yield "gaps", f"{table.absent:,} time stamps are absent ({table.absent / (table.absent + table.rows):.1%})"
-    yield "target", f"{target.name}: {target.note}"
-    past = [column.name for column in table.of_role("past")]
+    yield "target", f"{in_both(target.in_file, target.name)}: {target.note}"
+    past = [in_both(column.in_file, column.name) for column in table.of_role("past")]
     yield "covariates", f"{len(past)}, all known up to now only ({examples(past)})" if past else "none"
     if table.calendar:
         yield "", f"{examples(list(table.calendar))} may be known ahead: see `known` in the file"
