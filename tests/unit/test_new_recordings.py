@@ -239,6 +239,23 @@ def test_a_recording_by_nobody_known_is_taken(project: Project) -> None:
     assert Workload.read(found.path).section("schema", Schema).columns["speaker"].missing_share == pytest.approx(0.013)
 
 
+def test_a_speaker_is_in_one_part_where_another_recording_is_of_nobody_known(project: Project) -> None:
+    """One empty cell, and each speaker stood in every part."""
+    by_speakers(project.root / "sounds", speakers=12, each=8, blank=2)
+    found = new_recordings(project, "tones", project.root / "sounds")
+
+    artifacts = project.root / "artifacts"
+    assert run_until("preprocess", found.path, artifacts) == ("preprocess", 0)
+    assert found.split.rule.by == ("speaker",)
+    table = found.table.fillna({"speaker": "nobody known"})
+    assert table.assign(part=found.split.part_of).groupby("speaker")["part"].nunique().tolist() == 13 * [1]
+    prepared = open_artifact(artifacts / "prepared", "prepared").facts["examples"]
+    assert prepared == found.split.counts | {"train": 3 * found.split.counts["train"]}  # at three speeds
+    said = "nobody speaks in two parts, as far as is known: 2 recordings of nobody known stay together"
+    assert said in dict(in_words(found)).values()
+    assert f"by: [speaker] # {said}" in found.path.read_text()
+
+
 @pytest.mark.slow  # all six steps, a minute on two cores
 def test_a_data_set_that_nobody_has_seen_goes_in_and_comes_out_as_a_model(project: Project) -> None:
     folder = project.root / "phrases"

@@ -175,6 +175,8 @@ def in_words(written: FoundRecordings) -> Iterator[tuple[str, str]]:
     if transcripts.speaker is not None:
         yield "speakers", f"{table['speaker'].nunique():,} ({transcripts.speaker})"
     yield "split", written.split.in_words()
+    if transcripts.speaker is not None:
+        yield "", _why_split(table)
 
 
 def _pin_folder(project: Project, folder: Path, files: Mapping[str, Path]) -> File:
@@ -278,7 +280,9 @@ def _query(transcripts: Transcripts) -> str:
             "WHERE trim(transcript) <> ''\nORDER BY path\n"
         )
     text, name = quoted(transcripts.text), f"transcripts.{quoted(transcripts.name)}"
-    speaker = f"  CAST({quoted(transcripts.speaker)} AS VARCHAR) AS speaker,\n" if transcripts.speaker else ""
+    # An empty cell of a parquet or quoted csv is a text, and nobody's name.
+    named = f"nullif(trim(CAST({quoted(transcripts.speaker or '')} AS VARCHAR)), '')"
+    speaker = f"  {named} AS speaker,\n" if transcripts.speaker else ""
     left, right = transcripts.match.format("recordings.path"), transcripts.match.format(f"CAST({name} AS VARCHAR)")
     return (
         f"SELECT\n  recordings.path AS path,\n  trim(CAST({text} AS VARCHAR)) AS text,\n{speaker}  {columns}\n"
@@ -303,8 +307,21 @@ def _check(folder: Path, table: pd.DataFrame, transcripts: Transcripts) -> Drawn
 
 
 def _split_by(table: pd.DataFrame) -> str:
-    many = "speaker" in table and table["speaker"].notna().all() and table["speaker"].nunique() >= FEWEST_SPEAKERS
+    many = "speaker" in table and table["speaker"].nunique() >= FEWEST_SPEAKERS
     return "speaker" if many else "path"
+
+
+def _why_split(table: pd.DataFrame) -> str:
+    """Say what the split keeps apart, and what it cannot."""
+    if "speaker" not in table:
+        return "with a column of speakers, say it here, so that nobody speaks in two parts"
+    if _split_by(table) == "path":
+        return (
+            f"{table['speaker'].nunique():,} speakers are too few to give each part its own: each may speak in several"
+        )
+    unknown = int(table["speaker"].isna().sum())
+    apart = "nobody speaks in two parts"
+    return f"{apart}, as far as is known: {unknown:,} recordings of nobody known stay together" if unknown else apart
 
 
 def _tokens_for(texts: pd.Series) -> str:
@@ -419,7 +436,7 @@ preprocess:
   speeds: {flow(SPEEDS)} # training recordings are heard at each of them: three times the voices
   split:
     rule: hash # by a digest: what is added later changes no part of what is there
-    by: [{by}] {"# nobody speaks in two parts" if by == "speaker" else "# with a column of speakers, say it here, so that nobody speaks in two parts"}
+    by: [{by}] # {_why_split(table)}
 {split}
 # The network: convolutions that join frames, a bidirectional LSTM, and CTC.
 model:
