@@ -464,6 +464,40 @@ def test_what_check_would_refuse_is_refused_and_nothing_is_written(project: Proj
         assert (project.root / "params.yaml").read_text() == before
 
 
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Europe/London", "America/Chicago", "Pacific/Auckland"])
+@pytest.mark.parametrize("keys", [[], ["shop"]])
+def test_local_time_with_the_hour_that_clocks_repeat_is_not_to_be_aggregated(
+    project: Project, zone: str, keys: list[str]
+) -> None:
+    """The advice was to aggregate two hours into one; a column that differed in that hour was taken for a key."""
+    moments = pd.date_range("2024-02-01", "2024-12-01", freq="30min", tz="UTC")
+    clock = moments.tz_convert(zone).tz_localize(None)
+    frame = pd.concat(
+        [pd.DataFrame({"t": clock, "shop": shop, "load": wave(moments), "odd": moments.hour % 2}) for shop in "ab"]
+    )
+    frame = frame if keys else frame[frame["shop"] == "a"]
+
+    with pytest.raises(
+        DataError, match=r"column t: .* repeated, e\.g\. 2024-.* clocks show twice .* Write UTC"
+    ) as refused:
+        new_workload(project, "load", write(project, frame))
+    assert f"found {2 * max(1, 2 * len(keys))} repeated" in str(refused.value)
+    first = frame[frame["t"] < "2024-02-15"]
+    file = write(project, pd.concat([first, first.iloc[100:103]]))
+    with pytest.raises(DataError, match="aggregate"):  # the same three in another hour are a mistake
+        new_workload(project, "load", file, keys=keys or None)
+    assert not list((project.root / "workloads").iterdir())
+
+
+def test_a_few_repeated_rows_are_named_beside_the_key(project: Project) -> None:
+    """771 repeated time stamps were found, and no column of few values that made them differ, where five rows stood twice."""
+    hours = HOURS[:256]
+    frame = pd.concat([pd.DataFrame({"t": hours, "shop": shop, "y": wave(hours)}) for shop in "abc"])
+    frame = pd.concat([frame, frame.iloc[300:305]])
+    with pytest.raises(DataError, match=r"each \(shop, t\) once; found 5 repeated: b .* Remove or aggregate"):
+        new_workload(project, "sales", write(project, frame))
+
+
 @pytest.mark.parametrize(
     "name", ["origin", "target", "step", "forecast", "baseline_x", "time", "flags", "y_q10", "gateline_version"]
 )

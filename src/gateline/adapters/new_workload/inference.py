@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 import duckdb
 import numpy as np
@@ -62,6 +63,10 @@ MAX_KEY_SHARE = 0.1  # a key has at least ten rows of each value, or there is no
 MOSTLY, ALWAYS = 0.95, 0.99
 MAX_TEXTS = 50
 """Different texts up to which a column is read as a category."""
+FEW_REPEATED = 0.05
+"""Share of rows up to which repeated ones are taken for a mistake in the rows, and not for a key that was not found."""
+CLOCKS = ("Europe/London", "Europe/Berlin", "Europe/Athens", "America/New_York", "Australia/Sydney")
+"""Time zones that set their clocks back at different hours or on different days: others do it as one of them does."""
 DAY = timedelta(days=1)
 
 
@@ -257,6 +262,7 @@ def _find_keys(frame: pd.DataFrame, time: str, reads: Mapping[str, ReadAs]) -> l
     """Find the fewest columns that make (keys, time) unique, texts before numbers."""
     if not frame[time].duplicated().any():
         return []
+    _refuse_repeated_clock(frame, time, [])
     at_once = int(frame[time].value_counts().iloc[0])
     most = max(2, min(len(frame) * MAX_KEY_SHARE, 50 * at_once))
 
@@ -274,10 +280,19 @@ def _find_keys(frame: pd.DataFrame, time: str, reads: Mapping[str, ReadAs]) -> l
     ]
     able = [name for name in able if not _follows_from_time(frame, name, time)]
     able.sort(key=rank)
+    fewest, nearest = len(frame), []
     for number in (1, 2, 3):
         for names in itertools.combinations(able[:12], number):
-            if not frame.duplicated([*names, time]).any():
+            left = int(frame.duplicated([*names, time]).sum())
+            if not left:
                 return list(names)
+            if left < fewest:
+                fewest, nearest = left, list(names)
+                if left <= FEW_REPEATED * len(frame):
+                    # One more column, whose value happens to differ in that hour, is no key.
+                    _refuse_repeated_clock(frame, time, names)
+    if fewest <= FEW_REPEATED * len(frame):
+        _check_unique(frame, time, nearest)  # which says what is repeated
     repeated = frame[time][frame[time].duplicated()]
     raise DataError(
         "key columns",
@@ -291,7 +306,37 @@ def _follows_from_time(frame: pd.DataFrame, name: str, time: str) -> bool:
     return bool((frame.groupby(time)[name].nunique() <= 1).all())
 
 
+def _refuse_repeated_clock(frame: pd.DataFrame, time: str, keys: Sequence[str]) -> None:
+    """Refuse local time in which the hour that clocks repeat stands twice: two rows that no aggregate may make one."""
+    rows = frame[frame.duplicated([*keys, time], keep=False)]
+    if rows.empty or (rows.groupby([*keys, time]).size() != 2).any():
+        return
+    zone = next(
+        (name for name in CLOCKS if all(is_repeated(stamp, name) for stamp in rows[time].drop_duplicates())), None
+    )
+    if zone is not None:
+        first = pd.Timestamp(rows[time].min())
+        raise DataError(
+            f"column {time}",
+            expected="each moment by a time stamp of its own",
+            found=f"{len(rows) // 2} repeated, e.g. {first}, all in the hour that clocks show twice when they are set back (as in {zone})",
+            do="Write UTC into the file, or each time stamp with its offset; they are two hours, and not to be aggregated",
+        )
+
+
+def is_repeated(stamp: pd.Timestamp, zone: str) -> bool:
+    """Say whether clocks of a zone show a time twice.
+
+    Example:
+        >>> [is_repeated(pd.Timestamp(f"2024-10-27 {hour}:30"), "Europe/Berlin") for hour in ("01", "02", "03")]
+        [False, True, False]
+    """
+    clock = stamp.to_pydatetime().replace(tzinfo=ZoneInfo(zone))
+    return clock.timestamp() < clock.replace(fold=1).timestamp()
+
+
 def _check_unique(frame: pd.DataFrame, time: str, keys: Sequence[str]) -> None:
+    _refuse_repeated_clock(frame, time, keys)
     repeated = frame.duplicated([*keys, time])
     if repeated.any():
         rows = [" ".join(map(str, row)) for row in frame.loc[repeated, [*keys, time]].head(5).itertuples(index=False)]
