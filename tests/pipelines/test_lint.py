@@ -88,8 +88,120 @@ SPOILT: dict[str, tuple[Callable[..., object], str]] = {
             ),
             f"the pipeline: the parameter {name} would show a secret",
         )
-        for name in ("aws_key", "pwd", "webhook_url", "http_auth", "key", "passphrase")
+        for name in (
+            *("aws_key", "pwd", "webhook_url", "http_auth", "key", "passphrase", "db_pass", "private_key_pem"),
+            *("api_key_value", "aws_access_key_id", "connection_string", "github_pat", "sas"),
+        )
     },
+    **{
+        f"the variable {name}": (
+            lambda p, _, name=name: container(p, "train")["env"].append({"name": name, "value": "x"}),
+            f"train: the variable {name} holds a value",
+        )
+        for name in ("DB_PASS", "GITHUB_PAT", "AZURE_STORAGE_CONNECTION_STRING", "ACCOUNTKEY", "SSH_PRIVATE_KEY")
+    },
+    **{
+        f"a value: {value[:24]}": (
+            lambda p, _, value=value: container(p, "train")["env"].append({"name": "OPTIONS", "value": value}),
+            f"exec-train.container.env.2.value: {says}",
+        )
+        for value, says in {
+            "-h db password=hunter2": "a value given to password",
+            "DefaultEndpointsProtocol=https;AccountKey=hunter2": "a value given to AccountKey",
+            "https://x/data.csv?token=hunter2": "a value given to token",
+            "https://x/data.csv?a=1&sig=hunter2": "an address that a signature lets in",
+            "https://x/data.csv?X-Amz-Signature=hunter2": "an address that a signature lets in",
+            "Authorization: Bearer hunter2": "a header that lets in",
+            "Bearer hunter2hunter2hunter2": "a header that lets in",
+            "-----BEGIN RSA PRIVATE KEY-----\nhunter2": "a private key",
+            '{"password": "hunter2"}': "a value given to password",
+        }.items()
+    },
+    "a token in a default": (
+        lambda p, _: p["root"]["inputDefinitions"]["parameters"]["device"].update(
+            defaultValue="https://x/data.csv?token=hunter2"
+        ),
+        "root.inputDefinitions.parameters.device.defaultValue: a value given to token",
+    ),
+    **{
+        f"a script: {script[:30]}": (
+            lambda p, _, script=script: container(p, "ask").update(command=["sh", "-c", script]),
+            says,
+        )
+        for script, says in {
+            "x --password hunter2": "ask: the command gives a value to --password",
+            "curl -u me:hunter2 https://x": "ask: the command gives a user and a password to -u",
+            "curl -H 'Authorization: Bearer hunter2' https://x": "exec-ask.container.command.2: a header that lets in",
+            "sh -c 'x --token hunter2'": "ask: the command gives a value to --token",
+            """x '{"password": "hunter2"}'""": "exec-ask.container.command.2: a value given to password",
+            "don't --password hunter2": "ask: the command gives a value to --password",
+        }.items()
+    },
+    "a key that begins with a dash": (
+        lambda p, _: container(p, "ask").update(command=["ask", "--api-key", "-hunter2"]),
+        "ask: the command gives a value to --api-key",
+    ),
+    "a key of a ConfigMap": (
+        lambda _, k: pod(k, "train")["configMapAsEnv"][1]["keyToEnv"].append(
+            {"configMapKey": "db_pass", "envVar": "DB"}
+        ),
+        "train: the variable DB comes from a ConfigMap",
+    ),
+    **{
+        f"a secret in {kind}": (
+            lambda _, k, kind=kind: (
+                pod(k, "train")["podMetadata"].setdefault(kind, {}).update({"x/db_pass": "hunter2"})
+            ),
+            f"train: {kind} have x/db_pass",
+        )
+        for kind in ("annotations", "labels")
+    },
+    **{
+        f"{who} of root": (
+            lambda _, k, who=who: pod(k, "train")["securityContext"].update({who: 0}),
+            f"train: {who} is root's, 0",
+        )
+        for who in ("runAsUser", "runAsGroup")
+    },
+    "root by a text": (
+        lambda _, k: pod(k, "train")["securityContext"].update(runAsNonRoot="false"),
+        "train: may run as root",
+    ),
+    "a limit of bananas": (
+        lambda p, _: container(p, "conclude")["resources"].update(resourceCpuLimit="1 banana", cpuLimit=None),
+        "conclude: no CpuLimit",
+    ),
+    "a limit of an unclosed parameter": (
+        lambda p, _: container(p, "train")["resources"].update(resourceMemoryLimit="{{nothing"),
+        "train: no MemoryLimit",
+    ),
+    "another fault beside a container without a command": (
+        lambda p, _: (container(p, "ask").pop("command"), container(p, "train").update(image="gateline:latest")),
+        "train: the image 'gateline:latest'",
+    ),
+    "a second task of the registry's answer": (
+        lambda p, _: graph_with(p, "ask")["dag"]["tasks"].update(
+            {"ask-2": {**task(p, "ask"), "cachingOptions": {"enableCache": True}}}
+        ),
+        "ask-2: is taken from a cache",
+    ),
+    "a second executor of the registry's answer": (
+        lambda p, k: (
+            p["deploymentSpec"]["executors"].update({"exec-ask-2": {"container": container(p, "ask")}}),
+            p["components"].update({"comp-ask-2": {**p["components"]["comp-ask"], "executorLabel": "exec-ask-2"}}),
+            k["platforms"]["kubernetes"]["deploymentSpec"]["executors"].update({"exec-ask-2": pod(k, "ask")}),
+            graph_with(p, "ask")["dag"]["tasks"].update(
+                {
+                    "ask-2": {
+                        **task(p, "ask"),
+                        "componentRef": {"name": "comp-ask-2"},
+                        "cachingOptions": {"enableCache": True},
+                    }
+                }
+            ),
+        ),
+        "ask-2: is taken from a cache",
+    ),
     "a password in a default": (
         lambda p, _: p["root"]["inputDefinitions"]["parameters"]["device"].update(
             defaultValue="http://admin:hunter2@mlflow:5000"
@@ -112,7 +224,7 @@ SPOILT: dict[str, tuple[Callable[..., object], str]] = {
     ),
     "a password in a word": (
         lambda p, _: container(p, "train")["command"].append("--password=hunter2"),
-        "train: the command gives a value to password",
+        "exec-train.container.command.21: a value given to password",
     ),
     "a password in two words": (
         lambda p, _: container(p, "train").update(args=["--db-password", "hunter2"]),
@@ -120,7 +232,7 @@ SPOILT: dict[str, tuple[Callable[..., object], str]] = {
     ),
     "a password in a script": (
         lambda p, _: container(p, "ask").update(command=["sh", "-c", "PGPASSWORD=hunter2 psql"]),
-        "ask: the command gives a value to PGPASSWORD",
+        "exec-ask.container.command.2: a value given to PGPASSWORD",
     ),
     "a password from a ConfigMap": (
         lambda _, k: pod(k, "train")["configMapAsEnv"][1]["keyToEnv"].append(
@@ -174,6 +286,27 @@ SPOILT: dict[str, tuple[Callable[..., object], str]] = {
 
 def test_what_is_compiled_has_no_fault(text: str) -> None:
     assert faults(text) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            "passport=1",
+            "--path /data --compass north",
+            "a bypass, a pattern",
+            "surpass=2",
+            "10001:10001",
+            "basic training",
+        ),
+        *("https://x/data.csv?page=2", "sha256:0", "patience=3", '{"keys": ["a"], "path": "x"}', "authorized users"),
+    ],
+)
+def test_what_only_looks_like_a_secret_is_none(value: str, text: str) -> None:
+    pipeline, platform = yaml.safe_load_all(text)
+    container(pipeline, "train")["env"].append({"name": "PATH_OF_PASSPORTS", "value": value})
+    container(pipeline, "ask")["command"] += ["sh", "-c", f"x {value}", "--user", "10001:10001"]
+    assert faults(yaml.safe_dump_all([pipeline, platform])) == []
 
 
 @pytest.mark.parametrize("fault", SPOILT)
