@@ -44,7 +44,9 @@ def schedule(args: argparse.Namespace) -> None:
     wanted = wanted_runs(schedules, Project.find(Path.cwd()), version_name(pipeline))
     there = RecurringRuns(KubeflowServer(args.host, args.namespace), schedules.project)
     if args.do == "plan":
-        for line in in_words(wanted, there.found()):
+        for line in in_words(wanted, there.found()) or [
+            f"no schedule in {args.file}, and none of {schedules.project} there"
+        ]:
             tell(line)
         return
     _apply(there, wanted, pipeline)

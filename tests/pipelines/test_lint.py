@@ -340,11 +340,31 @@ def test_only_train_has_gpus_and_memory_to_share_and_every_pod_its_servers(text:
 
 def test_resources_of_a_workload(root: Path) -> None:
     workload = Workload.read(root / "workloads" / "flight_delays.yaml")
-    asked = {"train": {"cpu": 4, "memory": "16Gi", "gpus": 1, "node_selector": {"pool": "gpu"}}}
+    asked = {
+        "train": {
+            "cpu": 4,
+            "memory": "16Gi",
+            "gpus": 1,
+            "gpu_type": "amd.com/gpu",
+            "node_selector": {"pool": "gpu", "cloud.google.com/gke-accelerator": "nvidia-tesla-t4", "spot": ""},
+            "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}, {"operator": "Exists"}],
+        }
+    }
     pods = read_resources(Workload(**{**vars(workload), "sections": {**workload.sections, "resources": asked}}))
 
     assert (pods["train"].cpu, pods["train"].memory, pods["validate"].cpu) == ("4", "16Gi", "1")
     assert pods["train"].model_dump()["gpus"] == 1
+
+
+def test_nodes_that_ask_for_other_gpus_are_refused(root: Path) -> None:
+    workload = Workload.read(root / "workloads" / "flight_delays.yaml")
+    sections = {
+        **workload.sections,
+        "training": {**workload.sections["training"], "nodes": 2},
+        "resources": {"train": {"gpu_type": "amd.com/gpu"}},
+    }
+    with pytest.raises(ValueError, match=r"gpu_type: expected nvidia\.com/gpu where training.nodes is above 1"):
+        read_resources(Workload(**{**vars(workload), "sections": sections}))
 
 
 @pytest.mark.parametrize(("cpu", "memory"), [(0.5, "512k"), ("500m", "0.5Gi"), ("2", "16G"), (8, "1Ti"), (1, "64Ki")])
@@ -367,6 +387,14 @@ def test_resources_that_kubernetes_reads_are_taken(cpu: Any, memory: str, root: 
         ({"train": {"cpu": "0m"}}, "above 0"),
         ({"train": {"gpu": 1}}, "Did you mean 'gpus'?"),
         ({"evaluate": {"gpus": 1}}, "gpus"),
+        ({"train": {"gpu_type": ""}}, "resources.train.gpu_type"),
+        ({"train": {"gpu_type": "a gpu"}}, "resources.train.gpu_type"),
+        ({"train": {"node_selector": {"a pool": "gpu"}}}, "resources.train.node_selector"),
+        ({"train": {"node_selector": {"pool": "g p"}}}, "resources.train.node_selector.pool"),
+        ({"train": {"tolerations": [{"keys": "gpu"}]}}, "Did you mean 'key'?"),
+        ({"train": {"tolerations": [{"key": "gpu", "effect": "NoStart"}]}}, "resources.train.tolerations"),
+        ({"train": {"tolerations": [{"key": "gpu", "operator": "Exists", "value": "x"}]}}, "no `value`"),
+        ({"train": {"tolerations": [{"effect": "NoSchedule"}]}}, "a `key`"),
         ([1], "steps and what they get"),
         ({"train": 4}, "resources.train: expected a mapping of keys; found 4"),
         ({"train": "gpu"}, "resources.train: expected a mapping of keys; found 'gpu'"),

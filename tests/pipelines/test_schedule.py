@@ -457,6 +457,11 @@ def test_plan_says_what_apply_would_do_and_does_nothing(
     assert server.calls == []
 
 
+def test_plan_without_a_schedule_says_so(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("plan", {}) == 0
+    assert "no schedule in" in capsys.readouterr().out
+
+
 def test_destroy_removes_all_of_ours(server: Kubeflow, run: Run) -> None:
     assert run("apply", {"nightly": NIGHTLY, "hourly": {"workload": "weather", "every": "1h"}}) == 0
 
@@ -473,6 +478,7 @@ def test_destroy_removes_all_of_ours(server: Kubeflow, run: Run) -> None:
         ({"nightly": NIGHTLY | {"cron": "0 3 * * *"}}, "6 fields"),
         ({"nightly": NIGHTLY | {"cron": "99 99 99 x * *"}}, "`cron` with a second: 0 to 59; found '99' in"),
         ({"nightly": NIGHTLY | {"workload": "flight_delay"}}, "Did you mean 'flight_delays'?"),
+        ({"nightly": {"workload": "flight_delays", "every": "99999999999999w"}}, "less than 2.7 million years"),
         ({"nightly": NIGHTLY | {"crom": "0 0 3 * * *"}}, "Did you mean 'cron'?"),
         ({"nightly": NIGHTLY | {"settings": {"sed": 1}}}, "Did you mean 'seed'?"),
         ({"nightly": NIGHTLY | {"settings": {"device": "tpu"}}}, "`settings.device`: auto, cpu, cuda; found 'tpu'"),

@@ -455,6 +455,17 @@ def test_a_pod_with_a_gpu_is_told_to_use_it(server: Kubeflow, project: Path) -> 
         assert server.started[-1].runtime_config.parameters["device"] == device
 
 
+def test_no_gpu_is_held_for_a_training_on_processors(server: Kubeflow, project: Path) -> None:
+    file = project / "workloads" / "flight_delays.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content.setdefault("resources", {}).setdefault("train", {})["gpus"] = 1
+    file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    done = submit(server, "--set", "device=cpu")
+    assert done.exit_code == 2
+    assert "resources.train.gpus: expected 0 where device is cpu" in done.output
+    assert server.calls == []
+
+
 def test_an_address_that_shows_a_password_is_refused(server: Kubeflow, project: Path) -> None:
     done = submit(server, "--host", server.url.replace("//", "//me:hidden@"))
     assert done.exit_code == 2
@@ -485,6 +496,8 @@ def test_an_address_that_shows_a_password_is_refused(server: Kubeflow, project: 
         (["--set", "checkpoints=/mnt/checkpoints"], "'/mnt/checkpoints', which is gone with the pod"),
         (["--set", "checkpoints=file:///tmp/checkpoints"], "which is gone with the pod"),
         (["--set", "checkpoints=s3://[bucket/checkpoints"], "an address that the next pod of a training reaches too"),
+        (["--set", "checkpoints=s4://bucket/checkpoints"], "a store that can be written"),
+        (["--set", "checkpoints=https://x/checkpoints"], "a store that can be written"),
         (["--set", "checkpoints=s3:checkpoints"], "an address that the next pod of a training reaches too"),
         (
             ["--set", "checkpoints=s3://me:hidden@bucket/checkpoints"],

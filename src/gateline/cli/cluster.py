@@ -115,6 +115,14 @@ def submit(
         raise WorkloadError(
             "submit", expected="one of --host and --local", found="both" if local else "neither", do="Name one"
         )
+    elsewhere = {"--run": run, "--namespace": namespace, "--pipeline-root": pipeline_root, "--no-follow": not follow}
+    if local and (ignored := [flag for flag, given in elsewhere.items() if given]):
+        raise WorkloadError(
+            f"submit {' '.join(ignored)}",
+            expected="flags of a run in containers of this machine",
+            found="some of a run on a cluster",
+            do="Leave them out, or name a cluster with --host in place of --local",
+        )
     if host is None:
         from gateline.adapters.kubeflow.local import LocalSettings, run_locally
         from gateline.adapters.kubeflow.local_images import compiled_here

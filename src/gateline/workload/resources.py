@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from string import ascii_letters
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gateline.errors import WorkloadError, require_known
 from gateline.workload import Workload
@@ -39,17 +39,42 @@ class Pod(Section):
     memory: Memory = "4Gi"
 
 
+NAME_IN_KUBERNETES = r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-\w.]*[A-Za-z0-9])?"
+"""Of a label or a taint: a domain may stand before it."""
+Key = Annotated[str, Field(pattern=rf"^{NAME_IN_KUBERNETES}$", max_length=253)]
+Value = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([-\w.]*[A-Za-z0-9])?)?$", max_length=63)]
+GPU = "nvidia.com/gpu"
+
+
+class Toleration(Section):
+    """A taint of nodes that does not keep a pod away, in the words of Kubernetes."""
+
+    key: Key | None = None
+    operator: Literal["Exists", "Equal"] | None = None
+    value: Value | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    tolerationSeconds: int | None = None  # noqa: N815  as Kubernetes writes it
+
+    @model_validator(mode="after")
+    def _means_something(self) -> Toleration:
+        if self.operator == "Exists" and self.value:
+            raise ValueError("no `value` where `operator` is Exists")
+        if self.operator != "Exists" and self.key is None:
+            raise ValueError("a `key`, or `operator` Exists for every taint")
+        return self
+
+
 class TrainPod(Pod):
     """The pod of training, which alone may have GPUs."""
 
     cpu: Cpu = "2"
     memory: Memory = "8Gi"
     gpus: Annotated[int, Field(ge=0, le=16)] = 0
-    gpu_type: str = "nvidia.com/gpu"
+    gpu_type: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-\w.]*[A-Za-z0-9])?$")] = GPU
     """Name of the resource of Kubernetes."""
-    node_selector: dict[str, str] = {}
+    node_selector: dict[Key, Value] = {}
     """Labels of the nodes on which it may run."""
-    tolerations: list[dict[str, Any]] = []
+    tolerations: list[Toleration] = []
     """Taints of nodes that do not keep it away, as Kubernetes writes them: key, operator, value, effect."""
 
 
@@ -71,7 +96,7 @@ def read_resources(workload: Workload) -> dict[str, Pod]:
         By step; that of train is a `TrainPod`.
 
     Raises:
-        WorkloadError: a step is unknown, a quantity is none, or a pod that waits for nodes has GPUs.
+        WorkloadError: a step is unknown, a quantity is none, a pod that waits for nodes has GPUs, or nodes cannot have theirs.
     """
     place = f"{workload.place}: resources"
     section = workload.sections.get("resources") or {}
@@ -90,6 +115,13 @@ def read_resources(workload: Workload) -> dict[str, Pod]:
             expected="0 where training.nodes is above 1, since the pod of the step only waits for the nodes",
             found=str(train.gpus),
             do="Say it by training.gpus_per_node",
+        )
+    if spread and isinstance(train, TrainPod) and train.gpu_type != GPU:
+        raise WorkloadError(
+            f"{place}.train.gpu_type",
+            expected=f"{GPU} where training.nodes is above 1, since the nodes ask for no other",
+            found=train.gpu_type,
+            do="Take it out, or train on one node",
         )
     return pods
 

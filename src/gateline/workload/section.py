@@ -42,7 +42,10 @@ def parse_span(value: object) -> timedelta:
         raise ValueError(
             f"a span of time is a positive number and one of {', '.join(UNIT_SECONDS)}, e.g. 1h; got {value!r}"
         )
-    return timedelta(seconds=float(match[1]) * UNIT_SECONDS[match[2]])
+    try:
+        return timedelta(seconds=float(match[1]) * UNIT_SECONDS[match[2]])
+    except OverflowError:
+        raise ValueError(f"a span of time of less than 2.7 million years; got {value!r}") from None
 
 
 def format_span(span: timedelta) -> str:

@@ -25,6 +25,8 @@ RUN_SETTINGS = ("seed", "device", "precision", "processes", "checkpoints")
 """Run-wide settings, the keys of `params.yaml` that are parameters of the pipeline."""
 OF_ONE_POD = {"", "file", "local", "memory"}
 """Kinds of addresses that no other pod reaches."""
+ONLY_READ = {"http", "https", "data", "git", "github", "gist", "reference", "tar", "zip", "libarchive", "dvc", "wandb"}
+"""Kinds of addresses from which fsspec only reads, or into which no folder can be written bit by bit."""
 
 
 def run_settings(params: Mapping[str, Any], changes: Sequence[str] = ()) -> dict[str, Any]:
@@ -93,6 +95,13 @@ def require_kept_checkpoints(settings: Mapping[str, Any], where: str, do: str) -
         address = urlsplit(str(settings["checkpoints"]))
     except ValueError:  # brackets that do not close
         address = urlsplit("")
+    if address.netloc and address.scheme not in _that_can_be_written():
+        raise WorkloadError(
+            where,
+            expected="the address of a store that can be written, such as s3://BUCKET/checkpoints",
+            found=repr(shown(settings["checkpoints"])),
+            do=do,
+        )
     if address.scheme in OF_ONE_POD or not address.netloc:
         raise WorkloadError(
             where,
@@ -107,6 +116,13 @@ def require_kept_checkpoints(settings: Mapping[str, Any], where: str, do: str) -
             found="one with it",
             do="Keep it in a Secret of the cluster: docs/schedules.md says which",
         )
+
+
+def _that_can_be_written() -> set[str]:
+    """Kinds of addresses that fsspec knows, less those that it only reads. Its packages may be missing here, and be there in the pods."""
+    import fsspec
+
+    return {*fsspec.available_protocols(), "abfss", *OF_ONE_POD} - ONLY_READ
 
 
 def pipeline_arguments(
@@ -137,6 +153,13 @@ def pipeline_arguments(
     if not files_here:
         _require_within_reach(whole.place, files)
     pods, run = _of_the_pods(whole), {name: settings[name] for name in RUN_SETTINGS}
+    if pods["train_gpus"] != "0" and run["device"] == "cpu" and not files_here:
+        raise WorkloadError(
+            f"{whole.place}: resources.train.gpus",
+            expected="0 where device is cpu, since nobody else would have the GPU meanwhile",
+            found=pods["train_gpus"],
+            do="Take it out, or set device to auto",
+        )
     if pods["train_gpus"] != "0" and run["device"] == "auto" and not files_here:
         # An image of train without CUDA refuses then, rather than hold a GPU and train beside it.
         run["device"] = "cuda"
@@ -212,7 +235,7 @@ def _of_the_pods(workload: Workload) -> dict[str, Any]:
         "train_gpus": str(train.gpus),
         "train_gpu_type": train.gpu_type,
         "train_node_selector": train.node_selector,
-        "train_tolerations": train.tolerations,
+        "train_tolerations": [each.model_dump(exclude_none=True) for each in train.tolerations],
     }
 
 

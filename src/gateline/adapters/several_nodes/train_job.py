@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateline.workload.resources import GPU
+
 API_GROUP, API_VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 RUNTIME = "torch-distributed"
 """TrainingRuntime of the namespace, see infra/kubernetes/components/several-nodes."""
 NODE = "node"
 """What the runtime calls the nodes' job."""
 MANAGER = "gateline.dev/train-step"
-GPU = "nvidia.com/gpu"
 LONGEST_NAME = 40
 """Of a job: the names of its pods are longer, and a label holds 63."""
 LONGEST_SECONDS = 72 * 3600
