@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, cast
@@ -539,18 +540,45 @@ def test_a_rollback_that_is_run_again_goes_back_no_second_time(
     assert aliases(to)["champion"] == ledger.champion == 2
     assert [entry.kind for entry in ledger.entries] == [PROMOTED, PROMOTED, PROMOTED, ROLLED_BACK]
 
-    further = run.invoke(app, ["rollback", NAME, "--to", "1"])
+    further = run.invoke(app, ["rollback", NAME])  # finished is finished: this is another one
     assert further.exit_code == 0, further.output
+    assert "version 1 is champion now, version 2 no more" in further.output
     assert aliases(to) == {"champion": 1}
+
+
+def aged(to: Connection, number: int, days: float) -> None:
+    """Let an entry be so old."""
+    tags = to.client.get_model_version(f"{NAME}.ledger", str(number)).tags
+    content = json.loads(tags["gateline.entry"])
+    content["at"] = (datetime.fromisoformat(content["at"]) - timedelta(days=days)).isoformat()
+    to.client.set_model_version_tag(f"{NAME}.ledger", str(number), "gateline.entry", json.dumps(content))
+
+
+@pytest.mark.parametrize("days", [0.0, 1.0])
+@pytest.mark.parametrize("killed_behind", ["entry", "alias"])
+def test_a_rollback_that_was_killed_swallows_none_after_it(to: Connection, killed_behind: str, days: float) -> None:
+    for version in (1, 2, 3, 4):
+        put(to, PROMOTED, version, version - 1 or None)
+    entry = new_entry(ROLLED_BACK, 3, 4, "killed behind this", seen=read_ledger(to, NAME))
+    ledger = append(to, NAME, entry)
+    if killed_behind == "alias":
+        project(to, NAME, ledger)
+    aged(to, 5, days)
+    left = [3, 2, 1] if killed_behind == "entry" or not days else [2, 1]  # a day later nobody runs it "again"
+    for version in left:
+        assert roll_back(to, NAME, None, print).after == version
+        assert aliases(to) == {"champion": version}
+    assert read_ledger(to, NAME).unsettled() == []
 
 
 def test_a_rollback_to_nobody_that_is_run_again_is_one_entry(to: Connection) -> None:
     put(to, PROMOTED, 1, None)
     append(to, NAME, new_entry(ROLLED_BACK, None, 1, "stopped behind this", seen=read_ledger(to, NAME)))
-    for _ in range(2):
-        step = roll_back(to, NAME, None, print, nobody=True)
-        assert (step.before, step.after) == (1, None)
-        assert aliases(to) == {}
+    step = roll_back(to, NAME, None, print, nobody=True)
+    assert (step.before, step.after) == (1, None)
+    assert aliases(to) == {}
+    with pytest.raises(RegistryError, match="a champion to go back from"):
+        roll_back(to, NAME, None, print, nobody=True)
     assert len(read_ledger(to, NAME).entries) == 2
 
 
@@ -558,13 +586,34 @@ def test_a_rollback_to_nobody_that_is_run_again_is_one_entry(to: Connection) -> 
 def test_a_rollback_has_ended_where_only_that_it_ended_is_not_written(
     to: Connection, monkeypatch: pytest.MonkeyPatch, behind: bool
 ) -> None:
-    put(to, PROMOTED, 1, None)
-    put(to, PROMOTED, 2, 1)
+    for version in (1, 2, 3):
+        put(to, PROMOTED, version, version - 1 or None)
     failed = fail_once(monkeypatch, "set_model_version_tag", behind=behind)
-    done = CliRunner().invoke(app, ["rollback", NAME])
-    assert done.exit_code == 0, done.output
-    assert failed
-    assert aliases(to) == {"champion": 1}
+    for left in (2, 1):
+        done = CliRunner().invoke(app, ["rollback", NAME])
+        assert done.exit_code == 0, done.output
+        assert failed
+        assert aliases(to) == {"champion": left}
+
+
+def test_a_rollback_whose_end_cannot_be_noted_asks_to_be_run_again_and_swallows_none_after_it(
+    to: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in (1, 2, 3):
+        put(to, PROMOTED, version, version - 1 or None)
+
+    def fail(*_: Any) -> None:
+        raise MlflowException("down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow.MlflowClient, "set_model_version_tag", fail)
+        first = CliRunner().invoke(app, ["rollback", NAME])
+    assert first.exit_code == 75, first.output
+    assert "The alias is where the entry says" in first.output
+    for left in (2, 1):
+        done = CliRunner().invoke(app, ["rollback", NAME])
+        assert done.exit_code == 0, done.output
+        assert aliases(to) == {"champion": left}
 
 
 def test_two_rollbacks_that_end_go_back_twice(to: Connection) -> None:

@@ -126,7 +126,7 @@ def test_a_write_that_fails_with_its_cleanup_ends_neither_the_log_nor_who_waits_
     log = PredictionLog(tmp_path, "tiny", 1, COLUMNS)
     for _ in range(5):
         log.put(ROWS, ROWS[["size"]], wait=True)
-    while log._lost < 5 and log._thread.is_alive():  # noqa: SLF001
+    while log._lost < 5 and log._thread.is_alive():
         time.sleep(0.01)
     folder.unlink()
     log.put(ROWS, ROWS[["size"]], wait=True)
@@ -147,7 +147,7 @@ def test_whatever_writing_raises_is_counted_and_the_thread_lives(
         log.put(pd.DataFrame({"code": [code]}), ROWS[["size"]])
     log.close()
 
-    assert not log._thread.is_alive()  # noqa: SLF001
+    assert not log._thread.is_alive()
     assert len(kept(tmp_path, "answers")) == 6
     assert "3 requests were answered and not kept: division by zero" in capsys.readouterr().err
 
@@ -160,7 +160,7 @@ def test_a_log_whose_thread_is_gone_or_whose_stderr_is_lets_nobody_wait(
     monkeypatch.setattr(prediction_log, "_column", lambda _: sys.exit())  # an end of the thread that nothing catches
     log = PredictionLog(tmp_path, "tiny", 1, COLUMNS)
     log.put(ROWS, ROWS[["size"]])
-    log._thread.join(timeout=10)  # noqa: SLF001
+    log._thread.join(timeout=10)
     began = time.monotonic()
     for _ in range(3):
         log.put(ROWS, ROWS[["size"]], wait=True)

@@ -14,6 +14,7 @@ from gateline.adapters.registry.ledger import (
     damaged,
     exists,
     in_words,
+    is_recent,
     lost,
     meanwhile,
     moved_by_hand,
@@ -23,6 +24,7 @@ from gateline.adapters.registry.ledger import (
     put_right,
     read_both,
     require_version,
+    settle,
 )
 from gateline.adapters.registry.model_files import model_files
 from gateline.adapters.registry.serving_check import CHECK_TAG, PASSED
@@ -131,11 +133,12 @@ def roll_back(
             is damaged.
     """
     ledger, alias = read_both(to, name)
-    begun = _begun(ledger, target, nobody=nobody)
+    begun = _begun(ledger, alias, target, nobody=nobody)
     if exists(to, name, ledger.champion) and (begun is not None or not (nobody and alias is None)):
         ledger = put_right(to, name, ledger, alias, say)
         if begun is not None:
             _is_challenger_no_more(to, name, begun.after)
+            settle(to, name, begun.entry)  # the next rollback is another one
             say(
                 f"entry {begun.entry.number} rolled back already and was stopped before it had ended, so nothing more is rolled back; "
                 f"to go back further, name a version: `gateline rollback {name} --to VERSION`"
@@ -160,10 +163,15 @@ def roll_back(
     return _enter(to, name, new_entry(ROLLED_BACK, target, ledger.champion, why, seen=ledger))
 
 
-def _begun(ledger: Ledger, target: int | None, *, nobody: bool) -> Step | None:
-    """Find the rollback that was stopped before it had ended, if it is what is asked for now: run again, it goes back no second time."""
+def _begun(ledger: Ledger, alias: int | None, target: int | None, *, nobody: bool) -> Step | None:
+    """Find the rollback that was stopped before it had ended, if it is what is asked for now: run again, it goes back no second time.
+
+    Of an old one whose alias was moved nothing is left to finish but to say so, and what is asked for now is another one.
+    """
     last = _last_change(ledger)
     if last is None or last.entry.settled or last.entry.kind != ROLLED_BACK:
+        return None
+    if alias == last.after and not is_recent(last.entry):
         return None
     if nobody or last.after is None:
         return last if nobody and last.after is None else None
@@ -184,6 +192,7 @@ def _enter(to: Connection, name: str, entry: Entry) -> Step:
 
     Raises:
         RegistryError: another entry was faster.
+        TryAgainError: the alias could not be moved, or that it was could not be noted.
     """
     ledger = append(to, name, entry)
     step = ledger.step_of(entry.id)
@@ -195,9 +204,8 @@ def _enter(to: Connection, name: str, entry: Entry) -> Step:
             do=f"Nothing was changed; look at `gateline history {name}` and decide again",
         )
     _is_challenger_no_more(to, name, entry.version)
-    project(
-        to, name, ledger, entry
-    )  # last, for it settles the entry: what is stopped before is finished when it is run again
+    project(to, name, ledger)
+    settle(to, name, step.entry)  # last, and not left out: what is stopped before is finished when it is run again
     return step
 
 

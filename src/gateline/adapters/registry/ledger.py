@@ -234,8 +234,34 @@ def project(to: Connection, name: str, ledger: Ledger, own: Entry | None = None)
 
 
 def settle(to: Connection, name: str, entry: Entry) -> None:
-    """Mark an entry as one that the alias was seen to agree with."""
-    to.client.set_model_version_tag(f"{name}{SUFFIX}", str(entry.number), SETTLED_TAG, "true")
+    """Mark an entry as one that the alias was seen to agree with.
+
+    Raises:
+        TryAgainError: the registry did not take that after several tries.
+    """
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    problem: object = None
+    for wait in (0.0, *WAIT_SECONDS[:3]):
+        time.sleep(wait)
+        try:
+            to.client.set_model_version_tag(f"{name}{SUFFIX}", str(entry.number), SETTLED_TAG, "true")
+        except (MlflowException, requests.RequestException) as error:
+            problem = error
+        else:
+            return
+    raise TryAgainError(
+        f"entry {entry.number} of {name}{SUFFIX}",
+        expected="the registry to note that it was carried out",
+        found=f"no way to write it ({' '.join(shown(problem).split())[:160]})",
+        do="The alias is where the entry says; run the same command again, and it ends with that",
+    )
+
+
+def is_recent(entry: Entry) -> bool:
+    """Say whether the process that wrote an entry may still be at work between it and the alias."""
+    return (datetime.now(UTC) - datetime.fromisoformat(entry.at)).total_seconds() <= SETTLE_AFTER_SECONDS
 
 
 def version_by_alias(to: Connection, name: str, alias: str) -> ModelVersion | None:
@@ -330,7 +356,7 @@ def put_right(to: Connection, name: str, ledger: Ledger, alias: int | None, say:
         )
         ledger = project(to, name, ledger)
     for entry in ledger.unsettled():
-        if (datetime.now(UTC) - datetime.fromisoformat(entry.at)).total_seconds() > SETTLE_AFTER_SECONDS:
+        if not is_recent(entry):
             settle(to, name, entry)
     return ledger
 
