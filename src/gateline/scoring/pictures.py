@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,11 @@ def draw_all(pictures: Mapping[str, tuple[Draw, str]], folder: Path) -> list[Fig
     plt.rcParams.update(LOOK)
     drawn = []
     for name, (draw, title) in pictures.items():
-        figure, caption = draw(plt)
-        figure.savefig(folder / f"{name}.png", metadata={"Software": None}, bbox_inches="tight")
+        with warnings.catch_warnings():
+            # Words in a script that the font lacks are boxes in a picture, and no warning of the run.
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+            figure, caption = draw(plt)
+            figure.savefig(folder / f"{name}.png", metadata={"Software": None}, bbox_inches="tight")
         plt.close(figure)
         drawn.append(Figure(name, title, caption))
     return drawn
