@@ -16,7 +16,7 @@ from torchmetrics.functional.text import char_error_rate, word_error_rate
 
 from gateline.data.audio import decode, encode
 from gateline.data.store import SequenceStore
-from gateline.data.tokenizers import tokenizer_from_json
+from gateline.data.tokenizers import UNKNOWN, tokenizer_from_json
 from gateline.data.utterances import SOUND, Spoken, joined_pools, utterances_of
 from gateline.errors import DataError, Preempted, WorkloadError
 from gateline.evaluation import evaluate
@@ -74,6 +74,39 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         model,
         evaluate(workload(), prepared, model, folder / "evaluation"),
     )
+
+
+class Unsure(torch.nn.Module):
+    """A network that hears above all what was too rare to be known."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        log_probs, steps = self.network(features, lengths)
+        return log_probs + 50.0 * (torch.arange(log_probs.shape[2]) == UNKNOWN), steps
+
+
+@pytest.mark.parametrize("width", [1, 8])
+def test_what_was_too_rare_to_be_known_is_never_written(made: Made, width: int) -> None:
+    """An answer was `lo\ufffd`; the next best label is what one can read."""
+    predictor, *_ = made
+    recordings = table()["audio"].tolist()[:8]
+    unsure = copy.copy(predictor)
+    unsure._network = Unsure(predictor._network)  # type: ignore[assignment]  # which is called as one
+    assert unsure.transcribe(recordings, width).texts == predictor.transcribe(recordings, width).texts
+
+
+def test_validation_writes_as_answers_do(made: Made) -> None:
+    predictor, prepared, _, _ = made
+    dataset = TASK.dataset(prepared, "validation")
+    batch = dataset.__getitems__(np.arange(4))
+    score = TASK.scorer(prepared, "ctc")
+    plain, _ = score(predictor._network, batch, None)
+    unsure, _ = score(Unsure(predictor._network), batch, None)
+    for metric in ("word_error_rate", "character_error_rate"):
+        assert plain[metric] == unsure[metric]
 
 
 # ── What is prepared ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,7 @@ from gateline.comparison import ExampleErrors, digest_of_rows, example_errors
 from gateline.data.audio import decode
 from gateline.data.examples import slice_masks
 from gateline.data.log_mel import LogMel, Normaliser, log_mel
-from gateline.data.tokenizers import FittedTokenizer
+from gateline.data.tokenizers import UNKNOWN, FittedTokenizer
 from gateline.edit_distance import edit_distance
 from gateline.errors import DataError, examples
 from gateline.manifest import Artifact
@@ -153,6 +153,7 @@ class RecordingTranscriber:
             some = order[first : first + BATCH].tolist()
             with torch.inference_mode():
                 posteriors, lengths = self._network(*padded([features[row] for row in some]))
+                posteriors = writable(posteriors)
                 found = (
                     ctc_greedy(posteriors, lengths) if width == 1 else ctc_beam_search(posteriors, lengths, width=width)
                 )
@@ -212,6 +213,16 @@ class RecordingTranscriber:
             rows=digest_of_rows(wanted, [hashlib.sha256(content).hexdigest() for content in recordings]),
             slices=slice_masks(columns, slices, np.arange(len(table))),
         )
+
+
+def writable(log_probs: torch.Tensor) -> torch.Tensor:
+    """Rule out the label of what was too rare to be known: it is heard, and nobody can read it.
+
+    Args:
+        log_probs: float (B, T, V), of the network.
+    """
+    unknown = torch.arange(log_probs.shape[2], device=log_probs.device) == UNKNOWN
+    return log_probs.masked_fill(unknown, -torch.inf)
 
 
 def transcript_errors(metric: str, meant: Sequence[str], found: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

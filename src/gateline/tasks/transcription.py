@@ -52,7 +52,7 @@ from gateline.manifest import Artifact, Draft
 from gateline.models.ctc_decoding import ctc_greedy
 from gateline.models.transcriber import Transcriber, TranscriberSettings
 from gateline.predictors import FLAGS
-from gateline.predictors.transcription import BATCH, RecordingTranscriber
+from gateline.predictors.transcription import BATCH, RecordingTranscriber, writable
 from gateline.table import TABLE, as_frame, clean, write_table
 from gateline.tasks import Scorer
 from gateline.workload.gates import Gates
@@ -369,7 +369,7 @@ class Transcription:
             carried: None,  # noqa: ARG001
         ) -> tuple[dict[str, tuple[torch.Tensor, torch.Tensor]], None]:
             log_probs, lengths = cast(Transcriber, network)(batch.features, batch.lengths)
-            found = [tokenizer.decode(tokens) for tokens in ctc_greedy(log_probs, lengths).best()]
+            found = [tokenizer.decode(tokens) for tokens in ctc_greedy(writable(log_probs), lengths).best()]
             sums = {"loss": summed_ctc(log_probs, lengths, batch.labels, batch.label_lengths)}
             return sums | _edits(tokenizer, batch, found), None
 
