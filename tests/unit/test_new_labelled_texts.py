@@ -207,3 +207,13 @@ def test_a_label_that_is_called_as_answers_call_a_column_is_renamed(
     raw = ingest(workload.section("source", Source), project.root / "raw")
     assert read_table(raw.path / "table.parquet")[f"label_{name}"].tolist() == table[name].tolist()
     assert dict(in_words(found))["label"].startswith(f"{name} (called label_{name}): ")
+
+
+def test_texts_of_one_class_are_texts(project: Project) -> None:
+    """A time column was missed in them first."""
+    file = write(project, reviews()[["review"]].assign(verdict="good"))
+    assert not is_labelled_text(file)  # nothing says that the other column is one of classes
+    file = write(project, reviews()[["review"]].assign(label="good"))
+    assert is_labelled_text(file)
+    with pytest.raises(DataError, match=r"column label: expected 2 to 50 classes; found 1: good\. Name another column"):
+        new_labelled_texts(project, "praise", file)

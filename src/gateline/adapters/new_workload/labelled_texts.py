@@ -100,7 +100,7 @@ def is_labelled_text(file: Path) -> bool:
         if _has_series(whole, frame):
             return False
     text = _text_column(frame, None)
-    return text is not None and _label_column(frame, text, None) is not None
+    return text is not None and (_label_column(frame, text, None) or _only_class(frame, text)) is not None
 
 
 def new_labelled_texts(
@@ -133,7 +133,8 @@ def new_labelled_texts(
                     do=did_you_mean(column, [str(each) for each in frame.columns]),
                 )  # fmt: skip
         text = text or _required(_text_column(frame, label), file, "a column of texts", "--text COLUMN")
-        label = label or _required(_label_column(frame, text, None), file, "a column of classes", "--label COLUMN")
+        found_label = _label_column(frame, text, None) or _only_class(frame, text)  # which is refused below
+        label = label or _required(found_label, file, "a column of classes", "--label COLUMN")
         in_file = (text, label)
         text, label = (
             free_name(text, (), frame.columns, "text"),
@@ -239,6 +240,12 @@ def _label_column(frame: pd.DataFrame, text: str, label: str | None) -> str | No
         if 2 <= classes <= min(MOST_CLASSES, len(values) // FEWEST_OF_A_CLASS):
             ranked.append((not _hints(str(name), LABEL_HINTS), classes, place, str(name)))
     return label or (min(ranked)[-1] if ranked else None)
+
+
+def _only_class(frame: pd.DataFrame, text: str) -> str | None:
+    """Find a column that is called as classes are, and holds one alone."""
+    called = [str(name) for name in frame if name != text and _hints(str(name), LABEL_HINTS)]
+    return next((name for name in called if frame[name].nunique() == 1), None)
 
 
 def _are_whole(values: pd.Series) -> bool:
