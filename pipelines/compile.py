@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateline.adapters.door import run_step
+from gateline.adapters.kubeflow.compiled import PINNED, require_faultless
 from gateline.adapters.project import replace_text
 from gateline.errors import WorkloadError, did_you_mean
 from gateline.manifest import file_digest
-from pipelines.lint import PINNED, require_faultless
 
 STEPS = ("ingest", "validate", "preprocess", "train", "evaluate", "register")
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from gateline.adapters.door import run_step, tell
+from gateline.adapters.kubeflow.compiled import require_usable
 from gateline.adapters.kubeflow.server import KubeflowServer, required_pipeline, version_name
 from gateline.adapters.project import Project
 from gateline.errors import RegistryError
@@ -42,6 +43,8 @@ def schedule(args: argparse.Namespace) -> None:
     pipeline = required_pipeline(args.pipeline)
     schedules = read_schedules(args.file)
     wanted = wanted_runs(schedules, Project.find(Path.cwd()), version_name(pipeline))
+    if wanted:
+        require_usable(pipeline, wanted[0].arguments)
     there = RecurringRuns(KubeflowServer(args.host, args.namespace), schedules.project)
     if args.do == "plan":
         for line in in_words(wanted, there.found()) or [

@@ -11,11 +11,12 @@ import yaml
 from kubernetes.utils.quantity import parse_quantity
 
 from gateline.adapters.door import run_step
+from gateline.adapters.kubeflow.compiled import faults
 from gateline.workload import Workload
 from gateline.workload.resources import read_resources
 from pipelines.compile import compile_pipeline
 from pipelines.compile import parser as compile_parser
-from pipelines.lint import faults, lint, parser
+from pipelines.lint import lint, parser
 
 IMAGE = "registry.example/gateline@sha256:" + "0" * 64
 

@@ -73,7 +73,7 @@ def run(server: Kubeflow, project: Path, compiled: dict[str, Path]) -> Run:
         file = project / "schedules.yaml"
         named = {"nightly": NIGHTLY} if schedules is None else schedules
         file.write_text(yaml.safe_dump({"project": "rides", **more, "schedules": named}))
-        argv = [do, "--host", server.url, "--pipeline", str(compiled[pipeline]), "--file", str(file)]
+        argv = [do, "--host", server.url, "--pipeline", str(compiled.get(pipeline, pipeline)), "--file", str(file)]
         return run_step(parser(), schedule, [*argv, *(() if namespace is None else ("--namespace", namespace))])
 
     return run
@@ -454,6 +454,17 @@ def test_plan_says_what_apply_would_do_and_does_nothing(
     assert "nightly: ~ replace" in capsys.readouterr().out
     assert run("plan", {}) == 0
     assert "nightly: - delete" in capsys.readouterr().out
+    assert server.calls == []
+
+
+def test_a_pipeline_that_the_lint_objects_to_is_not_uploaded(
+    server: Kubeflow, run: Run, compiled: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tagged.yaml"
+    file.write_text(compiled["first"].read_text(encoding="utf-8").replace(IMAGE, "gateline:latest"), encoding="utf-8")
+    for do in ("plan", "apply"):
+        assert run(do, pipeline=str(file)) == 2
+        assert "the image 'gateline:latest' has no digest" in capsys.readouterr().err
     assert server.calls == []
 
 

@@ -292,7 +292,12 @@ def test_no_call_waits_for_ever(call: str, server: Kubeflow, project: Path, monk
         monkeypatch.setattr(servers, name, (0.2, 0.2))
     monkeypatch.setattr(submission, "MOST_SILENCES", 2)
     over = threading.Event()
-    server.before = lambda made: over.wait(60) if made.startswith(call) else None
+
+    def wait(made: str) -> None:
+        if made.startswith(call):
+            over.wait(60)
+
+    server.before = wait
     done = submit(server)
     over.set()
     assert done.exit_code == 75, done.output
@@ -337,6 +342,33 @@ def test_without_the_packages_of_the_steps_nothing_is_sent_unseen(
     done = run_without({"torch"}, "-c", "from gateline.cli import app; app()", *flags, cwd=project)
     assert done.returncode == 2, done.stderr
     assert "found no torch. Install gateline with its extra `all`." in done.stderr
+    assert server.calls == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda spec: spec["deploymentSpec"]["executors"]["exec-ask"]["container"].update(image="gateline:latest"),
+            "ask: the image 'gateline:latest' has no digest",
+        ),
+        (lambda spec: spec["root"]["inputDefinitions"]["parameters"].pop("code_version"), "asks for code_version"),
+        (
+            lambda spec: spec["root"]["inputDefinitions"]["parameters"].update(more={"parameterType": "STRING"}),
+            "found others: more. Compile it with this code",
+        ),
+        (lambda spec: spec.pop("deploymentSpec"), "expected a compiled pipeline"),
+    ],
+)
+def test_a_pipeline_that_the_lint_objects_to_or_that_takes_other_parameters_is_not_uploaded(
+    change: Callable[[Any], object], says: str, server: Kubeflow, project: Path
+) -> None:
+    documents = list(yaml.safe_load_all((project / "training.yaml").read_text(encoding="utf-8")))
+    change(documents[0])
+    (project / "training.yaml").write_text(yaml.safe_dump_all(documents), encoding="utf-8")
+    done = submit(server)
+    assert done.exit_code == 2, done.output
+    assert says in done.output
     assert server.calls == []
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gateline.adapters.kubeflow.arguments import pipeline_arguments, require_kept_checkpoints, require_no_user_shown
+from gateline.adapters.kubeflow.compiled import require_usable
 from gateline.adapters.kubeflow.run_notes import Failure
-from gateline.adapters.kubeflow.server import TOKEN, KubeflowServer, NotLetInError
+from gateline.adapters.kubeflow.server import TOKEN, KubeflowServer, NotLetInError, pipeline_name
 from gateline.errors import RegistryError, TryAgainError, UnreachableError
 from gateline.workload import SECTIONS_OF_STEP, Workload
 
@@ -91,7 +92,7 @@ def submit(
         pipeline_root: address under which Kubeflow keeps the artifacts; None: as the cluster is set.
 
     Raises:
-        WorkloadError: the workload or the pipeline cannot be read, checkpoints would be gone with their pod, or an address shows a user.
+        WorkloadError: the workload or the pipeline cannot be read or used, checkpoints would be gone with their pod, or an address shows a user.
         UnreachableError: the server does not answer.
         TryAgainError: nobody waited for its answer, so it is not known whether the run was begun.
         RegistryError: it refuses.
@@ -101,6 +102,8 @@ def submit(
         settings, "checkpoints", "Add --set checkpoints=s3://BUCKET/checkpoints, or write it into params.yaml"
     )
     arguments = pipeline_arguments(workload, settings)
+    pipeline_name(pipeline)
+    require_usable(pipeline, arguments)
     pipeline_id, version_id = server.upload(pipeline)
     experiment_id = server.experiment(experiment)
     name = Workload.read(workload).name
