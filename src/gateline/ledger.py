@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -81,7 +82,7 @@ class Entry:
         What a newer Gateline says beside that is left out here, and counts in the digest.
 
         Raises:
-            ValueError: it is no entry.
+            ValueError: it is no entry, or a value of it is of another type than one that `as_text` writes.
             RegistryError: a newer Gateline wrote it in a form of its own.
         """
         try:
@@ -99,9 +100,31 @@ class Entry:
             known = {each.name for each in fields(cls)} - {"number", "settled", "digest"}
             content = {name: value for name, value in content.items() if name in known}
             content |= {"missing": tuple(content["missing"]), "accepts": tuple(content.get("accepts", ()))}
-            return cls(**content, number=number, settled=settled, digest=digest)
+            entry = cls(**content, number=number, settled=settled, digest=digest)
+            _require_types(entry)
+            return entry
         except (TypeError, KeyError) as error:
             raise ValueError(f"no entry of a ledger: {error}") from error
+
+
+def _require_types(entry: Entry) -> None:
+    """Refuse an entry that somebody edited to values that nothing can be computed with.
+
+    Raises:
+        ValueError: it is one.
+    """
+    texts = {"id": entry.id, "kind": entry.kind, "by": entry.by, "at": entry.at, "reason": entry.reason}
+    optional_texts = {"decision": entry.decision, "rows": entry.rows, "seen_digest": entry.seen_digest}
+    optional_numbers = {"version": entry.version, "expected": entry.expected, "seen": entry.seen}
+    wrong = [name for name, value in texts.items() if not isinstance(value, str)]
+    wrong += [name for name, value in optional_texts.items() if not isinstance(value, str | None)]
+    wrong += [name for name, value in optional_numbers.items() if value is not None and type(value) is not int]
+    wrong += [name for name in ("missing", "accepts") if any(type(each) is not int for each in getattr(entry, name))]
+    wrong += [] if type(entry.forced) is bool else ["forced"]
+    if wrong:
+        raise ValueError(f"no entry of a ledger: {', '.join(wrong)} of another type")
+    if datetime.fromisoformat(entry.at).tzinfo is None:
+        raise ValueError(f"no entry of a ledger: at {entry.at!r}, without an offset")
 
 
 @dataclass(frozen=True)

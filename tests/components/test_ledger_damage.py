@@ -9,12 +9,14 @@ from typing import Any, cast
 
 import mlflow
 import pytest
+from typer.testing import CliRunner
 
 from gateline.adapters.mlflow_server import Connection
 from gateline.adapters.registry.changes import promote, roll_back
 from gateline.adapters.registry.decision import enter
 from gateline.adapters.registry.history import explain, read_history
 from gateline.adapters.registry.ledger import append, champion_of, new_entry, open_ledger, read_ledger
+from gateline.cli import app
 from gateline.errors import RegistryError
 from gateline.ledger import ACCEPTED, NOT_PROMOTED, PROMOTED
 from tests.components.test_ledger import NAME, Meanwhile, aliases, put, said, to
@@ -114,9 +116,9 @@ def test_a_decision_that_was_changed_is_neither_shown_nor_approved(to: Connectio
     assert aliases(to) == {"champion": 1, "challenger": 2}
 
 
-def edit(to: Connection, number: int, by: str) -> None:
+def edit(to: Connection, number: int, **values: Any) -> None:
     tags = to.client.get_model_version(f"{NAME}.ledger", str(number)).tags
-    forged = json.dumps({**json.loads(tags["gateline.entry"]), "by": by})
+    forged = json.dumps({**json.loads(tags["gateline.entry"]), **values})
     to.client.set_model_version_tag(f"{NAME}.ledger", str(number), "gateline.entry", forged)
 
 
@@ -124,7 +126,7 @@ def test_by_a_ledger_of_which_an_entry_was_edited_nothing_is_decided_until_a_per
     for version in (1, 2, 3):
         put(to, PROMOTED, version, version - 1 or None)
     assert read_history(to, NAME).remarks() == []
-    edit(to, 2, "somebody else")
+    edit(to, 2, by="somebody else")
     remark = "entry 2 is not what entry 3 had seen: changed since"
     assert read_history(to, NAME).remarks() == [remark]
     refused: list[Callable[[], Any]] = [
@@ -149,8 +151,32 @@ def test_by_a_ledger_of_which_an_entry_was_edited_nothing_is_decided_until_a_per
     assert said(lambda say: open_ledger(to, NAME, say)) == []
     roll_back(to, NAME, 3, print)
     assert aliases(to) == {"champion": 3}
-    edit(to, 2, "a third")
+    edit(to, 2, by="a third")
     assert read_history(to, NAME).remarks() == [remark]
+
+
+@pytest.mark.parametrize(("number", "values"), [(2, {"seen": "abc"}), (3, {"version": "two"}), (3, {"at": "gestern"})])
+def test_an_entry_that_was_edited_to_another_type_is_damaged_and_has_the_way_out_of_one(
+    to: Connection, number: int, values: dict[str, Any]
+) -> None:
+    for version in (1, 2, 3):
+        put(to, PROMOTED, version, version - 1 or None)
+    edit(to, number, **values)
+    run = CliRunner()
+    told = run.invoke(app, ["history", NAME])
+    assert told.exit_code == 0, told.output
+    assert f"entries {number} are missing: deleted or damaged" in told.output
+    for refused in (["rollback", NAME], ["promote", NAME, "4"]):
+        done = run.invoke(app, refused)
+        assert done.exit_code == 2, done.output
+        assert "--force-reason WHY" in done.output
+
+    out = run.invoke(app, ["promote", NAME, "4", "--force-reason", "looked at it"])
+    assert out.exit_code == 0, out.output
+    assert aliases(to) == {"champion": 4}
+    assert read_history(to, NAME).remarks() == []
+    assert run.invoke(app, ["rollback", NAME, "--to", "1"]).exit_code == 0
+    assert aliases(to) == {"champion": 1}
 
 
 def test_a_ledger_or_a_decision_that_was_deleted_is_no_beginning(to: Connection) -> None:

@@ -10,6 +10,8 @@ import pytest
 from gateline.errors import RegistryError
 from gateline.ledger import ACCEPTED, AWAITING, NOT_PROMOTED, PROMOTED, ROLLED_BACK, Entry, Ledger
 
+AT = "2026-01-01T00:00:00+00:00"
+
 
 def kept(
     entries: list[Entry], kind: str, version: int | None, expected: int | None, seen: int, rows: str = ""
@@ -17,7 +19,7 @@ def kept(
     """Add an entry as the registry keeps and gives it back, by a writer who had seen those up to a number."""
     digest = Ledger(tuple(entries)).digests()[seen] if seen else None
     entry = Entry(
-        f"{len(entries)}", kind, version, expected, "me", "2026-01-01T00:00:00+00:00", "", rows=rows or None, seen=seen, seen_digest=digest
+        f"{len(entries)}", kind, version, expected, "me", AT, "", rows=rows or None, seen=seen, seen_digest=digest
     )  # fmt: skip
     entries.append(Entry.from_text(entry.as_text(), len(entries) + 1, settled=False))
     return entries[-1]
@@ -38,7 +40,7 @@ def test_a_champion_that_was_another_in_between_is_not_the_one_that_was_seen() -
 
 
 def test_entries_of_an_earlier_gateline_keep_the_rule_of_then() -> None:
-    old = '{"format": 1, "id": "%d", "kind": "%s", "version": %d, "expected": %s, "by": "me", "at": "", "reason": "", '
+    old = '{"format": 1, "id": "%d", "kind": "%s", "version": %d, "expected": %s, "by": "me", "at": "2026-01-01T00:00:00+00:00", "reason": "", '
     old += '"decision": null, "forced": false, "missing": [], "rows": null}'
     texts = [old % row for row in [(1, PROMOTED, 1, "null"), (2, PROMOTED, 2, "1"), (3, ROLLED_BACK, 1, "2")]]
     texts.append(old % (4, PROMOTED, 3, "1"))
@@ -84,7 +86,7 @@ def test_an_entry_that_was_changed_is_found_by_those_that_had_seen_it() -> None:
     without = Ledger((*entries[:2], *entries[3:]), missing=(3,))
     assert without.changed is None, "an entry that is gone is missed by its number"
     rest = [*entries[:2], *entries[3:]]
-    known = Entry("6", PROMOTED, 6, 4, "me", "", "", missing=(3,), seen=5, seen_digest=Ledger(tuple(rest)).digests()[5])
+    known = Entry("6", PROMOTED, 6, 4, "me", AT, "", missing=(3,), seen=5, seen_digest=Ledger(tuple(rest)).digests()[5])
     rest.append(Entry.from_text(known.as_text(), 6, settled=False))
     assert Ledger(tuple(rest)).changed is None, "whoever knew of it had seen the rest"
     forged = Entry.from_text(json.dumps({**json.loads(rest[3].as_text()), "by": "another"}), 5, settled=False)
@@ -106,7 +108,7 @@ def test_what_a_person_accepts_counts_as_unchanged_until_it_is_edited_again() ->
     assert forged.changed == (1, 1, 2)
     assert forged.not_as_written == (1,)
     seen_digest = forged.digests()[3]
-    way_out = Entry("4", PROMOTED, 3, 3, "me", "", "", seen=3, seen_digest=seen_digest, accepts=forged.not_as_written)
+    way_out = Entry("4", PROMOTED, 3, 3, "me", AT, "", seen=3, seen_digest=seen_digest, accepts=forged.not_as_written)
     entries.append(Entry.from_text(way_out.as_text(), 4, settled=False))
     assert entries[3].accepts == (1,)
     kept(entries, NOT_PROMOTED, 5, 3, 4)
@@ -137,3 +139,25 @@ def test_what_a_newer_gateline_says_beside_is_no_damage_and_another_form_asks_fo
         Entry.from_text(json.dumps(content | {"format": 2}), 1, settled=False)
     with pytest.raises(ValueError, match="format"):
         Entry.from_text(json.dumps(content | {"format": 0}), 1, settled=False)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"version": "two"},
+        {"version": True},
+        {"seen": 1.0},
+        {"at": "gestern"},
+        {"at": "2026-01-01T00:00:00"},
+        {"at": 5},
+        {"reason": None},
+        {"rows": ["a"]},
+        {"forced": "no"},
+        {"missing": "no"},
+        {"accepts": [None]},
+    ],
+)
+def test_values_of_another_type_are_no_entry(values: dict[str, Any]) -> None:
+    content = json.loads(Entry("1", PROMOTED, 1, None, "me", AT, "", seen=0).as_text())
+    with pytest.raises(ValueError, match=next(iter(values)) if "gestern" not in values.values() else "gestern"):
+        Entry.from_text(json.dumps(content | values), 1, settled=False)
