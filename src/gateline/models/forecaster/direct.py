@@ -135,8 +135,10 @@ class EncoderDecoder(StepForecaster):
         read, attend = self.encoder.output_size, ATTENTION.get(settings.attention)
         self.attention = attend(hidden, read) if attend else None
         self.head = ForecastHead(hidden + (read if self.attention else 0), 1, self.levels)
+        # Computed on the device "meta", on which settings are checked, it would import more than a second's worth of torch.
+        position = torch.linspace(-1, 1, shapes.horizon, device="cpu")[:, None]  # (U, 1)
         self.position: torch.Tensor
-        self.register_buffer("position", torch.linspace(-1, 1, shapes.horizon)[:, None], persistent=False)  # (U, 1)
+        self.register_buffer("position", position, persistent=False)
 
     def decode(
         self,
