@@ -98,7 +98,7 @@ def effective_count(values: pd.Series, times: pd.Series | None, series: pd.Serie
 
     Args:
         values: (N,); of a column without numbers, whether there is a value.
-        times: (N,); None where rows have nothing to do with each other.
+        times: (N,); None where rows have nothing to do with each other, and so they count where no time of them is known.
         series: (N,) number of the series of each row; None for one. Values count from the mean of their series: that one town
             is always warmer than another makes no hour of either worth more.
 
@@ -108,6 +108,8 @@ def effective_count(values: pd.Series, times: pd.Series | None, series: pd.Serie
     Source: batch means, e.g. Law, Simulation Modeling and Analysis, section 9.5.3.
     """
     numbers = values if pd.api.types.is_numeric_dtype(values) else values.notna()
+    if times is not None and not (numbers.notna() & times.notna()).any():
+        times = None
     there = numbers.notna().to_numpy() if times is None else (numbers.notna() & times.notna()).to_numpy()
     count = int(there.sum())
     if times is None or count < 2 * FEWEST_BLOCKS:

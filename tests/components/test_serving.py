@@ -341,6 +341,12 @@ def test_what_was_asked_and_new_rows_are_compared_with_the_training_part(registe
     assert {(each["column"], each["size"]) for each in found["findings"] if each["kind"] == "missing"} >= {
         ("price", 1.0)
     }
+    new.assign(time=pd.to_datetime(new["time"]).dt.strftime("%d/%m/%Y %H:%M")).to_csv(
+        tmp_path / "unread.csv", index=False
+    )
+    code, found = drift("--data", "unread.csv")
+    assert code == 3
+    assert ("time", "missing", 1.0) in {(each["column"], each["kind"], each["size"]) for each in found["findings"]}
     new.head(15).to_csv(tmp_path / "few.csv", index=False)
     few = [*COMMAND, "drift", "models:/tiny", "--data", "few.csv"]
     done = subprocess.run(few, cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -290,6 +290,23 @@ def test_too_few_rows_are_not_judged(rng: np.random.Generator) -> None:
     assert compare(described(rows(rng, 5000)), rows(rng, 10, shift=9)) == []
 
 
+@pytest.mark.parametrize("unknown", [1.0, 0.5])
+def test_rows_whose_time_cannot_be_read_miss_it_and_are_compared(rng: np.random.Generator, unknown: float) -> None:
+    table = pd.DataFrame(
+        {"time": pd.date_range("2024-01-01", periods=4000, freq="h", tz="UTC"), "level": rng.normal(size=4000)}
+    )
+    expected, new = described(table, HOURLY), table.tail(400).reset_index(drop=True)
+    assert worst(compare(expected, new)) == "none"
+    new.loc[: unknown * 400 - 1, "time"] = pd.NaT
+    new.loc[: unknown * 400 - 1, "level"] += 3.0
+    new.loc[unknown * 400 :, "level"] = np.nan  # there is a value nowhere where there is a time
+    found = compare(expected, new)
+    time, level = by_kind(found, "time"), by_kind(found, "level")
+    assert list(time) == ["missing"]
+    assert (time["missing"].size, time["missing"].verdict) == (unknown, "drift")
+    assert (level["distribution"].verdict, level["distribution"].count) == ("drift", 400 * unknown)
+
+
 def test_a_column_that_is_gone_is_missing_in_every_row(rng: np.random.Generator) -> None:
     expected, new = described(rows(rng, 5000)), rows(rng, 200)
 

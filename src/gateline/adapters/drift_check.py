@@ -397,6 +397,8 @@ def _chart(seen: Mapping[str, Any], values: pd.Series) -> list[dict[str, Any]] |
         inner, _ = np.histogram(numbers, edges)
         now = np.array([(numbers < edges[0]).sum(), *inner, (numbers > edges[-1]).sum()])
         labels = [f"below {edges[0]:.4g}", *(f"from {edge:.4g}" for edge in edges[:-1]), f"above {edges[-1]:.4g}"]
+    elif "values" not in seen:  # of time stamps nothing but whether they are there
+        return None
     else:
         known = {each["value"]: each["count"] for each in seen["values"][:20]}
         counts = np.array([*known.values(), seen["count"] - sum(known.values())])
