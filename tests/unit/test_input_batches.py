@@ -38,7 +38,7 @@ def shops(rng: np.random.Generator, count: int) -> pd.DataFrame:
     return frame.assign(price=rng.integers(0, 9, len(frame))).sample(frac=1, random_state=int(rng.integers(99)))
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "PARQUET"])
 def test_every_row_is_asked_once_in_order_and_no_series_is_parted(
     suffix: str, rng: np.random.Generator, tmp_path: Path
 ) -> None:

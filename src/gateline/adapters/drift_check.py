@@ -178,7 +178,7 @@ def _read(data: Path, schema: Schema) -> pd.DataFrame:
     try:
         if data.is_dir():
             return pd.read_parquet(open_artifact(data, "raw").path / TABLE)
-        if data.suffix == ".parquet":
+        if data.suffix.lower() == ".parquet":
             return pd.read_parquet(data)
         columns = pd.read_csv(data, nrows=0).columns
         texts = [name for name in columns if name in schema.columns and schema.columns[name].type in ("text", "time")]

@@ -105,7 +105,7 @@ class InputBatches:
         self._database.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         self._name = as_glob(path)
         try:
-            self._source = "read_parquet(?)" if path.suffix == ".parquet" else self._csv_source()
+            self._source = "read_parquet(?)" if path.suffix.lower() == ".parquet" else self._csv_source()
             self._there = self._described(self._source)
             counted = self._database.execute(f"SELECT count(*) FROM {self._source}", [self._name]).fetchall()  # noqa: S608  names of columns, quoted
         except duckdb.Error as error:
