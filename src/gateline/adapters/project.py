@@ -90,6 +90,18 @@ class Project:
             shown(reference), expected=f"a name or a file in {WORKLOADS}/", found="no such workload", do=do
         )
 
+    def resolve_registered(self, reference: str) -> Path:
+        """Find the workload that a registered model was made with: as `resolve` does, or one that a budget made.
+
+        Raises:
+            WorkloadError: there is none.
+        """
+        by_budget = self.budget_path(reference)
+        is_name = re.fullmatch(r"[A-Za-z0-9_]+", reference) is not None
+        if is_name and by_budget.is_file() and not self.workload_path(reference).is_file():
+            return by_budget
+        return self.resolve(reference)
+
     def params(self) -> dict[str, Any]:
         """Read `params.yaml`.
 

@@ -214,7 +214,7 @@ def compare_models(
     from gateline.adapters.registry.reference import name_alone
 
     project = Project.find(Path.cwd())
-    path = project.resolve(name_alone(workload) if workload.startswith("models:") else workload)
+    path = project.resolve_registered(name_alone(workload) if workload.startswith("models:") else workload)
     found = compare_versions(path, project.artifacts(path.stem) / "prepared", challenger, champion)
     print(f"{found.name}: version {found.challenger} as challenger of version {found.champion}, {found.examples}\n")
     for check in found.decision.checks:
