@@ -130,6 +130,16 @@ def test_a_column_that_may_be_left_out_is_not_misspelt_in_silence(
         assert re.fullmatch(f"request, {words}", found[2]["message"])
 
 
+def test_a_column_that_stands_twice_is_named(model: Any) -> None:
+    GO_ON.set()
+    asked = {"dataframe_split": {"columns": ["size", "note", "size"], "data": [[1.0, "a", 2.0]]}}
+    status, _, said = asyncio.run(ask(Front(model, "tiny", 1, 1000, 2), json.dumps(asked).encode()))
+    assert status == 400
+    assert said["message"] == (
+        "request, column size: expected each column once; found it 2 times. Leave out all but one."
+    )
+
+
 @pytest.mark.parametrize(
     "asked",
     [

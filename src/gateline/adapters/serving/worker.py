@@ -179,7 +179,7 @@ class Front:
             # MLflow repeats what it could not read, be it 64 MiB.
             words = error.message.rpartition(REASON)[2].partition("Input:")[0][:LONGEST_REASON]
             if error.get_http_status_code() == 400:
-                words = no_number(body, self._schema) or words
+                words = what_is_wrong(body, self._schema) or words
             return error.get_http_status_code(), JSON, refusal(words, code)
         except RecursionError:
             return 400, JSON, refusal("request: expected JSON as MLflow reads it; found some nested too deeply")
@@ -230,8 +230,11 @@ def refusal(words: str, code: str = "INVALID_PARAMETER_VALUE") -> str:
     return json.dumps({"error_code": code, "message": " ".join(words.split())})
 
 
-def no_number(body: bytes, schema: Any) -> str | None:
-    """Name the first value of a refused request that is no number where the model reads one; None if that is not why."""
+def what_is_wrong(body: bytes, schema: Any) -> str | None:
+    """Name a column that stands twice in a refused request, or its first value that is no number where the model reads one.
+
+    None if neither is why it was refused: MLflow says it then.
+    """
     try:
         request = json.loads(body)
         split = request.get("dataframe_split")
@@ -240,6 +243,12 @@ def no_number(body: bytes, schema: Any) -> str | None:
             if split is None
             else [dict(zip(split["columns"], row, strict=False)) for row in split["data"]]
         )
+        names = [] if split is None else split["columns"]
+        if twice := next((name for name in schema.input_names() if names.count(name) > 1), None):
+            return (
+                f"request, column {twice}: expected each column once; found it {names.count(twice)} times. "
+                "Leave out all but one."
+            )
         numbers = [column["name"] for column in schema.to_dict() if column["type"] == "double"]
         for place, row in enumerate(rows or []):
             for name in numbers:
