@@ -113,24 +113,12 @@ def _require_types(entry: Entry) -> None:
     Raises:
         ValueError: it is one.
     """
-    texts: dict[str, object] = {
-        "id": entry.id,
-        "kind": entry.kind,
-        "by": entry.by,
-        "at": entry.at,
-        "reason": entry.reason,
-    }
-    optional_texts: dict[str, object] = {
-        "decision": entry.decision,
-        "rows": entry.rows,
-        "seen_digest": entry.seen_digest,
-    }
-    optional_numbers: dict[str, object] = {"version": entry.version, "expected": entry.expected, "seen": entry.seen}
-    wrong = [name for name, value in texts.items() if not isinstance(value, str)]
-    wrong += [name for name, value in optional_texts.items() if not isinstance(value, str | None)]
-    wrong += [name for name, value in optional_numbers.items() if value is not None and type(value) is not int]
-    wrong += [name for name in ("missing", "accepts") if any(type(each) is not int for each in getattr(entry, name))]
-    wrong += [name for name in ("forced",) if type(getattr(entry, name)) is not bool]
+    values: dict[str, Any] = vars(entry)
+    wrong = [name for name in ("id", "kind", "by", "at", "reason") if not isinstance(values[name], str)]
+    wrong += [name for name in ("decision", "rows", "seen_digest") if not isinstance(values[name], str | None)]
+    wrong += [name for name in ("version", "expected", "seen") if type(values[name]) not in (int, type(None))]
+    wrong += [name for name in ("missing", "accepts") if any(type(each) is not int for each in values[name])]
+    wrong += [] if type(values["forced"]) is bool else ["forced"]
     if wrong:
         raise ValueError(f"no entry of a ledger: {', '.join(wrong)} of another type")
     if datetime.fromisoformat(entry.at).tzinfo is None:

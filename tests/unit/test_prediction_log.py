@@ -143,7 +143,7 @@ def test_whatever_writing_raises_is_counted_and_the_thread_lives(
 ) -> None:
     monkeypatch.setattr(prediction_log, "_apart", lambda _: 1 / 0)
     log = PredictionLog(tmp_path, "tiny", 1, ["code"])
-    codes: tuple[object, ...] = ("a", {}, "b")
+    codes: list[Any] = ["a", {}, "b"]
     for code in codes:
         log.put(pd.DataFrame({"code": [code]}), ROWS[["size"]])
     log.close()

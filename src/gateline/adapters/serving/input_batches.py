@@ -88,6 +88,25 @@ class Asked:
                 )
 
 
+def is_parquet(path: Path) -> bool:
+    """Say whether a file is parquet, by its name; else it is csv, compressed maybe.
+
+    Raises:
+        DataError: it is called like neither.
+    """
+    endings = [ending.lower() for ending in path.suffixes[-2:]]
+    if endings[-1:] == [".parquet"]:
+        return True
+    if ".csv" not in endings:
+        raise DataError(
+            path,
+            expected="a name that ends with .csv or .parquet",
+            found=path.name,
+            do="Write the rows as csv or parquet, and name the file so",
+        )
+    return False
+
+
 class InputBatches:
     """A csv or parquet file as requests.
 
@@ -105,7 +124,7 @@ class InputBatches:
         self._database.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         self._name = as_glob(path)
         try:
-            self._source = "read_parquet(?)" if path.suffix.lower() == ".parquet" else self._csv_source()
+            self._source = "read_parquet(?)" if is_parquet(path) else self._csv_source()
             self._there = self._described(self._source)
             counted = self._database.execute(f"SELECT count(*) FROM {self._source}", [self._name]).fetchall()  # noqa: S608  names of columns, quoted
         except duckdb.Error as error:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from gateline.adapters.serving.batch_worker import read_frame, write_frame
 from gateline.adapters.serving.checked_copy import checked_copy
-from gateline.adapters.serving.input_batches import BATCH_BYTES, ROW, Asked, InputBatches
+from gateline.adapters.serving.input_batches import BATCH_BYTES, ROW, Asked, InputBatches, is_parquet
 from gateline.adapters.serving.prediction_log import PredictionLog
 from gateline.adapters.serving.service import require_champion, version_named
 from gateline.adapters.serving.version_process import clean_environment
@@ -138,6 +138,7 @@ def predict(
         raise DataError(output, expected="a name that ends with .csv or .parquet", found=output.name, do="Rename it")
     if not source.is_file():
         raise DataError(source, expected="a csv or parquet file", found="no such file", do="Correct the path")
+    is_parquet(source)
     if output.is_dir() or not output.parent.is_dir():
         found = "a folder" if output.is_dir() else f"no folder {output.parent}"
         raise DataError(output, expected="a file in a folder that is there", found=found, do="Name another --output")
@@ -193,8 +194,10 @@ def _answer_all(
             if stop():
                 raise Preempted("a request to stop")
             answer = _answered(process, batch, source)
-            pq.write_table(answer, part.with_suffix(".tmp"))
-            part.with_suffix(".tmp").rename(part)
+            draft = part.with_suffix(".tmp")
+            with _named_in_errors(draft):
+                pq.write_table(answer, draft)
+            draft.rename(part)
             if kept is not None:
                 kept.put(batch.drop_columns([ROW]).to_pandas(), answer.drop_columns([VERSION]).to_pandas(), wait=True)
         done += len(batch)
@@ -314,11 +317,24 @@ def _join(parts: list[Path], output: Path) -> int:
     """Write all parts into one file, one after the other."""
     schema = pa.unify_schemas([pq.read_schema(part).remove_metadata() for part in parts])
     draft, rows = output.with_name(output.name + ".tmp"), 0
-    writer = pq.ParquetWriter(draft, schema) if output.suffix == ".parquet" else pa_csv.CSVWriter(str(draft), schema)
-    with writer:
-        for part in parts:
-            table = pq.read_table(part).cast(schema)
-            writer.write_table(table)
-            rows += len(table)
+    with _named_in_errors(draft):
+        writer = (
+            pq.ParquetWriter(draft, schema) if output.suffix == ".parquet" else pa_csv.CSVWriter(str(draft), schema)
+        )
+        with writer:
+            for part in parts:
+                table = pq.read_table(part).cast(schema)
+                writer.write_table(table)
+                rows += len(table)
     draft.rename(output)
     return rows
+
+
+@contextmanager
+def _named_in_errors(path: Path) -> Iterator[None]:
+    """Let what the system says of a file say which: Arrow leaves that out where a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
