@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SEED_VARIABLE = "GATELINE_TEST_SEED"
 SETTINGS_OF_DOORS = ("MLFLOW_", "GATELINE_", "DVC_", "KFP_")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what stands before `&` so, and every process of a test would inherit it: no interrupt would arrive.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SEED = int(os.environ.get(SEED_VARIABLE) or random.SystemRandom().randrange(2**32))
 
