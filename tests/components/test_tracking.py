@@ -27,7 +27,7 @@ from gateline.errors import GatelineError, Preempted, UnreachableError
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.training import RunSettings, settings_of_weights
 from gateline.workload import Workload
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 from tests.steps import run_apart, run_here
 
 Here = Callable[[], Path]
@@ -274,7 +274,7 @@ def test_logging_does_not_import_torch(made: Path, here: Here, root: Path) -> No
 
 def test_addresses_are_shown_without_passwords() -> None:
     assert (
-        shown("no postgresql://me:pass@host:5432/db, no https://token@host/")
+        without_users("no postgresql://me:pass@host:5432/db, no https://token@host/")
         == "no postgresql://host:5432/db, no https://host/"
     )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from gateline.errors import GatelineError, UnreachableError
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -101,12 +101,11 @@ def connected(workload_name: str, *, create: bool = True) -> Iterator[Connection
             mlflow.set_tracking_uri(uri)
             client = mlflow.MlflowClient(uri)
             experiment_id = _experiment(client, workload_name, create=create)
-        except (
-            ImportError,
-            sqlalchemy.exc.ArgumentError,
-        ) as error:  # no driver of that database, or no database at all
+        except (ImportError, sqlalchemy.exc.ArgumentError) as error:
+            # No driver of that database, or no database at all.
             raise _unusable(uri, error) from error
-        except MlflowException as error:  # nothing was asked of it yet that could be a bug of ours
+        except MlflowException as error:
+            # Nothing was asked of it yet that could be a bug of ours.
             raise _refusal(uri, error) or _unusable(uri, error) from error
         yield Connection(client, experiment_id, outer)
     except (requests.RequestException, sqlalchemy.exc.OperationalError) as error:
@@ -167,18 +166,18 @@ def _try_server(uri: str) -> None:
 
 def _unreachable(uri: str, problem: object) -> UnreachableError:
     return UnreachableError(
-        f"MLflow at {shown(uri)}",
+        f"MLflow at {without_users(uri)}",
         expected="an answer",
-        found=f"none after several tries ({' '.join(shown(problem).split())[:160]})",
+        found=f"none after several tries ({' '.join(without_users(problem).split())[:160]})",
         do="Nothing that was computed is lost; run the same command again when it answers",
     )
 
 
 def _refusal(uri: str, error: Any) -> GatelineError | None:
     """Say what a person can do about MLflow's error; None if nothing, so that it stays a bug with its traceback."""
-    message = " ".join(shown(error.message).split())[:200]
+    message = " ".join(without_users(error.message).split())[:200]
     code, status = str(error.error_code), error.get_http_status_code()
-    where = f"MLflow at {shown(uri)}"
+    where = f"MLflow at {without_users(uri)}"
     if "failed with exception" in message or code == "TEMPORARILY_UNAVAILABLE" or (status >= 500 and "http" in uri[:5]):
         return _unreachable(uri, message)
     if status in (401, 403):
@@ -201,9 +200,9 @@ def _refusal(uri: str, error: Any) -> GatelineError | None:
 
 def _unusable(uri: str, error: Exception) -> GatelineError:
     return GatelineError(
-        f"MLflow at {shown(uri)}",
+        f"MLflow at {without_users(uri)}",
         expected="an address that MLflow can use here",
-        found=" ".join(shown(error).split())[:200],
+        found=" ".join(without_users(error).split())[:200],
         do="Correct MLFLOW_TRACKING_URI, or install the package that it needs",
     )
 

@@ -18,7 +18,7 @@ import yaml
 
 from gateline.errors import ArtifactError, WorkloadError, did_you_mean
 from gateline.manifest import open_artifact
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 
 if TYPE_CHECKING:
     from gateline.training import RunSettings
@@ -87,7 +87,7 @@ class Project:
         names = self.workload_names()
         do = did_you_mean(path.stem, names) if names else "Write one with `gateline new NAME --from data.csv`"
         raise WorkloadError(
-            shown(reference), expected=f"a name or a file in {WORKLOADS}/", found="no such workload", do=do
+            without_users(reference), expected=f"a name or a file in {WORKLOADS}/", found="no such workload", do=do
         )
 
     def resolve_registered(self, reference: str) -> Path:

@@ -25,7 +25,7 @@ from gateline.adapters.provenance import KUBEFLOW_RUN, KUBEFLOW_RUN_TAG, dvc_md5
 from gateline.errors import TryAgainError, UnreachableError
 from gateline.manifest import Artifact, digest_of
 from gateline.passport import code_version
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -291,7 +291,7 @@ def _point_outer_run(to: Connection, run: Run) -> None:
     try:
         to.client.set_tag(to.outer_run_id, "gateline.run_id", run.info.run_id)
     except MlflowException as error:  # it lives on another server; nothing depends on the pointer
-        log.info("the outer run %s is not here: %s", to.outer_run_id, shown(error.message))
+        log.info("the outer run %s is not here: %s", to.outer_run_id, without_users(error.message))
 
 
 # --- parameters, metrics, inputs

@@ -13,6 +13,6 @@ Before that of Azure (``abfs://CONTAINER@ACCOUNT.dfs.core.windows.net/``) stands
 that JSON text can be searched."""
 
 
-def shown(text: object) -> str:
+def without_users(text: object) -> str:
     """Take user names and passwords out of the addresses in a text."""
     return re.sub(r"(\w://)[^/\s]*@", r"\1", str(text))

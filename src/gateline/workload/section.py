@@ -12,7 +12,7 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainSerializer
 
 from gateline.errors import WorkloadError, did_you_mean, examples
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 
 UNIT_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 LONGEST = 80  # characters of a value in a message
@@ -145,7 +145,7 @@ def refusal_in_words(problems: Sequence[Any]) -> tuple[str, str, str]:
         return f"at least {context['min_length']} in it", _shown(value), do
     if kind == "value_error":
         expected, got, found = re.match(r"(.*?)(?:[,;] (got) (.*))?$", str(cause), re.DOTALL).groups()  # type: ignore[union-attr]
-        return expected, shown(found) if got else _named(expected, value), do
+        return expected, without_users(found) if got else _named(expected, value), do
     words = [str(each["msg"]).removeprefix("Input should be ") for each in problems]
     return ", or ".join(dict.fromkeys(words)), _shown(value), do
 
@@ -156,11 +156,11 @@ def _named(message: str, value: Any) -> str:
         return _shown(value)
     keys = dict.fromkeys(re.findall(r"`(\w+)", message))
     named = [f"`{key}: {value[key]}`" if key in value else f"no `{key}`" for key in keys]
-    return shown(", ".join(named))[:LONGEST] or "something else"
+    return without_users(", ".join(named))[:LONGEST] or "something else"
 
 
 def _shown(value: object) -> str:
-    return shown(repr(value))[:LONGEST]
+    return without_users(repr(value))[:LONGEST]
 
 
 def _known_keys(kind: type[pydantic.BaseModel], location: tuple[int | str, ...]) -> list[str]:

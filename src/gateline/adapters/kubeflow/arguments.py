@@ -15,7 +15,7 @@ from gateline.errors import WorkloadError, require_known
 from gateline.manifest import digest_of
 from gateline.passport import code_version
 from gateline.workload import SECTIONS_OF_STEP, Workload
-from gateline.workload.address import USER_IN_ADDRESS, shown
+from gateline.workload.address import USER_IN_ADDRESS, without_users
 from gateline.workload.resources import TrainPod, read_resources
 from gateline.workload.run_wide import DEVICES, PRECISIONS
 from gateline.workload.source import File, Source
@@ -42,21 +42,21 @@ def run_settings(params: Mapping[str, Any], changes: Sequence[str] = ()) -> dict
     settings, places = dict(params), {name: f"params.yaml: {name}" for name in RUN_SETTINGS}
     for change in changes:
         name, equals, value = change.partition("=")
-        place = places[name] = f"--set {shown(name)}"
-        require_known(place, shown(name), RUN_SETTINGS)
+        place = places[name] = f"--set {without_users(name)}"
+        require_known(place, without_users(name), RUN_SETTINGS)
         if not equals:
             raise WorkloadError(place, expected=f"{name}=VALUE, the value as YAML", found="no `=`", do="Add it")
         try:
             settings[name] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise WorkloadError(
-                places[name], expected=f"{name}=VALUE, the value as YAML", found=shown(value), do="Correct it"
+                places[name], expected=f"{name}=VALUE, the value as YAML", found=without_users(value), do="Correct it"
             ) from error
     for name, place in places.items():
         if name not in settings:
             raise WorkloadError(place, expected="a value", found="none", do="Add it")
         if (expected := what_it_may_be(name, settings[name])) is not None:
-            found = "none" if settings[name] is None else repr(shown(settings[name]))
+            found = "none" if settings[name] is None else repr(without_users(settings[name]))
             raise WorkloadError(place, expected=expected, found=found, do="Correct it")
     if (settings["device"], settings["precision"]) == ("cpu", "float16"):
         raise WorkloadError(
@@ -99,14 +99,14 @@ def require_kept_checkpoints(settings: Mapping[str, Any], where: str, do: str) -
         raise WorkloadError(
             where,
             expected="the address of a store that can be written, such as s3://BUCKET/checkpoints",
-            found=repr(shown(settings["checkpoints"])),
+            found=repr(without_users(settings["checkpoints"])),
             do=do,
         )
     if address.scheme in OF_ONE_POD or not address.netloc:
         raise WorkloadError(
             where,
             expected="an address that the next pod of a training reaches too, such as s3://BUCKET/checkpoints",
-            found=f"{shown(settings['checkpoints'])!r}, which is gone with the pod",
+            found=f"{without_users(settings['checkpoints'])!r}, which is gone with the pod",
             do=do,
         )
     if USER_IN_ADDRESS.search(str(settings["checkpoints"])):

@@ -31,7 +31,7 @@ from gateline.adapters.kubeflow.step_containers import OF_THIS_MACHINE, StepCont
 from gateline.adapters.project import replace_text
 from gateline.errors import EXIT_DONE, GatelineError, UnreachableError, WorkloadError
 from gateline.workload import Workload
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 from gateline.workload.gates import Gates
 from gateline.workload.source import Source
 
@@ -200,7 +200,7 @@ def _environment(workload: Workload) -> dict[str, str]:
         raise WorkloadError(
             "MLFLOW_TRACKING_URI",
             expected="the http address of a tracking server, which containers can reach",
-            found=repr(shown(address)) if address else "none",
+            found=repr(without_users(address)) if address else "none",
             do="Start one (see docs/kubeflow.md) and set the variable",
         )
     webhook = workload.section("gates", Gates).notify.webhook_env

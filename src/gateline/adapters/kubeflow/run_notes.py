@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gateline.adapters.mlflow_server import OUTER_RUN, Connection, connected
 from gateline.adapters.provenance import KUBEFLOW_RUN
 from gateline.workload import SECTIONS_OF_STEP, Workload
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -90,7 +90,7 @@ def forget_failure(workload: str, step: str) -> None:
             if found is not None and f"{FAILED_STEP}{step}" in found.data.tags:
                 to.client.delete_tag(found.info.run_id, f"{FAILED_STEP}{step}")
     except Exception as error:  # noqa: BLE001  what the step needs of the two it asks for itself
-        log.warning("What %s noted in MLflow stays: %s", step, shown(" ".join(str(error).split()))[:200])
+        log.warning("What %s noted in MLflow stays: %s", step, without_users(" ".join(str(error).split()))[:200])
     finally:
         os.environ.update(outer)  # `connected` takes it away, and it is the step that points that run to ours
 
@@ -110,10 +110,10 @@ def note_failure(workload: str, step: str, exit_code: int, said: str) -> None:
     try:
         name = Workload.read(workload, step=step).name
         with connected(name) as to:
-            note = json.dumps({"exit_code": exit_code, "said": shown(" ".join(said.split()))[:LONGEST]})
+            note = json.dumps({"exit_code": exit_code, "said": without_users(" ".join(said.split()))[:LONGEST]})
             to.client.set_tag(run_of_pipeline(to, name, run).info.run_id, f"{FAILED_STEP}{step}", note)
     except Exception as error:  # noqa: BLE001  the step has failed already, and its log says why
-        log.warning("How %s ended is not noted in MLflow: %s", step, shown(" ".join(str(error).split()))[:200])
+        log.warning("How %s ended is not noted in MLflow: %s", step, without_users(" ".join(str(error).split()))[:200])
 
 
 def read_notes(workload: str, run: str) -> Notes:

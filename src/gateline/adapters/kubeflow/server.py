@@ -250,12 +250,11 @@ def _answers(host: str) -> Iterator[None]:
     try:
         yield
     except (urllib3.exceptions.HTTPError, TimeoutError, OSError) as error:
+        last_try = getattr(error, "reason", None) or error  # without its address
         raise UnreachableError(
             host,
             expected="an answer of Kubeflow Pipelines",
-            found=" ".join(str(getattr(error, "reason", None) or error).split())[
-                :160
-            ],  # the last try's, without its address
+            found=" ".join(str(last_try).split())[:160],
             do="Look whether the address is right and the server runs, then run the same command again",
         ) from error
     except UnicodeDecodeError as error:

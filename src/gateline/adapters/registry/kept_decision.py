@@ -13,7 +13,7 @@ from typing import Any
 from gateline.adapters.mlflow_server import Connection
 from gateline.errors import RegistryError
 from gateline.manifest import digest_of
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 
 MOST_CHARACTERS = 20_000
 """Of a decision that a tag holds, about 80 slices; MLflow takes 100,000."""
@@ -76,7 +76,7 @@ def read_kept(text: str, where: str, digest: str) -> dict[str, Any]:
             return decided
         found = f"another of digest {actual[:12]}"
     except (MlflowException, OSError) as error:
-        found = f"no file of it ({' '.join(shown(error).split())[:160]})"
+        found = f"no file of it ({' '.join(without_users(error).split())[:160]})"
     except (ValueError, AttributeError, TypeError, KeyError):
         pass
     raise RegistryError(

@@ -22,7 +22,7 @@ from gateline.adapters.mlflow_server import Connection
 from gateline.adapters.registry.kept_decision import digest_in
 from gateline.errors import RegistryError, TryAgainError, examples
 from gateline.ledger import ADOPTED, Entry, Ledger, Step
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -154,7 +154,7 @@ def append(to: Connection, name: str, entry: Entry, *, tags: dict[str, str] | No
     raise TryAgainError(
         f"{name}{SUFFIX}",
         expected="the registry to take an entry",
-        found=f"none after {len(WAIT_SECONDS) + 1} tries ({' '.join(shown(problem).split())[:160]})",
+        found=f"none after {len(WAIT_SECONDS) + 1} tries ({' '.join(without_users(problem).split())[:160]})",
         do="Nothing was changed; run the same command again",
     )
 
@@ -228,7 +228,7 @@ def project(to: Connection, name: str, ledger: Ledger, own: Entry | None = None)
     raise TryAgainError(
         f"alias {CHAMPION} of {name}",
         expected=f"version {ledger.champion}, as its ledger says",
-        found=f"no way to move it ({' '.join(shown(problem).split())[:160]})",
+        found=f"no way to move it ({' '.join(without_users(problem).split())[:160]})",
         do="The decision stands in the ledger, and the next command moves the alias; run the same command again",
     )
 
@@ -254,7 +254,7 @@ def settle(to: Connection, name: str, entry: Entry) -> None:
     raise TryAgainError(
         f"entry {entry.number} of {name}{SUFFIX}",
         expected="the registry to note that it was carried out",
-        found=f"no way to write it ({' '.join(shown(problem).split())[:160]})",
+        found=f"no way to write it ({' '.join(without_users(problem).split())[:160]})",
         do="The alias is where the entry says; run the same command again, and it ends with that",
     )
 

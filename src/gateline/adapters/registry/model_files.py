@@ -12,7 +12,7 @@ from gateline.adapters.registry.package import PACKAGE_TAG, package_digest
 from gateline.adapters.registry.versions import MODEL_TAG, SERVED_FOLDER, WEIGHTS
 from gateline.errors import ArtifactError, RegistryError, TryAgainError
 from gateline.manifest import Artifact, file_digest, open_artifact
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -36,7 +36,7 @@ def model_files(name: str, version: ModelVersion) -> Iterator[Artifact]:
             flavor = yaml.safe_load((top / "MLmodel").read_text(encoding="utf-8"))["flavors"]["python_function"]
             model = open_artifact(top / flavor["artifacts"][SERVED_FOLDER]["path"], "model")
         except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, ArtifactError) as error:
-            found = " ".join(shown(error).replace(f"{scratch}/", "").split())[:200]
+            found = " ".join(without_users(error).replace(f"{scratch}/", "").split())[:200]
             raise RegistryError(where, expected="the files of this version", found=found, do=do) from error
         if model.digest != version.tags.get(MODEL_TAG):
             raise RegistryError(
@@ -75,7 +75,7 @@ def fetch(version: ModelVersion, folder: Path, *, do: str) -> Path:
         address = f"models:/{version.name}/{version.version}"
         return Path(mlflow.artifacts.download_artifacts(address, dst_path=str(folder)))
     except Exception as error:  # the client of each kind of store raises errors of its own
-        found = " ".join(shown(error).replace(f"{folder}/", "").split())[:200]
+        found = " ".join(without_users(error).replace(f"{folder}/", "").split())[:200]
         if is_gone(error):
             raise RegistryError(where, expected="the files of this version", found=found, do=do) from error
         raise TryAgainError(

@@ -11,7 +11,7 @@ from typing import Any
 from gateline.adapters.mlflow_server import Connection
 from gateline.adapters.registry.ledger import SUFFIX
 from gateline.ledger import Step, as_record
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 from gateline.workload.gates import Notify
 
 NOTIFIED_TAG = "gateline.notified"
@@ -59,7 +59,7 @@ def tell_all(to: Connection, name: str, notify: Notify, step: Step | None, *, fo
     try:
         to.client.set_model_version_tag(f"{name}{SUFFIX}", str(step.entry.number), NOTIFIED_TAG, said[:1000])
     except Exception as error:  # noqa: BLE001  (whatever MLflow raises, the decision stands)
-        found = " ".join(shown(error).split())[:160]
+        found = " ".join(without_users(error).split())[:160]
         lines.append(f"who was told is not written at entry {step.entry.number} ({found}); the decision stands")
     return lines
 
@@ -89,7 +89,9 @@ def _run(command: tuple[str, ...], body: str, folder: Path | None) -> str | None
     except (OSError, subprocess.SubprocessError) as error:
         return f"{command[0]}: {type(error).__name__}"
     last = (ended.stderr.strip().splitlines() or [""])[-1][:160]
-    return None if ended.returncode == 0 else f"{command[0]} ended with {ended.returncode} {shown(last)}".rstrip()
+    return (
+        None if ended.returncode == 0 else f"{command[0]} ended with {ended.returncode} {without_users(last)}".rstrip()
+    )
 
 
 def post(variable: str, body: str) -> str | None:

@@ -19,7 +19,7 @@ from gateline.adapters.registry.reference import NUMBER, read_reference
 from gateline.adapters.registry.versions import PAPERS_FOLDER, PASSPORT, PASSPORT_TAG, SERVED_FOLDER, WORKLOAD
 from gateline.errors import RegistryError
 from gateline.manifest import Json
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -120,7 +120,7 @@ def registered(version: ModelVersion) -> Iterator[Registered]:
             found = Registered(str(version.name), version, top, mlmodel)
             known = set(found.flavor["artifacts"])
         except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-            said = " ".join(shown(error).replace(f"{scratch}/", "").split())[:200]
+            said = " ".join(without_users(error).replace(f"{scratch}/", "").split())[:200]
             raise RegistryError(where, expected="the files that were registered", found=said, do=do) from error
         if PAPERS_FOLDER not in known or not (found.papers / PASSPORT).is_file():
             lacking = "none: it was registered before models had one"

@@ -29,7 +29,7 @@ from gateline.adapters.registry.package import PACKAGE_TAG, package_digest, with
 from gateline.adapters.registry.serving_environment import python_for
 from gateline.errors import RegistryError, TryAgainError
 from gateline.input_check import FLAGS
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 from gateline.workload.gates import Serving
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class ServingCheck:
                 mlflow.artifacts.download_artifacts(f"models:/{name}/{version.version}", dst_path=str(self.folder))
             )
         except (OSError, MlflowException) as error:
-            raise self._untried(" ".join(shown(error).split())) from error
+            raise self._untried(" ".join(without_users(error).split())) from error
         if not (model / "MLmodel").is_file():  # of a folder that is not there, MLflow fetches an empty one
             raise self._untried("none of its files where MLflow keeps them")
         said = version.tags.get(PACKAGE_TAG)
@@ -144,12 +144,12 @@ class ServingCheck:
         try:
             said = json.loads(output)
         except ValueError as error:
-            last = shown((complaints.strip().splitlines() or ["no answer"])[-1])
+            last = without_users((complaints.strip().splitlines() or ["no answer"])[-1])
             raise self._untried(f"its process ended with exit code {self.process.returncode}: {last}") from error
         if said["unmet"]:
             raise self._untried(f"requirements that its environment does not meet: {', '.join(said['unmet'])}")
         if "failed" in said:
-            raise self._failed(shown(said["failed"]))
+            raise self._failed(without_users(said["failed"]))
         answers = said["answers"]
         for golden, answer in zip(self.requests, answers, strict=True):
             if problem := difference(golden, answer):

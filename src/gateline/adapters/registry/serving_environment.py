@@ -25,7 +25,7 @@ from pathlib import Path
 from gateline.adapters.container_engine import engine_with
 from gateline.adapters.provenance import image
 from gateline.errors import TryAgainError
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 
 KEEP = 3
 UNUSED_SECONDS = 86_400.0
@@ -152,7 +152,7 @@ def _build(draft: Path, requirements: str) -> None:
             raise TryAgainError(
                 "gates.serving.environment: fresh",
                 expected=f"pip to install {', '.join(requirements.split())}",
-                found=shown(" ".join(lines[-1].split()))[:240],
+                found=without_users(" ".join(lines[-1].split()))[:240],
                 do="Run again when the package index answers, or say `environment: process`",
             )
         listed.write_text(requirements, encoding="utf-8")

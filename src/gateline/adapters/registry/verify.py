@@ -44,7 +44,7 @@ from gateline.manifest import MANIFEST, Json, digest_of, file_digest, open_artif
 from gateline.paired_errors import ERRORS
 from gateline.passport import FORMAT_VERSION, SETTINGS, version_of
 from gateline.workload import Workload
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 from gateline.workload.gates import Gates
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class _Chain:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
-                yield broken(name, f"MLflow has lost it ({' '.join(shown(error.message).split())[:160]})")
+                yield broken(name, f"MLflow has lost it ({' '.join(without_users(error.message).split())[:160]})")
             except TryAgainError:
                 raise
             except (OSError, LookupError, AttributeError, TypeError, ValueError, GatelineError) as error:
@@ -232,7 +232,7 @@ class _Chain:
             except ArtifactError as error:
                 return broken(name, f"in MLflow: {error.found}")
             except (OSError, MlflowException) as error:
-                return broken(name, f"in MLflow: {' '.join(shown(error).split())[:160]}")
+                return broken(name, f"in MLflow: {' '.join(without_users(error).split())[:160]}")
         return holds(name, short(digest))
 
     def _other_number(self, run: Run) -> str | None:

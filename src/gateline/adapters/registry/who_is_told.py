@@ -13,7 +13,7 @@ from gateline.adapters.registry.registered import registered
 from gateline.errors import GatelineError, WorkloadError
 from gateline.ledger import Step
 from gateline.workload import Workload
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 from gateline.workload.gates import Gates, Notify
 
 WEBHOOK = "GATELINE_WEBHOOK"
@@ -28,7 +28,7 @@ def tell_who_wants_to_know(to: Connection, name: str, step: Step | None, say: Ca
         for line in tell_all(to, name, who_is_told(to, name, step, say), step, folder=find_root(Path.cwd())):
             say(line)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
-        found = " ".join(f"{type(error).__name__} {shown(error)}".split())[:160]
+        found = " ".join(f"{type(error).__name__} {without_users(error)}".split())[:160]
         say(f"it is not sure who was told ({found}); the decision stands")
 
 

@@ -13,7 +13,7 @@ from gateline.adapters.registry.package import PACKAGE_TAG, package_digest, with
 from gateline.adapters.registry.versions import MODEL_TAG, SERVED_FOLDER
 from gateline.errors import GatelineError, RegistryError
 from gateline.manifest import open_artifact
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -62,7 +62,7 @@ def _fetch(registered: ModelVersion, folder: Path, where: str) -> Path:
         flavor = yaml.safe_load((top / "MLmodel").read_text(encoding="utf-8"))["flavors"]["python_function"]
         model = open_artifact(top / flavor["artifacts"][SERVED_FOLDER]["path"], "model")
     except Exception as error:  # whatever a changed file leads to, it is not what was registered
-        found = error.found if isinstance(error, GatelineError) else " ".join(shown(error).split())[:300]
+        found = error.found if isinstance(error, GatelineError) else " ".join(without_users(error).split())[:300]
         raise RegistryError(where, expected=expected, found=found, do=do) from error
     if not registered.tags.get(MODEL_TAG):
         raise RegistryError(where, expected=f"a tag {MODEL_TAG}", found="none, so nothing says what it is", do=do)
@@ -110,7 +110,7 @@ class CopyUnderway:
         except GatelineError as error:
             self.error = error
         except Exception as error:  # noqa: BLE001  (serving goes on, whatever happens here)
-            found = f"{type(error).__name__}: {' '.join(shown(error).split())[:300]}"
+            found = f"{type(error).__name__}: {' '.join(without_users(error).split())[:300]}"
             self.error = RegistryError(
                 f"{name} version {self.version}", expected="to fetch it", found=found, do="See whether MLflow answers"
             )

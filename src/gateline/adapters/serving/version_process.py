@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from gateline.adapters.mlflow_server import tracking_uri
-from gateline.workload.address import shown
+from gateline.workload.address import without_users
 
 State = Literal["loading", "ready", "serving", "draining", "ended"]
 WORKER = "worker.py"
@@ -133,7 +133,7 @@ class VersionProcess:
         for line in lines:
             word, _, rest = line.decode(errors="replace").partition(" ")
             if word == "failed":
-                self.reason = shown(rest)
+                self.reason = without_users(rest)
             elif word == "ready":
                 self.state = "ready"
             elif word == "draining":
