@@ -72,6 +72,18 @@ def test_importing_the_library_is_cheap(run_without: RunWithout) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_checking_the_settings_of_a_direct_forecaster_does_not_wait_for_symbolic_shapes(
+    run_without: RunWithout,
+) -> None:
+    """What torch computes of a network on the device "meta" by Python imports sympy, more than a second at every command."""
+    code = (
+        "from gateline.adapters.explanation import check_sections\nfrom gateline.workload import Workload\n"
+        "check_sections(Workload.read('workloads/flight_delays.yaml'))"
+    )
+    done = run_without({"sympy"}, "-c", code)
+    assert done.returncode == 0, done.stderr
+
+
 def test_modules_are_found_by_name_only_where_stages_can_follow(root: Path) -> None:
     """`pipelines.stages` follows written imports and written names; a search in another package it would miss."""
     finders = {"import_module", "__import__", "iter_modules", "walk_packages"}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import BeforeValidator, Field, model_validator
 
 from gateline.data.folds import Folds, shares
@@ -152,10 +153,9 @@ def split_examples(
     Raises:
         DataError: a part is empty, or a row belongs to none.
     """
-    chosen = {name: np.asarray(columns[name]) for name in columns_of(split, keys)}
-    chosen = chosen if first is None else {name: values[first] for name, values in chosen.items()}
+    chosen = _columns_of_examples(columns, split, keys, first)
     if isinstance(split, Folds):
-        return dict(split.parts(["\0".join(map(as_key, row)) for row in zip(*chosen.values(), strict=True)]))
+        return dict(split.parts(_joined(chosen)))
     part = parts_of_rows(chosen, split, keys)
     if isinstance(split, ColumnSplit) and (part == "").any():
         stray = sorted({as_key(value) for value in np.asarray(chosen[split.column])[part == ""].tolist()})
@@ -200,17 +200,26 @@ def groups_of(
     if isinstance(split, ColumnSplit):
         some = first if first is not None else next(iter(columns.values()))
         return np.arange(len(some))
-    chosen = [np.asarray(columns[name]) for name in columns_of(split, keys)]
-    names = ["\0".join(map(as_key, row)) for row in zip(*chosen, strict=True)]
-    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    groups = np.array([number[name] for name in names], dtype=np.int64)
-    return groups if first is None else _renumbered(groups[first])
+    numbers: np.ndarray = pd.factorize(
+        np.array(_joined(_columns_of_examples(columns, split, keys, first)), dtype=object)
+    )[0]
+    return numbers
 
 
-def _renumbered(groups: np.ndarray) -> np.ndarray:
-    """Number groups (E,) as they first come."""
-    _, begins, index = np.unique(groups, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(begins))[index]
+def _columns_of_examples(
+    columns: Mapping[str, Any],
+    split: ColumnSplit | HashSplit | Folds,
+    keys: Sequence[str],
+    first: np.ndarray | None,
+) -> dict[str, np.ndarray]:
+    """Take what a split reads, one value of each example."""
+    chosen = {name: np.asarray(columns[name]) for name in columns_of(split, keys)}
+    return chosen if first is None else {name: values[first] for name, values in chosen.items()}
+
+
+def _joined(chosen: Mapping[str, np.ndarray]) -> list[str]:
+    """Write the values of each example as one text."""
+    return ["\0".join(map(as_key, row)) for row in zip(*chosen.values(), strict=True)]
 
 
 def as_key(value: Any) -> str:
@@ -234,7 +243,7 @@ def save_examples(parts: Mapping[str, np.ndarray], draft: Draft, groups: np.ndar
     for part, rows in parts.items():
         save_array(draft.path / EXAMPLES / f"{part}.npy", np.asarray(rows, dtype=np.int64))
     if groups is not None:
-        save_array(draft.path / EXAMPLES / f"{TEST_GROUPS}.npy", _renumbered(groups[parts["test"]]))
+        save_array(draft.path / EXAMPLES / f"{TEST_GROUPS}.npy", pd.factorize(groups[parts["test"]])[0])
     draft.facts["examples"] = {part: len(rows) for part, rows in parts.items()}
 
 
