@@ -21,7 +21,7 @@ from mlflow.entities import Run
 from gateline.adapters.progress import MEASURED
 from gateline.adapters.search import Outcome
 from gateline.adapters.search.study import Problem, shown_storage
-from gateline.errors import GatelineError, UnreachableError
+from gateline.errors import DataError, GatelineError, UnreachableError
 from gateline.training import train
 from gateline.workload.overrides import with_settings
 from tests.components import searching
@@ -286,6 +286,46 @@ def test_settings_that_diverge_or_that_no_model_can_have_fail_and_the_search_goe
     failed = [runs[0] for runs in nested.values() if runs[0].info.status == "FAILED"]
     assert len(failed) == sum(result.state == "failed" for result in outcome.results)
     assert all(each.data.tags["gateline.reason"] for each in failed)
+
+
+@pytest.mark.parametrize(
+    ("key", "present", "bad", "words"),
+    [
+        ("model.inventory.service_level", 0.9, 0.99999, "validation windows"),
+        ("model.hidden_size", 8, 10**7, "can't allocate memory"),  # petabytes: more than a process can address
+    ],
+)
+def test_settings_that_the_data_refuse_or_that_do_not_fit_into_memory_fail_and_the_search_goes_on(
+    key: str, present: float, bad: float, words: str, folder: Path, prepared: Path
+) -> None:
+    search = {
+        "settings": {key: {"choices": [present, bad]}, "training.learning_rate": {"low": 0.001, "high": 0.05}},
+        "sampler": {"kind": "random"},
+        "pruner": {"kind": "none"},
+    }
+    changes = {"model__inventory": {"service_level": 0.9}, "model__hidden_size": 8, "training__learning_rate": 0.02}
+    outcome, said = run(problem_of(prepared, search=search, **changes), folder, 4)
+    states = {result.number: result.state for result in outcome.results}
+    assert states == {r.number: "failed" if r.settings[key] == bad else "complete" for r in outcome.results}
+    assert set(states.values()) == {"complete", "failed"}, "the seed of the sampler decides; choose another"
+    assert all(words in result.reason for result in outcome.results if result.state == "failed"), said
+
+
+def test_data_that_refuse_the_present_settings_end_the_search(folder: Path, prepared: Path) -> None:
+    """Every training with them would be refused, so it is no news of a trial."""
+    problem = problem_of(prepared, model__inventory={"service_level": 0.99999})
+    for _ in range(2):
+        with pytest.raises(DataError, match="validation windows"):
+            run(problem, folder, 2)
+
+
+def test_a_bug_in_a_trial_is_no_bad_setting(folder: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("gateline.adapters.search.trial.train", broken)
+    with pytest.raises(RuntimeError, match="mat1"):
+        run(problem_of(prepared), folder, 1)
 
 
 def test_what_mlflow_missed_is_logged_by_the_next_run_without_training(

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from gateline.adapters.checkpoint_store import open_store
 from gateline.adapters.search.claims import Claim
 from gateline.adapters.search.study import Problem, suggest
-from gateline.errors import TrainingError, WorkloadError
+from gateline.errors import DataError, TrainingError, WorkloadError
 from gateline.manifest import digest_of
 from gateline.passport import code_version
 from gateline.training import train
@@ -85,6 +85,7 @@ def run_trial(
 
     Raises:
         Preempted: `stop` said so; the trial can be gone on with.
+        DataError: the data refuse the present settings, so every training with them.
     """
     trial = claim.trial
     settings = suggest(trial, problem)
@@ -112,10 +113,20 @@ def run_trial(
         )
     except optuna.TrialPruned:
         return Result(trial.number, settings, "pruned", history, history[-1][monitored])
-    except (TrainingError, WorkloadError, torch.OutOfMemoryError) as error:
-        # Settings that diverge, that their section refuses together, or that do not fit: they are bad, the search is not.
-        return Result(trial.number, settings, "failed", history, None, " ".join(str(error).split())[:500])
+    except (TrainingError, WorkloadError, DataError, MemoryError, RuntimeError) as error:
+        # Settings that diverge, that their section or the data refuse, or that do not fit: they are bad, the search is not.
+        if isinstance(error, DataError) and settings == problem.present:
+            raise  # nothing that was tried is to blame: `gateline run` would meet it, too
+        if isinstance(error, RuntimeError) and not _out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:500] or "out of memory"  # a MemoryError may say nothing
+        return Result(trial.number, settings, "failed", history, None, reason)
     return Result(trial.number, settings, "complete", history, min(record[monitored] for record in history))
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Say whether a device lacked memory; for that of a CPU torch has no type of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def tell(problem: Problem, claim: Claim, result: Result) -> None:
