@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from gateline.baselines.sequence_aggregates import aggregates_so_far, neighbours
 from gateline.data.examples import open_examples
 from gateline.data.irregular_encoding import OBSERVED
 from gateline.data.store import VALUES, SequenceStore
-from gateline.errors import DataError, WorkloadError
+from gateline.errors import DataError, TrainingError, WorkloadError
 from gateline.manifest import Artifact, open_artifact, write_artifact
 from gateline.predictors.labelling import step_errors
 from gateline.scoring import labelling as scoring
 from gateline.table import TABLE, read_table
 from gateline.tasks.labelling import TASK, LabellingEvaluation, LabellingPreprocess
-from gateline.training.run import RunSettings, train
+from gateline.training.learning_rate_finder import find_learning_rate, losses_at
+from gateline.training.run import RunSettings, train, training_loop
 from gateline.workload import Workload
 from gateline.workload.schema import Schema
 from gateline.workload.training import Training
@@ -215,6 +217,58 @@ def test_what_is_unlabelled_does_not_count(ward: pd.DataFrame, tmp_path: Path) -
     rows = scores.predictions[scores.predictions["label"].notna()]
     assert 0 < len(rows) < len(scores.predictions)
     assert scores.metrics["log_loss"] == pytest.approx(log_loss(rows["label"], rows["prob"]), rel=1e-5)
+
+
+def sparsely_labelled(ward: pd.DataFrame, folder: Path) -> Artifact:
+    """Four patients in five have no label, so that some batches of eight have none, and many of two."""
+    schema = copy.deepcopy(WARD_SCHEMA)
+    schema["columns"]["died"]["missing_share"] = 1
+    table = ward.copy()
+    table["died"] = table["died"].where(table["patient"] % 5 == 0)
+    with write_artifact(folder, "prepared") as draft:
+        TASK.prepare(table, Schema.model_validate(schema), preprocess(), draft)
+    return open_artifact(folder, "prepared")
+
+
+def test_a_batch_without_labels_counts_for_nothing(ward: pd.DataFrame, tmp_path: Path) -> None:
+    prepared = sparsely_labelled(ward, tmp_path / "prepared")
+    sections = {"model": MODEL, "training": TRAINING | {"batch_size": 2, "optimiser": "sgd", "epochs": 1}}
+    workload, run = Workload("ward", "labelling", "", "test", sections), RunSettings(seed=1)
+    told: list[float] = []
+    with training_loop(workload, prepared, run) as made:
+        batches = [made.train_set.__getitems__(made.order.batch(0, step)) for step in range(len(made.order))]
+        without = [not bool(batch.observed.any()) for batch in batches]
+        before = {name: value.clone() for name, value in made.network.state_dict().items()}
+        made.update(made.gradients(iter(batches[without.index(True) :]), 2), 2, 0.1)
+        for name, value in made.network.state_dict().items():
+            assert torch.equal(value, before[name]), name
+    train(workload, prepared, tmp_path / "model", run, (), lambda _step, _steps, loss: told.append(loss))
+    assert 0 < sum(without) < len(without)
+    assert told, "a progress of every tenth step"
+    assert any(math.isnan(loss) for loss in told), "the seed decides; choose another"
+    assert any(math.isfinite(loss) for loss in told)
+
+
+def test_the_range_test_passes_over_batches_without_labels(ward: pd.DataFrame, tmp_path: Path) -> None:
+    prepared = sparsely_labelled(ward, tmp_path / "prepared")
+    sections = {"model": MODEL, "training": TRAINING | {"batch_size": 4, "optimiser": "sgd"}}
+    with training_loop(Workload("ward", "labelling", "", "test", sections), prepared, RunSettings(2)) as made:
+        batches = [made.train_set.__getitems__(made.order.batch(0, step)) for step in range(len(made.order))]
+        sums = [TASK.loss(made.network, batch, "binary_cross_entropy", None) for batch in batches]
+        expected = [float(total.detach() / count) for total, count, _ in sums if count]
+        losses = losses_at(made, np.full(len(expected) + 3, 1e-30))  # and three of the next time round
+    assert len(expected) < len(batches)
+    assert losses == pytest.approx(expected + expected[:3], rel=1e-5)
+
+
+def test_an_epoch_without_labels_is_refused(ward: pd.DataFrame, tmp_path: Path) -> None:
+    prepared = sparsely_labelled(ward, tmp_path / "prepared")
+    few = {"batch_size": 1, "examples_per_epoch": 0.01}
+    with pytest.raises(TrainingError, match=r"a label in one of its batches.*examples_per_epoch"):
+        trained(prepared, tmp_path / "model", few)
+    workload = Workload("ward", "labelling", "", "test", {"model": MODEL, "training": TRAINING | few})
+    with pytest.raises(TrainingError, match="a label in one of its batches"):
+        find_learning_rate(workload, prepared, RunSettings(1))
 
 
 def test_classes_are_labelled_too(ward: pd.DataFrame, tmp_path: Path) -> None:

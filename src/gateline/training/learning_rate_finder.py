@@ -12,7 +12,7 @@ import numpy as np
 
 from gateline.errors import TrainingError
 from gateline.manifest import Artifact
-from gateline.training.loop import TrainingLoop
+from gateline.training.loop import TrainingLoop, nothing_to_learn
 from gateline.training.run import RunSettings, training_loop
 from gateline.workload import Workload
 
@@ -48,7 +48,7 @@ def find_learning_rate(
     """Train for a few steps with a learning rate that rises from `lowest` to `highest`; keep nothing of it.
 
     Raises:
-        TrainingError: the loss is no number from the start.
+        TrainingError: the loss is no number from the start, or no batch of the first epoch has a label.
         WorkloadError: the sections cannot be used.
     """
     rates = np.geomspace(lowest, highest, steps)
@@ -59,15 +59,22 @@ def find_learning_rate(
 
 
 def losses_at(loop: TrainingLoop, rates: np.ndarray) -> list[float]:
-    """Take one step with each rate, over the first epoch's batches and again from its first; give the losses before them."""
+    """Take one step with each rate, over the first epoch's batches and again from its first; give the losses before them.
+
+    Batches without labels, which say nothing of a rate, are passed over.
+    """
     losses: list[float] = []
     loop.network.train()
     while len(losses) < len(rates):
-        steps = range(min(len(loop.order), len(rates) - len(losses)))
+        steps = range(len(loop.order))
         loaded = loop.load_parts(steps)
         for loop.step in steps:
+            if len(losses) == len(rates):
+                break
             rows = len(loop.order.batch(loop.epoch, loop.step))
             facts = loop.gradients(loaded, rows)
+            if not facts[1]:
+                continue
             try:
                 loop.update(facts, rows, float(rates[len(losses)]))
                 loop.refuse_if_not_finite()
@@ -79,6 +86,8 @@ def losses_at(loop: TrainingLoop, rates: np.ndarray) -> list[float]:
             smoothed = _smoothed(losses)
             if smoothed[-1] > RUN_AWAY * smoothed.min():
                 return losses
+        if not losses:
+            raise nothing_to_learn(loop.epoch)
     return losses
 
 

@@ -33,7 +33,7 @@ OnEpoch = Callable[[Mapping[str, float]], None]
 that were just trained, rows_per_second and peak_memory_bytes."""
 
 OnStep = Callable[[int, int, float], None]
-"""Told of progress: step of this epoch, steps per epoch, loss (of the last step that was read)."""
+"""Told of progress: step of this epoch, steps per epoch, loss (of the last step that was read; NaN where it had no labels)."""
 
 Stop = Callable[[], bool]
 """Asked after every step whether to save and stop."""
@@ -153,7 +153,7 @@ class TrainingLoop:
                 if stops:
                     raise Preempted("a request to stop")
                 if on_step and (self.step % TELL_EVERY == 0 or self.step == steps):
-                    on_step(self.step, steps, loss / elements)
+                    on_step(self.step, steps, loss / elements if elements else math.nan)
         return taken
 
     def gradients(self, loaded: Iterator[Any], rows: int) -> torch.Tensor:
@@ -205,7 +205,7 @@ class TrainingLoop:
     def update(self, facts: torch.Tensor, rows: int, rate: float) -> None:
         """Take the step: unscale, divide by the elements of the whole batch, clip, and let the optimiser go.
 
-        A step whose loss or gradient is no number leaves the weights alone.
+        A step whose loss or gradient is no number leaves the weights alone. A batch without elements has a gradient of 0.
 
         Args:
             facts: float32 (2 or more,), loss and elements of the whole batch.
@@ -289,6 +289,8 @@ class TrainingLoop:
     def keep(self, scores: Mapping[str, float]) -> None:
         """Record an epoch, and its weights if they are the best so far; begin the next."""
         loss, elements = self.loss_sums.tolist()
+        if not elements:
+            raise nothing_to_learn(self.epoch)
         record: dict[str, float] = {
             "epoch": self.epoch + 1,
             "train_loss": loss / elements,
@@ -390,6 +392,16 @@ class TrainingLoop:
             return dataset
         free, _ = torch.cuda.mem_get_info(self.device)
         return dataset.to(self.device) if dataset.nbytes < DEVICE_SHARE * free else dataset
+
+
+def nothing_to_learn(epoch: int) -> TrainingError:
+    """Say that no batch of an epoch, counted from 0, has anything that the loss is made of."""
+    return TrainingError(
+        f"epoch {epoch + 1}",
+        expected="a label in one of its batches",
+        found="none",
+        do="Raise training.examples_per_epoch, or leave out sequences without labels in the query",
+    )
 
 
 def seed_of(seed: int, epoch: int, step: int) -> int:
