@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -56,6 +56,34 @@ def rows_of_batch(first: int, count: int, total: int, seed: int, progress: float
         _ROWS.reset(token)
 
 
+_LOCKED: ContextVar[dict[Hashable, torch.Tensor] | None] = ContextVar("what was drawn for a sequence", default=None)
+
+
+@contextmanager
+def step_by_step() -> Iterator[None]:
+    """Say that the block reads sequences one step at a time: what is locked over time is drawn at the first step, for all."""
+    token = _LOCKED.set({})
+    try:
+        yield
+    finally:
+        _LOCKED.reset(token)
+
+
+def locked(by: Hashable, draw: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """Draw; inside of `step_by_step`, hand out again what was drawn there before.
+
+    Args:
+        by: who draws, e.g. a module.
+        draw: what draws.
+    """
+    drawn = _LOCKED.get()
+    if drawn is None:
+        return draw()
+    if by not in drawn:
+        drawn[by] = draw()
+    return drawn[by]
+
+
 def training_progress() -> float:
     """Say which share of all steps of training comes before this one, 0 to 1; like the draws, it follows from the step alone."""
     rows = _ROWS.get()
@@ -73,14 +101,14 @@ def rows_rand(shape: Sequence[int], device: torch.device, dtype: torch.dtype = t
     return _ours(shape, device, lambda whole, by: torch.rand(whole, generator=by, device=device, dtype=dtype))
 
 
-def locked_dropout(x: torch.Tensor, p: float, training: bool) -> torch.Tensor:
-    """Drop the same features at every time step of a row: x (B, T, ...) -> (B, T, ...).
+def locked_dropout(x: torch.Tensor, p: float, training: bool, by: Hashable) -> torch.Tensor:
+    """Drop the same features at every time step of a row: x (B, T, ...) -> (B, T, ...); `by` as for `locked`.
 
     Source: Gal and Ghahramani (2016), arXiv 1512.05287; as in Merity, Keskar and Socher (2018), arXiv 1708.02182.
     """
     if not training or p == 0.0:
         return x
-    return x * _keep((len(x), 1, *x.shape[2:]), p, x)
+    return x * locked(by, lambda: _keep((len(x), 1, *x.shape[2:]), p, x))
 
 
 class Dropout(nn.Module):

@@ -360,6 +360,23 @@ def test_many_series_get_an_embedding_and_few_a_number_each() -> None:
     assert network_of(Shapes(2, 0, 17, LOOKBACK, HORIZON), series="none").encoder.input_size == 2
 
 
+def test_dropout_that_is_locked_is_the_same_at_all_steps_of_a_recursive_forecaster(
+    rng: np.random.Generator,
+) -> None:
+    forecaster = network_of(mode="recursive", num_layers=2, dropout=0.5, variational_dropout=True).train()
+    (first,), (second,) = forecaster.decoder.cells()
+    written: list[torch.Tensor] = []
+    read: list[torch.Tensor] = []
+    first.register_forward_hook(lambda *given: written.append(given[2][0]))
+    second.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    forecaster(batch_of(rng))
+    factors = (torch.cat(read, dim=1) / torch.cat(written, dim=1)).round(decimals=4)  # (B, U, H)
+
+    assert factors.shape[1] == HORIZON
+    assert set(factors.unique().tolist()) == {0.0, 2.0}
+    assert (factors == factors[:, :1]).all()
+
+
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
@@ -371,7 +388,6 @@ def test_many_series_get_an_embedding_and_few_a_number_each() -> None:
         ({"teacher_forcing": 0.5}, "only with `mode: recursive`"),
         ({"mode": "recursive", "linear_path": True}, "only with `mode: direct`"),
         ({"mode": "recursive", "ridge_path": {"lags": 4, "penalty": 1.0}}, "no `ridge_path` with `mode: recursive`"),
-        ({"mode": "recursive", "variational_dropout": True}, "sees one step at a time"),
         ({"mode": "recursive", "weight_drop": 0.1}, "each would drop other weights"),
         ({"affine": True}, "only with `normalisation: revin`"),
         ({"quantiles": [0.1, 0.9]}, "0.5 among `quantiles`"),

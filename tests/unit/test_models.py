@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from gateline.errors import DataError, WorkloadError
+from gateline.models import encoder_decoder, frame_predictor
 from gateline.models.classifier import Classifier, ClassifierSettings, summary
 from gateline.models.encoder_decoder import Translator, TranslatorSettings
 from gateline.models.frame_predictor import FramePredictor, FramePredictorSettings
@@ -20,6 +22,7 @@ from gateline.models.sequence_input import SequenceDropout
 from gateline.models.stack import Bridge
 from gateline.models.tokens import TokenEmbedding
 from gateline.models.transcriber import Convolutions, Stacking, Transcriber, TranscriberSettings
+from gateline.randomness import locked_dropout, rows_of_batch, step_by_step
 
 LENGTHS = torch.tensor([5, 2, 4])
 
@@ -132,6 +135,57 @@ def test_locked_dropout_is_the_same_at_all_steps(locked: bool, rng: np.random.Ge
 
     assert bool((dropped == dropped[:, :1]).all()) == locked
     assert not (dropped == dropped[:1]).all()  # rows differ
+
+
+def always_true(shape: Sequence[int], device: torch.device) -> torch.Tensor:
+    """In place of the draw that says when the truth is read."""
+    return torch.zeros(tuple(shape), device=device)
+
+
+def test_dropout_that_is_locked_is_the_same_at_all_steps_of_a_translator_that_takes_them_one_by_one(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it reads the truth at every step all the same, it computes what the one pass over all steps computes."""
+    monkeypatch.setattr(encoder_decoder, "rows_rand", always_true)
+    dropout = {"dropout": 0.5, "input_dropout": 0.3, "output_dropout": 0.3, "embedding_dropout": 0.3}
+    settings = TranslatorSettings(hidden_size=8, num_layers=3, variational_dropout=True, **dropout)
+    model = Translator(num_source_tokens=9, num_target_tokens=7, settings=settings).double().train()
+    source, before = tokens(rng, 9, 4, 6), tokens(rng, 7, 4, 5)
+    written = []
+    for teacher_forcing in (1.0, 0.5):
+        torch.manual_seed(1)  # of the words that are left out
+        with rows_of_batch(0, 4, 4, seed=3):
+            written.append(model(source, before, teacher_forcing=teacher_forcing))
+
+    torch.testing.assert_close(written[1], written[0], rtol=0, atol=1e-12)
+
+
+def test_dropout_that_is_locked_is_the_same_at_all_frames_to_come(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame_predictor, "rows_rand", always_true)
+    settings = FramePredictorSettings(hidden_size=8, num_layers=3, dropout=0.5, variational_dropout=True)
+    model = FramePredictor(num_channels=1, settings=settings).double().train()
+    past, future = normal(rng, 4, 3, 1, 4, 4).double(), normal(rng, 4, 5, 1, 4, 4).double()
+    painted = []
+    for teacher_forcing in (1.0, 0.5):
+        with rows_of_batch(0, 4, 4, seed=3):
+            painted.append(model(past, 5, future=future, teacher_forcing=teacher_forcing))
+
+    torch.testing.assert_close(painted[1], painted[0], rtol=0, atol=1e-12)
+
+
+def test_what_is_locked_is_drawn_anew_for_the_next_sequence_and_for_another_layer() -> None:
+    x = torch.ones(4, 1, 50)
+    drawn = []
+    for _ in range(2):
+        with step_by_step():
+            drawn.append([locked_dropout(x, 0.5, training=True, by=by) for by in ("one", "other", "one")])
+    (one, other, again), (later, *_) = drawn
+
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert not torch.equal(one, later)
 
 
 # ── Language model ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -17,7 +17,7 @@ def draws(rows: tuple[int, int], steps: int) -> list[torch.Tensor]:
     x = torch.ones(last - first, steps, FEATURES)
     with rows_of_batch(first, last - first, ROWS, seed=3):
         dropped = Dropout(0.5)(x)
-        locked = locked_dropout(x, 0.5, training=True)
+        locked = locked_dropout(x, 0.5, training=True, by="a test")
         flat = Dropout(0.5)(x[:, 0])
         told = rows_rand((last - first, steps), torch.device("cpu"))
         clips = rows_rand((2 * (last - first),), torch.device("cpu"))

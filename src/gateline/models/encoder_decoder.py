@@ -32,7 +32,7 @@ from gateline.models.stack import (
     refuse_weight_drop,
 )
 from gateline.models.tokens import TokenEmbedding, TokenHead
-from gateline.randomness import rows_rand
+from gateline.randomness import rows_rand, step_by_step
 
 
 class TranslatorSettings(InputSettings):
@@ -43,8 +43,8 @@ class TranslatorSettings(InputSettings):
     attention: Literal["additive", "dot"] = "additive"
     """How a target step weighs the source steps."""
     input_feeding: bool = False
-    """A decoder step also reads what the step before it attended to; training then goes step by step, and dropout draws
-    for each step. Not with `weight_drop`."""
+    """A decoder step also reads what the step before it attended to; training then goes step by step. Not with
+    `weight_drop`."""
     tie_weights: bool = True
     """Write target tokens with the numbers that they are read with."""
     teacher_forcing: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -159,13 +159,14 @@ class Translator(nn.Module):
             forced = rows_rand(before.shape, before.device) < teacher_forcing  # (B, U)
         logits: list[torch.Tensor] = []
         looked_at: list[torch.Tensor] = []
-        for place in range(before.shape[1]):
-            tokens = before[:, place]
-            if forced is not None and logits:  # the first step reads the begin token, there is nothing else
-                tokens = torch.where(forced[:, place], tokens, logits[-1].squeeze(1).argmax(dim=1))
-            attended, weights, state = self.advance(tokens[:, None], memory, state)
-            logits.append(self.write(attended))  # (B, 1, V)
-            looked_at.append(weights)
+        with step_by_step():
+            for place in range(before.shape[1]):
+                tokens = before[:, place]
+                if forced is not None and logits:  # the first step reads the begin token, there is nothing else
+                    tokens = torch.where(forced[:, place], tokens, logits[-1].squeeze(1).argmax(dim=1))
+                attended, weights, state = self.advance(tokens[:, None], memory, state)
+                logits.append(self.write(attended))  # (B, 1, V)
+                looked_at.append(weights)
         return torch.cat(logits, dim=1), torch.cat(looked_at, dim=1)
 
     def start(self, source: torch.Tensor, source_lengths: torch.Tensor | None = None) -> tuple[Memory, DecoderState]:

@@ -23,7 +23,7 @@ from gateline.errors import DataError
 from gateline.models.scheduled_sampling import ScheduledSampling
 from gateline.models.sequence_input import require_cell
 from gateline.models.stack import Size, Stack, StackSettings, refuse_weight_drop
-from gateline.randomness import rows_rand
+from gateline.randomness import rows_rand, step_by_step
 
 
 class FramePredictorSettings(StackSettings):
@@ -105,12 +105,13 @@ class FramePredictor(nn.Module):
         refuse_weight_drop(self.forecaster)
         forced = rows_rand((len(past), num_frames), past.device) < teacher_forcing if teacher_forcing > 0 else None
         frame, logits = last, []
-        for place in range(num_frames):
-            if forced is not None and place:
-                frame = torch.where(forced[:, place, None, None, None], truth[:, place], frame)
-            y, state = self.forecaster(frame[:, None], state)
-            logits.append(self.head(y.squeeze(1)))
-            frame = torch.sigmoid(logits[-1]).to(past.dtype)
+        with step_by_step():
+            for place in range(num_frames):
+                if forced is not None and place:
+                    frame = torch.where(forced[:, place, None, None, None], truth[:, place], frame)
+                y, state = self.forecaster(frame[:, None], state)
+                logits.append(self.head(y.squeeze(1)))
+                frame = torch.sigmoid(logits[-1]).to(past.dtype)
         return self.whole(torch.stack(logits, dim=1))
 
     def predict(self, past: torch.Tensor, num_frames: int, lengths: torch.Tensor | None = None) -> torch.Tensor:

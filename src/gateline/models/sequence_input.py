@@ -49,7 +49,7 @@ class SequenceDropout(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Drop in training mode; leave alone in eval mode."""
         if self.locked:
-            return locked_dropout(x, self.each.p, self.training)
+            return locked_dropout(x, self.each.p, self.training, by=self)
         return cast(torch.Tensor, self.each(x))
 
 

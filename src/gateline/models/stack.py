@@ -114,7 +114,7 @@ class Stack(nn.Module):
             x = without_padding(x, is_padding(x, lengths))
         states: list[State] = []
         for place, cells in enumerate(self.cells()):
-            read = self.drop(x) if place else x
+            read = self.drop(x, place) if place else x
             written = []
             for cell, backward in zip(cells, (False, True), strict=False):
                 before = None if state is None else state[len(states)]
@@ -147,10 +147,10 @@ class Stack(nn.Module):
         y = written[0] if len(written) == 1 else torch.cat(written, dim=2)  # (B, T, H * D)
         return read + y if self.settings.residual and read.shape[2] == y.shape[2] else y
 
-    def drop(self, x: torch.Tensor) -> torch.Tensor:
-        """Drop features of what the layer below wrote."""
+    def drop(self, x: torch.Tensor, place: int) -> torch.Tensor:
+        """Drop features of what the layer below the one at this place wrote."""
         if self.settings.variational_dropout:
-            return locked_dropout(x, self.settings.dropout, self.training)
+            return locked_dropout(x, self.settings.dropout, self.training, by=(self, place))
         return cast(torch.Tensor, self.dropout(x))
 
     def cells(self) -> list[list[Cell]]:

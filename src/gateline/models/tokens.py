@@ -7,6 +7,8 @@ from typing import cast
 import torch
 from torch import nn
 
+from gateline.randomness import locked
+
 
 class TokenEmbedding(nn.Module):
     """Numbers that stand for tokens; in training, some tokens are left out wherever they occur.
@@ -30,7 +32,8 @@ class TokenEmbedding(nn.Module):
         if not self.training or self.dropout == 0.0:
             return embedded
         # One draw per word of the vocabulary and none per row: every process draws the same.
-        kept = torch.rand(len(self.weight), device=tokens.device) >= self.dropout  # (V,)
+        drawn = locked(self, lambda: torch.rand(len(self.weight), device=tokens.device))  # (V,)
+        kept = drawn >= self.dropout
         return embedded * (kept[tokens] / (1 - self.dropout)).to(embedded.dtype)[..., None]
 
 

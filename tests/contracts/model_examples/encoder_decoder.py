@@ -46,4 +46,13 @@ EXAMPLES = {
     "input feeding": example(input_feeding=True),
     "own predictions": example(teacher_forcing=0.0),
     "dropout": example(teacher_forcing=0.5, dropout=0.2, input_dropout=0.2, output_dropout=0.2, embedding_dropout=0.2),
+    "locked dropout": example(
+        teacher_forcing=0.5,
+        num_layers=2,
+        variational_dropout=True,
+        dropout=0.2,
+        input_dropout=0.2,
+        output_dropout=0.2,
+        embedding_dropout=0.2,
+    ),
 }

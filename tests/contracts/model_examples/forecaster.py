@@ -69,6 +69,7 @@ EXAMPLES = {
     "direct, linear decoder": example(decoder="linear", num_layers=2),
     "direct, quantiles and additive attention": example(attention="additive", quantiles=(0.1, 0.5, 0.8)),
     "recursive": example(mode="recursive", teacher_forcing=0.5, attention="dot", series="embedding"),
+    "recursive, locked dropout": example(mode="recursive", num_layers=2, dropout=0.2, variational_dropout=True),
     "recursive, gru, window normalisation": example(mode="recursive", cell="gru", normalisation="revin", affine=True),
     "segment": example(mode="segment", segment=3, normalisation="last_value"),
     "segment, departures from the last season": example(

@@ -37,4 +37,5 @@ EXAMPLES = {
     "by itself": example("binary_cross_entropy", hidden_size=8, patch=2),
     "true frames": example("squared", 1.0, hidden_size=8, patch=2, num_layers=2),
     "now and then": example("squared", 0.5, hidden_size=12),
+    "locked dropout": example("squared", 0.5, hidden_size=12, num_layers=2, dropout=0.2, variational_dropout=True),
 }

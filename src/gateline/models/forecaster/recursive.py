@@ -14,7 +14,7 @@ from gateline.batch import ForecastBatch
 from gateline.models.forecaster.direct import EncoderDecoder
 from gateline.models.forecaster.normalisation import Level, last_observed
 from gateline.models.stack import StackState
-from gateline.randomness import rows_rand
+from gateline.randomness import rows_rand, step_by_step
 
 
 class RecursiveForecaster(EncoderDecoder):
@@ -31,13 +31,14 @@ class RecursiveForecaster(EncoderDecoder):
         observed = self.normalisation.of_target(batch.target, level)  # (B, U)
         before, steps = last_observed(lags, batch.past[:, :, 1]), []
         state, keys = self.start(state), self.keys(encoded)  # the keys are the same at every step
-        for step in range(self.horizon):
-            asked = torch.cat([known[:, step : step + 1], before[:, None, None]], dim=2)  # (B, 1, ...)
-            decoded, state = self.decoder(asked, state)
-            steps.append(self.read_out(decoded, encoded, keys))  # (B, 1, Q)
-            before = steps[-1][:, 0, self.median].to(lags.dtype)
-            if told is not None:
-                before = torch.where(told[:, step], observed[:, step], before)
+        with step_by_step():
+            for step in range(self.horizon):
+                asked = torch.cat([known[:, step : step + 1], before[:, None, None]], dim=2)  # (B, 1, ...)
+                decoded, state = self.decoder(asked, state)
+                steps.append(self.read_out(decoded, encoded, keys))  # (B, 1, Q)
+                before = steps[-1][:, 0, self.median].to(lags.dtype)
+                if told is not None:
+                    before = torch.where(told[:, step], observed[:, step], before)
         return torch.cat(steps, dim=1)
 
     def told(self, batch: ForecastBatch) -> torch.Tensor | None:

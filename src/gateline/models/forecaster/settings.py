@@ -79,8 +79,7 @@ class ForecasterSettings(Section):
     dropout: Probability = 0.0
     """Of what the head reads, and between layers."""
     variational_dropout: bool = False
-    """Drop the same features at all steps of a sequence, between layers. Not with `mode: recursive`, whose decoder sees one
-    step at a time."""
+    """Drop the same features at all steps of a sequence, between layers."""
     weight_drop: Probability = 0.0
     """Of hidden-to-hidden weights: the same ones at all steps that a stack of cells reads. Encoder and decoder each drop their
     own; with `mode: segment`, where they are one, its pass over the past and the one over what is asked draw anew. Not with
@@ -154,8 +153,6 @@ class ForecasterSettings(Section):
             raise ValueError("`series: embedding` or `none` with `mode: segment`")
         if self.mode == "segment" and self.bidirectional:
             raise ValueError("no `bidirectional` with `mode: segment`, where encoder and decoder are one")
-        if self.mode == "recursive" and self.variational_dropout:
-            raise ValueError("no `variational_dropout` with `mode: recursive`: its decoder sees one step at a time")
         if self.mode == "recursive" and self.weight_drop:
             raise ValueError(f"no `weight_drop` with `mode: recursive`: {ONE_STEP_AT_A_TIME}")
         if (self.season is not None) != (self.normalisation == "last_season"):
