@@ -1,7 +1,7 @@
 """One of several processes that train a small model together: ``python -m tests.sharing FOLDER``.
 
-Each case is trained twice: undisturbed, and stopped by its last process alone and run again. The first process writes
-weights and history of both.
+Each case is trained undisturbed, and stopped by its last process alone and run again: in the second epoch, and while the first
+one is validated. The first process writes weights and history of each.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 
 from gateline.adapters.process_group import process_group
+from gateline.data.order import SequentialOrder
 from gateline.device import configure_process
 from gateline.errors import Preempted
 from gateline.manifest import open_artifact
@@ -25,6 +26,7 @@ from gateline.workload.training import Training
 from tests.streams import StreamTask
 
 CASES = ("windows", "streams")
+NAMES = ("undisturbed", "resumed", "validated")
 
 
 def loop_of(case: str, folder: Path, processes: Processes) -> TrainingLoop:
@@ -40,23 +42,32 @@ def loop_of(case: str, folder: Path, processes: Processes) -> TrainingLoop:
     training = Training(
         batch_size=250, epochs=2, accumulate=2, learning_rate=0.01, loss="squared", weight_average=0.9, clip_norm=0.5
     )
-    return TrainingLoop(cast(Task, task), network, training, prepared, 5, torch.device("cpu"), torch.float32, processes)
+    loop = TrainingLoop(cast(Task, task), network, training, prepared, 5, torch.device("cpu"), torch.float32, processes)
+    if case == "windows":
+        loop.validation_order = SequentialOrder(len(loop.validation_set), 50)  # several batches, as the streams have
+    return loop
 
 
-def run(case: str, folder: Path, processes: Processes, steps: int | None) -> TrainingLoop:
-    """Train; with `steps`, the last process alone asks for a stop after so many, and all go on afterwards."""
+def run(case: str, folder: Path, processes: Processes, name: str) -> TrainingLoop:
+    """Train; unless it is undisturbed, the last process alone asks for a stop, and all go on afterwards."""
     asked = iter(range(1, 10**6))
-    mine = steps if processes.rank == processes.count - 1 else None
-    store = FolderStore(folder / f"{case}-{processes.count}-{steps}")
-    stop = (lambda: next(asked) >= mine) if mine else (lambda: False)
+    store = FolderStore(folder / f"{case}-{processes.count}-{name}")
     loop = loop_of(case, folder, processes)
+    steps, scored = len(loop.order), len(loop.validation_order) - 1  # how often it is asked in an epoch
+    after = {"undisturbed": 10**6, "validated": steps + 2, "resumed": steps + scored + 2}[name]
+    mine = after if processes.rank == processes.count - 1 else 10**6
+
+    def stop() -> bool:
+        return next(asked) >= mine
+
     try:
         loop.run(Checkpoint(store, "key") if processes.first else None, stop=stop)
     except Preempted:
+        assert (loop.epoch, loop.step) == ((0, steps) if name == "validated" else (1, 2))
         loop = loop_of(case, folder, processes)
         loop.run(Checkpoint(store, "key") if processes.first else None)
     else:
-        assert steps is None, "it was not stopped"
+        assert name == "undisturbed", "it was not stopped"
     return loop
 
 
@@ -65,8 +76,8 @@ def main(folder: Path) -> None:
     configure_process("cpu", "float32")
     with process_group("cpu") as processes:
         for case in CASES:
-            for name, steps in (("undisturbed", None), ("resumed", 7)):
-                loop = run(case, folder, processes, steps)
+            for name in NAMES:
+                loop = run(case, folder, processes, name)
                 if processes.first:
                     result = {"weights": loop.best_weights, "history": loop.history}
                     torch.save(result, folder / f"{case}-{processes.count}-{name}.pt")

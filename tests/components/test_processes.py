@@ -16,7 +16,7 @@ import torch
 
 from gateline.adapters.door import run_step
 from gateline.manifest import open_artifact
-from tests.sharing import CASES
+from tests.sharing import CASES, NAMES
 from tests.steps import ROOT, argv_of, run_until
 from tests.tiny import prepare_tiny, write_tiny
 
@@ -75,10 +75,11 @@ def test_the_result_does_not_depend_on_the_number_of_processes(case: str, count:
         assert other == pytest.approx(one, rel=1e-5)
 
 
+@pytest.mark.parametrize("name", NAMES[1:])
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("case", CASES)
-def test_stopped_by_one_of_them_all_go_on_to_the_same_bytes(case: str, count: int, shared: Path) -> None:
-    undisturbed, resumed = result(shared, case, count, "undisturbed"), result(shared, case, count, "resumed")
+def test_stopped_by_one_of_them_all_go_on_to_the_same_bytes(case: str, count: int, name: str, shared: Path) -> None:
+    undisturbed, resumed = result(shared, case, count, "undisturbed"), result(shared, case, count, name)
 
     assert resumed["history"] == undisturbed["history"]
     assert all(torch.equal(value, undisturbed["weights"][name]) for name, value in resumed["weights"].items())

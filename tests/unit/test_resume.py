@@ -14,6 +14,7 @@ import torch
 from gateline.adapters.checkpoint_store import AddressStore, open_store
 from gateline.errors import ArtifactError, Preempted, UnreachableError, WorkloadError
 from gateline.manifest import Artifact
+from gateline.tasks import forecasting
 from gateline.training import RunSettings, beside, key_of, settings_of_weights, train
 from gateline.training.checkpoints import Checkpoint, FolderStore
 from gateline.workload import Workload
@@ -86,6 +87,34 @@ def test_a_stop_at_the_last_step_of_an_epoch_goes_straight_to_validation(prepare
 
     assert content_of(model) == undisturbed
     assert steps == [10, STEPS] * (EPOCHS - 1)
+
+
+def test_a_stop_while_an_epoch_is_validated_is_heard_before_the_validation_is_over(
+    prepared: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecasting, "SCORING_BATCH", 16)  # a validation of many batches
+    undisturbed = content_of(train(workload(), prepared, tmp_path / "undisturbed", RUN))
+    scored: list[int] = []
+    true_scorer = forecasting.TASK.scorer
+
+    def counting(*given: Any) -> Any:
+        score = true_scorer(*given)
+
+        def counted(*batch: Any) -> Any:
+            scored.append(1)
+            return score(*batch)
+
+        return counted
+
+    monkeypatch.setattr(forecasting.TASK, "scorer", counting)
+    with pytest.raises(Preempted):
+        train(workload(), prepared, tmp_path / "stopped", RUN, stop=after(STEPS + 3))
+    assert len(scored) == 3
+    steps: list[int] = []
+    model = train(workload(), prepared, tmp_path / "stopped", RUN, on_step=lambda step, *_: steps.append(step))
+
+    assert content_of(model) == undisturbed
+    assert steps == [10, STEPS] * (EPOCHS - 1)  # the epoch was not trained again
 
 
 def stopped(folder: Path, prepared: Artifact, asked: Workload, run: RunSettings = RUN) -> FolderStore:

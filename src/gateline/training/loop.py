@@ -36,7 +36,7 @@ OnStep = Callable[[int, int, float], None]
 """Told of progress: step of this epoch, steps per epoch, loss (of the last step that was read; NaN where it had no labels)."""
 
 Stop = Callable[[], bool]
-"""Asked after every step whether to save and stop."""
+"""Asked after every step, and between two batches that are scored, whether to save and stop."""
 
 READ_EVERY = {"cpu": 1, "cuda": 20}
 """Steps between two looks at the loss; looking waits for the device, which on a CPU costs nothing."""
@@ -126,7 +126,7 @@ class TrainingLoop:
             began = time.monotonic()
             rows = self.train_epoch(checkpoint, on_step, stop)
             seconds = time.monotonic() - began
-            self.keep(self.validate())
+            self.keep(self.validate(checkpoint, stop))
             self.save(checkpoint)
             tell_all(on_epoch, {**self.history[-1], **measured(rows, seconds, self.device)})
 
@@ -147,11 +147,8 @@ class TrainingLoop:
             self.step, taken = self.step + 1, taken + rows
             if looking:
                 self.refuse_if_not_finite()
-                loss, elements, stops, saves = facts.tolist()
-                if stops or saves:
-                    self.save(checkpoint)
-                if stops:
-                    raise Preempted("a request to stop")
+                loss, elements, *flags_of_all = facts.tolist()
+                self.heed(flags_of_all, checkpoint)
                 if on_step and (self.step % TELL_EVERY == 0 or self.step == steps):
                     on_step(self.step, steps, loss / elements if elements else math.nan)
         return taken
@@ -264,21 +261,42 @@ class TrainingLoop:
             do="Lower training.learning_rate or training.clip_norm, or look for extreme values in the data",
         )
 
-    def validate(self) -> dict[str, float]:
+    def heed(self, flags: Sequence[float], checkpoint: Checkpoint | None) -> None:
+        """Save, and stop, where a process wants that: two numbers, see `_flags`, added up over all of them.
+
+        Raises:
+            Preempted: one wants to stop.
+        """
+        stops, saves = flags
+        if stops or saves:
+            self.save(checkpoint)
+        if stops:
+            raise Preempted("a request to stop")
+
+    def validate(self, checkpoint: Checkpoint | None = None, stop: Stop = lambda: False) -> dict[str, float]:
         """Score the validation part in eval mode, without gradients, with the weights that would be kept.
 
-        Each process scores its rows; what they add up is exact, so the mean does not depend on how many they are.
+        Each process scores its rows; what they add up is exact, so the mean does not depend on how many they are. Scoring
+        changes nothing that is saved, so a run that is stopped here goes on with the validation of the same epoch.
+
+        Raises:
+            Preempted: `stop` said so; everything is in the checkpoint.
         """
         network, order = self.network_to_keep.eval(), self.validation_order
-        shares = [self.processes.share(len(order.batch(0, step))) for step in range(len(order))]
+        steps = len(order)
+        shares = [self.processes.share(len(order.batch(0, step))) for step in range(steps)]
         batches = (order.batch(0, step)[first:last] for step, (first, last) in enumerate(shares) if first < last)
+        loaded = iter(load(self.validation_set, batches, workers=self.training.workers))
         sums: dict[str, torch.Tensor] = {}
         nothing, carried = torch.zeros(2, dtype=torch.float64, device=self.device), None
         with torch.inference_mode(), self._autocast():
-            for batch in load(self.validation_set, batches, workers=self.training.workers):
-                scores, carried = self.score(network, batch.to(self.device), carried)
-                for name, (total, count) in scores.items():
-                    sums[name] = sums.get(name, nothing) + torch.stack([total.double(), count.double()])
+            for step, (first, last) in enumerate(shares, start=1):
+                if first < last:
+                    scores, carried = self.score(network, next(loaded).to(self.device), carried)
+                    for name, (total, count) in scores.items():
+                        sums[name] = sums.get(name, nothing) + torch.stack([total.double(), count.double()])
+                if step % self.read_every == 0 and step < steps:
+                    self.heed(self.processes.add(self._flags(checkpoint, stop)).tolist(), checkpoint)
         names = self.task.monitors
         table = torch.stack([sums.get(name, nothing) for name in names])  # a process without rows adds nothing
         return {
