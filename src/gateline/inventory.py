@@ -18,7 +18,7 @@ and Production Management in Supply Chains, sections 6.7 (service level) and 9.2
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -95,18 +95,11 @@ class SafetyStock:
         """
         error = up_to_each_step(demand) - up_to_each_step(forecast)
         scores = error / up_to_each_step(uncertainty)
+        require_enough(np.isfinite(scores).sum(axis=0), service_level)
         margins = np.empty(scores.shape[1])
         for step in range(scores.shape[1]):
             known = scores[np.isfinite(scores[:, step]), step]
-            rank = math.ceil((len(known) + 1) * service_level - 1e-9)
-            if rank > len(known):
-                raise DataError(
-                    f"model.inventory, the demand up to step {step + 1} ahead",
-                    expected=f"at least {math.ceil(service_level / (1 - service_level) - 1e-9)} validation windows "
-                    "in which all of it is known",
-                    found=f"{len(known)}, for a service level of {service_level:g}",
-                    do="Lengthen the validation part, or ask for a smaller service level",
-                )
+            rank = _rank(service_level, len(known))
             margins[step] = np.partition(known, rank - 1)[rank - 1]
         return cls(service_level, margins)
 
@@ -130,6 +123,32 @@ class SafetyStock:
     def from_json(cls, value: Mapping[str, Any]) -> SafetyStock:
         """Read what `to_json` wrote."""
         return cls(float(value["service_level"]), np.array(value["margins"], dtype=np.float64))
+
+
+def require_enough(known: Iterable[int], service_level: float) -> None:
+    """Refuse a service level that so few windows cannot promise; this needs no forecast.
+
+    Args:
+        known: for each step ahead, in how many windows all of the demand up to it is known.
+        service_level: share of times that the stock is to suffice.
+
+    Raises:
+        DataError: too few windows.
+    """
+    for step, count in enumerate(known, start=1):
+        if _rank(service_level, count) > count:
+            raise DataError(
+                f"model.inventory, the demand up to step {step} ahead",
+                expected=f"at least {math.ceil(service_level / (1 - service_level) - 1e-9)} validation windows "
+                "in which all of it is known",
+                found=f"{count}, for a service level of {service_level:g}",
+                do="Lengthen the validation part, or ask for a smaller service level",
+            )
+
+
+def _rank(service_level: float, count: int) -> int:
+    """Which of so many errors, in rising order, is the margin."""
+    return math.ceil((count + 1) * service_level - 1e-9)  # less rounding, as in `gateline.conformal`
 
 
 def policy_metrics(

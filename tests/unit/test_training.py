@@ -198,6 +198,27 @@ def test_an_unknown_monitor_is_refused_before_training(prepared: Artifact, tmp_p
         train(workload(training__monitor="maee"), prepared, tmp_path / "model", RunSettings(3))
 
 
+def test_a_service_level_that_the_validation_part_cannot_promise_is_refused_before_the_first_step(
+    prepared: Artifact, tmp_path: Path
+) -> None:
+    steps: list[int] = []
+    windows = TASK.dataset(prepared, "validation")
+    observed = windows.__getitems__(np.arange(len(windows))).observed.numpy()
+    # In how many windows all steps up to one are known.
+    known = [int(observed[:, : step + 1].all(axis=1).sum()) for step in range(observed.shape[1])]
+    most, too_much = ((n / (n + 1)) for n in (known[-1], known[-1] + 0.5))  # what the last step can just promise
+
+    for level, refused in ((most, None), (too_much, known[-1]), (0.9995, known[0])):
+        asked = workload(model__inventory={"service_level": level})
+        if refused is None:
+            TASK.check_data(asked.section("model", TASK.Model), prepared)
+            continue
+        with pytest.raises(DataError, match=rf"the demand up to step \d ahead: .*found {refused}, for a service level"):
+            train(asked, prepared, tmp_path / "model", RunSettings(3), on_step=lambda *told: steps.append(told[0]))
+    assert known[-1] < known[0]
+    assert not steps
+
+
 def test_intervals_that_the_validation_part_cannot_promise_are_refused_before_the_first_step(
     prepared: Artifact, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -36,6 +37,7 @@ from gateline.data.store import SERIES, VALUES
 from gateline.data.windows import WindowDataset
 from gateline.errors import ArtifactError, WorkloadError, examples, refuse_taken, require_known
 from gateline.inventory import SafetyStock
+from gateline.inventory import require_enough as require_enough_demand
 from gateline.losses import summed_loss, summed_pinball
 from gateline.manifest import Artifact, Draft
 from gateline.metrics import (
@@ -315,16 +317,20 @@ class Forecasting:
             )
 
     def check_data(self, model: ForecasterSettings, prepared: Artifact) -> None:
-        """Refuse intervals that the validation part is too short for; `finish` would, when all training is done.
+        """Refuse intervals and service levels that the validation part is too short for; `finish` would, when all training is done.
 
         Raises:
-            DataError: the validation part is too short for a coverage.
+            DataError: the validation part is too short for a coverage or a service level.
         """
-        if model.intervals:
-            target, origins = open_store(prepared).arrays[VALUES][:, TARGET], read_windows(prepared, "validation")
-            horizon = prepared.read_json(STATE)["windows"]["horizon"]
-            observed = np.isfinite(target)
-            require_enough((int(observed[origins + step].sum()) for step in range(horizon)), model.intervals)
+        if not model.intervals and model.inventory is None:
+            return
+        target, origins = open_store(prepared).arrays[VALUES][:, TARGET], read_windows(prepared, "validation")
+        observed = np.isfinite(target)
+        at_steps = [observed[origins + step] for step in range(prepared.read_json(STATE)["windows"]["horizon"])]
+        require_enough((int(known.sum()) for known in at_steps), model.intervals)
+        if model.inventory is not None:
+            up_to_steps = itertools.accumulate(at_steps, np.logical_and)
+            require_enough_demand((int(known.sum()) for known in up_to_steps), model.inventory.level)
 
     def check_scoring(self, prepared: Artifact, evaluation: ForecastingEvaluation, gates: Gates) -> None:
         """Refuse an evaluation that cannot be made of these data.
