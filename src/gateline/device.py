@@ -15,6 +15,8 @@ products of this size a second thread brings next to nothing."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """As malloc.h of glibc numbers them."""
+MMAP_THRESHOLDS = 2**30, 2**25
+"""Bytes; the first that glibc accepts."""
 
 
 def configure_process(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
@@ -70,8 +72,11 @@ def keep_freed_memory() -> None:
     default these come from the system each time, page by page and zeroed, which takes up to half of the time of a step.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**30)
+    if mallopt is None:
+        return
+    # It answers 0 where it refuses, as glibc up to 2.34 does above 32 MiB. Where no larger threshold holds, the other one is
+    # left alone as well: setting it would freeze the first at its 128 KiB, which else rises by itself.
+    if any(mallopt(M_MMAP_THRESHOLD, size) for size in MMAP_THRESHOLDS):
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
