@@ -1,4 +1,4 @@
-"""A stream of tokens as a task of the tests: batches that hand a state on, which no task of the library does yet."""
+"""A stream of tokens as a task of the tests: batches that hand a state on, without the texts and tokenizers of language modelling."""
 
 # ruff: noqa: ARG002  (the arguments are the protocol's)
 

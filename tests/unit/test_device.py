@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateline import device
 from gateline.device import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
 
 
@@ -28,11 +27,11 @@ def test_trimming_is_turned_off_only_where_a_larger_threshold_holds(
         heard.append((option, value))
         return int(option != M_MMAP_THRESHOLD or value <= most)
 
-    monkeypatch.setattr(device.ctypes, "CDLL", lambda _name: SimpleNamespace(mallopt=mallopt))
+    monkeypatch.setattr("ctypes.CDLL", lambda _name: SimpleNamespace(mallopt=mallopt))
     keep_freed_memory()
     assert heard == told
 
 
 def test_a_system_without_mallopt_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device.ctypes, "CDLL", lambda _name: SimpleNamespace())
+    monkeypatch.setattr("ctypes.CDLL", lambda _name: SimpleNamespace())
     keep_freed_memory()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,24 @@ def test_a_checkpoint_of_other_settings_is_refused(
 
     with pytest.raises(ArtifactError, match=r"last\.pt: expected a checkpoint of these data, settings and code"):
         train(other, prepared, tmp_path / "model", run)
+
+
+def test_a_checkpoint_of_another_torch_is_refused(
+    prepared: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It rounds differently, so what goes on would not end with the bytes of a run that was not stopped."""
+    with monkeypatch.context() as another:
+        another.setattr(torch, "__version__", "1.0")
+        theirs = stopped(tmp_path / "model", prepared, workload())
+    assert (theirs.folder / "last.pt").is_file()
+    ours = beside(tmp_path / "model", key_of(prepared, settings_of_weights(workload(), RUN)))
+    assert ours.folder != theirs.folder
+    theirs.folder.rename(ours.folder)
+
+    with pytest.raises(
+        ArtifactError, match=rf"last\.pt: expected a checkpoint .* by torch {re.escape(torch.__version__)}"
+    ):
+        train(workload(), prepared, tmp_path / "model", RUN)
 
 
 def test_a_checkpoint_without_its_best_weights_is_as_good_as_none(

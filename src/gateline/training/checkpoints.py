@@ -142,7 +142,7 @@ class Checkpoint:
         A damaged checkpoint costs time, not the run: it is as if there were none.
 
         Raises:
-            ArtifactError: it belongs to other data, settings or code.
+            ArtifactError: it belongs to other data, settings or code, or to another torch.
             UnreachableError: the store did not answer.
         """
         content = self._read(LAST)
@@ -156,7 +156,7 @@ class Checkpoint:
         if content["key"] != self.key:
             raise ArtifactError(
                 f"{self.store.place}/{LAST}",
-                expected=f"a checkpoint of these data, settings and code ({self.key[:12]})",
+                expected=f"a checkpoint of these data, settings and code, by torch {torch.__version__} ({self.key[:12]})",
                 found=f"one of others ({str(content['key'])[:12]})",
                 do="Remove it, or give another --checkpoints",
             )

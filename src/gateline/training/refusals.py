@@ -13,8 +13,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from gateline.errors import TrainingError, UnreachableError
 from gateline.manifest import dump_json
 from gateline.training.checkpoints import CheckpointStore
@@ -28,7 +26,7 @@ log = logging.getLogger("gateline.training")
 def not_refused(store: CheckpointStore) -> CheckpointStore:
     """Hand back the store of a training that was not refused earlier.
 
-    What another torch refused is tried again, since it rounds differently; a damaged note is none.
+    A damaged note is none. What another torch refused lies elsewhere, see `key_of`: it rounds differently.
 
     Raises:
         TrainingError: it was; says the same, and what to remove for another try.
@@ -40,11 +38,8 @@ def not_refused(store: CheckpointStore) -> CheckpointStore:
     try:
         note = json.loads(content)
         where, expected, found, do = (str(note[word]) for word in WORDS)
-        torch_then = note["torch"]
     except (ValueError, KeyError, TypeError):
         log.warning("%s/%s is damaged; it is not heeded.", store.place, REFUSED)
-        return store
-    if torch_then != torch.__version__:
         return store
     raise TrainingError(
         where,
@@ -62,7 +57,7 @@ def refused_once(store: CheckpointStore) -> Iterator[None]:
     except TrainingError as refusal:
         said = {word: getattr(refusal, word) for word in WORDS}
         try:
-            store.write(REFUSED, dump_json({**said, "torch": str(torch.__version__)}).encode())
+            store.write(REFUSED, dump_json(said).encode())
         except (UnreachableError, OSError) as error:
             log.warning("%s The refusal could not be noted; the next run trains until it is refused again.", error)
         raise

@@ -149,8 +149,9 @@ def training_loop(
 
 
 def key_of(prepared: Artifact, settings: dict[str, Json]) -> str:
-    """Digest of everything that shapes the weights: data, settings, code."""
-    return digest_of({"prepared": prepared.digest, "code": code_version(), **settings})
+    """Digest of everything that shapes the weights: data, settings, code, and the torch that rounds as it does."""
+    version = {"code": code_version(), "torch": str(torch.__version__)}
+    return digest_of({"prepared": prepared.digest, **version, **settings})
 
 
 def beside(folder: Path, key: str) -> FolderStore:

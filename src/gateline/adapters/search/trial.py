@@ -147,8 +147,8 @@ def tell(problem: Problem, claim: Claim, result: Result) -> None:
 
 
 def _checkpoints(problem: Problem, claim: Claim) -> CheckpointStore:
-    """Where a trial that is stopped keeps its state; another one where the code has changed since, which cannot go on."""
-    key = digest_of([problem.study_name, claim.trial.number, code_version()])
+    """Where a trial that is stopped keeps its state; another one where code or torch have changed since, which cannot go on."""
+    key = digest_of([problem.study_name, claim.trial.number, code_version(), str(torch.__version__)])
     return open_store(problem.checkpoints, claim.folder / "model", key)
 
 
