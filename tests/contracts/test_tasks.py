@@ -238,6 +238,24 @@ def test_the_loss_of_a_batch_is_that_of_its_rows_alone(made: Made) -> None:
     assert together[0] == pytest.approx(sum(total for total, _ in apart), rel=1e-9)
 
 
+@every_task
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_data_that_were_moved_to_a_device_gather_the_same_batches_there(part: str, made: Made) -> None:
+    """A GPU then waits for no batch. On the device `meta` are no numbers, and what stayed behind cannot be reckoned with."""
+    dataset = made.task.dataset(made.prepared, part)
+    rows = np.arange(len(dataset))[::-1][:40].copy()
+    moved, away = dataset.to(torch.device("cpu")), dataset.to(torch.device("meta"))
+    batches = [each.__getitems__(rows)._tensors() for each in (dataset, moved, away)]
+
+    assert 0 < dataset.nbytes < 2**27
+    assert (dataset.device.type, moved.device.type, away.device.type) == ("cpu", "cpu", "meta")
+    assert len(dataset) == len(moved) == len(away)
+    for name, here in batches[0].items():
+        assert torch.equal(batches[1][name], here), name
+        assert batches[2][name].shape == here.shape
+        assert batches[2][name].device.type == ("cpu" if "lengths" in name else "meta"), name
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Read all files of a model but its manifest, which says of which prepared folder it was made.
 

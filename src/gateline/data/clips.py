@@ -8,10 +8,11 @@ FOLDER/
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,7 @@ from gateline.errors import DataError, examples
 from gateline.workload.section import Section
 
 PICTURES, FRAMES, CLIPS = "pictures.npy", "frames.npy", "clips"
+MOVED_AT_A_TIME = 256  # clips that are made in memory on their way to a device
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -357,6 +359,7 @@ class ClipDataset(Dataset[ClipBatch]):
 
     def __init__(self, clips: Clips, part: str, past: int) -> None:
         self.clips, self.part, self._past = clips, part, past
+        self._placed: torch.Tensor | None = None  # uint8, all frames, where they were moved to a device
 
     def __len__(self) -> int:
         return self.clips.count(self.part)
@@ -365,13 +368,40 @@ class ClipDataset(Dataset[ClipBatch]):
         return self.__getitems__(np.array([row]))
 
     def __getitems__(self, rows: np.ndarray) -> ClipBatch:
-        frames = as_pixels(self.clips.frames(self.part, np.asarray(rows)))
+        if self._placed is None:
+            frames = as_pixels(self.clips.frames(self.part, np.asarray(rows)))
+        else:
+            index = torch.from_numpy(np.asarray(rows)).to(self._placed.device, non_blocking=True)
+            frames = as_pixels(self._placed[index])
         return ClipBatch(past=frames[:, : self._past], future=frames[:, self._past :])
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that `to` moves."""
+        return len(self) * self.clips.frames(self.part, np.array([0])).nbytes
 
-def as_pixels(frames: np.ndarray) -> torch.Tensor:
+    @property
+    def device(self) -> torch.device:
+        """Where batches are gathered."""
+        return torch.device("cpu") if self._placed is None else self._placed.device
+
+    def to(self, device: torch.device) -> Self:
+        """Copy the frames of all clips to a device, made or cut once and for all; batches are gathered and stay there."""
+        moved = copy.copy(self)
+        shape = self.clips.frames(self.part, np.array([0])).shape[1:]
+        moved._placed = torch.empty((len(self), *shape), dtype=torch.uint8, device=device)
+        for first in range(0, len(self), MOVED_AT_A_TIME):
+            rows = np.arange(first, min(first + MOVED_AT_A_TIME, len(self)))
+            frames = np.ascontiguousarray(self.clips.frames(self.part, rows))
+            moved._placed[first : first + len(rows)] = torch.from_numpy(frames)
+        return moved
+
+
+def as_pixels(frames: np.ndarray | torch.Tensor) -> torch.Tensor:
     """Turn bytes into numbers that a network reads: float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).float() / 255
+    if not isinstance(frames, torch.Tensor):
+        frames = torch.from_numpy(np.ascontiguousarray(frames))
+    return frames.float() / 255
 
 
 def as_bytes(frames: torch.Tensor) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from torch.utils.data import Dataset
 
 from gateline.batch import TranslationBatch
 from gateline.data.tokenizers import PADDING, Encoded
+from gateline.data.windows import VariableLengthDataset
 
 
 class PairDataset(Dataset[TranslationBatch]):
@@ -22,33 +25,50 @@ class PairDataset(Dataset[TranslationBatch]):
     """
 
     def __init__(self, source: Encoded, target: Encoded, rows: np.ndarray) -> None:
-        self._source, self._target, self._rows = source, target, np.asarray(rows, dtype=np.int64)
+        rows = np.asarray(rows, dtype=np.int64)
+        self._source, self._target = (
+            VariableLengthDataset(each.tokens, each.offsets, rows) for each in (source, target)
+        )
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._source)
 
     @property
     def lengths(self) -> np.ndarray:
         """Steps of the longer side of each pair: int64 (W,)."""
-        return np.maximum(self._source.lengths[self._rows], self._target.lengths[self._rows] - 1)
+        return np.maximum(self._source.lengths, self._target.lengths - 1)
 
     def __getitem__(self, row: int) -> TranslationBatch:
         return self.__getitems__([row])
 
     def __getitems__(self, rows: Sequence[int] | np.ndarray) -> TranslationBatch:
         """Gather the pairs of some rows."""
-        pairs = self._rows[np.asarray(rows, dtype=np.int64)]
-        source, source_lengths = padded(self._source, pairs)
-        framed, lengths = padded(self._target, pairs)
-        target = framed[:, 1:]
-        before = np.where(np.arange(target.shape[1]) < (lengths - 1)[:, None], framed[:, :-1], PADDING)
+        source, framed = (each.__getitems__(np.asarray(rows)) for each in (self._source, self._target))
+        target, lengths = framed.values[:, 1:].long(), framed.lengths - 1
+        real = (torch.arange(target.shape[1]) < lengths[:, None]).to(self.device, non_blocking=True)
         return TranslationBatch(
-            source=torch.from_numpy(source),
-            source_lengths=torch.from_numpy(source_lengths),
-            before=torch.from_numpy(before),
-            target=torch.from_numpy(target),
-            target_lengths=torch.from_numpy(lengths - 1),
+            source=source.values.long(),
+            source_lengths=source.lengths,
+            before=framed.values[:, :-1].long().masked_fill_(~real, PADDING),
+            target=target,
+            target_lengths=lengths,
         )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that `to` moves."""
+        return self._source.nbytes + self._target.nbytes
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are gathered."""
+        return self._source.device
+
+    def to(self, device: torch.device) -> Self:
+        """Copy everything to a device; batches are gathered and stay there."""
+        moved = copy.copy(self)
+        moved._source, moved._target = self._source.to(device), self._target.to(device)
+        return moved
 
 
 def padded(texts: Encoded, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ line in `INPUTS`. S sequences, N steps in all, F features of a step, B batch, T 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -20,6 +20,7 @@ from gateline.batch import LabelledStepsBatch
 from gateline.data.frame_inputs import FrameEncoding, FrameInputs
 from gateline.data.irregular_encoding import ELAPSED, GAPS, OBSERVED, IrregularEncoding, SeriesInputs
 from gateline.data.store import STATIC, VALUES, SequenceStore
+from gateline.data.windows import VariableLengthDataset
 from gateline.workload.schema import Schema
 
 LABEL = "label"
@@ -168,6 +169,8 @@ class LabelledStepSequences(Dataset[LabelledStepsBatch]):
     sequences: np.ndarray
     labels: np.ndarray
     classes: bool = False
+    _placed: tuple[VariableLengthDataset, VariableLengthDataset] | None = None
+    """Features and labels of the sequences, where they were moved to a device."""
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -180,17 +183,44 @@ class LabelledStepSequences(Dataset[LabelledStepsBatch]):
     def __getitems__(self, rows: np.ndarray) -> LabelledStepsBatch:
         """Gather a batch: int64 (B,) rows of the part."""
         chosen = self.sequences[np.asarray(rows)]
-        first, lengths = self.store.offsets[chosen], np.diff(self.store.offsets)[chosen]
+        lengths = np.diff(self.store.offsets)[chosen]
         step = np.arange(int(lengths.max()))
-        real = step < lengths[:, None]  # (B, T)
-        at = first[:, None] + np.minimum(step, lengths[:, None] - 1)
-        read = features(self.store, at.ravel()).reshape(*at.shape, -1)  # (B, T, F)
-        labels = self.labels[at]
-        observed = real & np.isfinite(labels)
-        filled = np.where(observed, labels, 0)
+        real = torch.from_numpy(step < lengths[:, None]).to(self.device, non_blocking=True)  # (B, T)
+        if self._placed is None:
+            at = self.store.offsets[chosen][:, None] + np.minimum(step, lengths[:, None] - 1)
+            values = torch.from_numpy(features(self.store, at.ravel()).reshape(*at.shape, -1))  # (B, T, F)
+            labels = torch.from_numpy(self.labels[at])
+        else:
+            values, labels = (each.__getitems__(rows).values for each in self._placed)
+        observed = real & labels.isfinite()
         return LabelledStepsBatch(
-            values=torch.from_numpy(np.where(real[:, :, None], read, np.float32(0))),
+            values=values.masked_fill_(~real[:, :, None], 0),
             lengths=torch.from_numpy(lengths),
-            target=torch.from_numpy(filled.astype(np.int64 if self.classes else np.float32)),
-            observed=torch.from_numpy(observed),
+            target=labels.masked_fill(~observed, 0).to(torch.int64 if self.classes else torch.float32),
+            observed=observed,
         )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that `to` moves."""
+        one = features(self.store, self.store.offsets[:1])
+        return int(self.lengths.sum()) * (one.nbytes + self.labels.itemsize)
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are gathered."""
+        return torch.device("cpu") if self._placed is None else self._placed[0].device
+
+    def to(self, device: torch.device) -> Self:
+        """Copy features and labels to a device; batches are gathered and stay there."""
+        steps, offsets = steps_of(self.store, self.sequences), np.concatenate([[0], np.cumsum(self.lengths)])
+        values, labels = features(self.store, steps), np.asarray(self.labels[steps])
+        placed = [VariableLengthDataset(each, offsets).to(device) for each in (values, labels)]
+        return replace(self, _placed=(placed[0], placed[1]))
+
+
+def steps_of(store: SequenceStore, sequences: np.ndarray) -> np.ndarray:
+    """List the steps of some sequences, one sequence after the other: int64 (n,)."""
+    lengths = np.diff(store.offsets)[sequences]
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return np.repeat(store.offsets[sequences], lengths) + within

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from gateline.batch import StreamBatch
+from gateline.data.windows import mapped_tensor
 
 
 class StreamDataset(Dataset[StreamBatch]):
@@ -23,7 +26,7 @@ class StreamDataset(Dataset[StreamBatch]):
     """
 
     def __init__(self, tokens: np.ndarray, *, piece: int, streams: int | None = None) -> None:
-        self._tokens, self._piece, self.streams = tokens, piece, streams
+        self._tokens, self._piece, self.streams = mapped_tensor(tokens), piece, streams
         self.num_targets = len(tokens) - 1
         self._pieces = self.num_targets // piece
         if streams is not None:
@@ -38,9 +41,25 @@ class StreamDataset(Dataset[StreamBatch]):
     def __getitems__(self, rows: Sequence[int] | np.ndarray) -> StreamBatch:
         """Gather the pieces of some rows."""
         places = np.asarray(rows, dtype=np.int64)[:, None] * self._piece + np.arange(self._piece)  # (B, T)
-        inside = np.minimum(places, self.num_targets - 1)
+        inside = torch.from_numpy(np.minimum(places, self.num_targets - 1)).to(self.device, non_blocking=True)
         return StreamBatch(
-            tokens=torch.from_numpy(self._tokens[inside].astype(np.int64)),
-            following=torch.from_numpy(self._tokens[inside + 1].astype(np.int64)),
-            observed=torch.from_numpy(places < self.num_targets),
+            tokens=self._tokens[inside].long(),
+            following=self._tokens[inside + 1].long(),
+            observed=torch.from_numpy(places < self.num_targets).to(self.device, non_blocking=True),
         )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that `to` moves."""
+        return self._tokens.nbytes
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are gathered."""
+        return self._tokens.device
+
+    def to(self, device: torch.device) -> Self:
+        """Copy the tokens to a device; batches are gathered and stay there."""
+        moved = copy.copy(self)
+        moved._tokens = self._tokens.to(device)
+        return moved

@@ -27,7 +27,7 @@ from gateline.data.frame_inputs import FrameInputs
 from gateline.data.irregular_encoding import SeriesInputs
 from gateline.data.order import Order, SequentialOrder, shuffled
 from gateline.data.prepared_windows import STATE, open_store
-from gateline.data.sequence_inputs import LABEL, LabelledStepSequences
+from gateline.data.sequence_inputs import LABEL, LabelledStepSequences, steps_of
 from gateline.data.store import SequenceStore
 from gateline.errors import ArtifactError, DataError, WorkloadError, examples, refuse_taken, require_known
 from gateline.losses import summed_binary_cross_entropy, summed_cross_entropy
@@ -249,7 +249,7 @@ class Labelling:
 
     def start(self, network: nn.Module, dataset: LabelledStepSequences) -> None:
         """Begin at the frequency of each label, so that the first epoch does not have to learn it."""
-        labels = dataset.labels[_steps_of(dataset.store, dataset.sequences)]
+        labels = dataset.labels[steps_of(dataset.store, dataset.sequences)]
         labels = labels[np.isfinite(labels)]
         bias = cast(Labeller, network).head.bias
         if dataset.classes:
@@ -315,7 +315,7 @@ class Labelling:
         # On the CPU and in float32, as the model is served.
         served = cast(Labeller, copy.deepcopy(network).cpu())
         logits = SequenceLabeller(served, fitted).logits(store, sequences)
-        labels = store.arrays[LABEL][_steps_of(store, sequences)]
+        labels = store.arrays[LABEL][steps_of(store, sequences)]
         known = np.isfinite(labels)
         logits, labels = logits[known], labels[known]
         calibration = {"temperature": 1.0, "threshold": 0.5}
@@ -348,13 +348,6 @@ class Labelling:
 
 
 TASK = Labelling()
-
-
-def _steps_of(store: SequenceStore, sequences: np.ndarray) -> np.ndarray:
-    """List the steps of some sequences, one sequence after the other: int64 (n,)."""
-    lengths = np.diff(store.offsets)[sequences]
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return np.repeat(store.offsets[sequences], lengths) + within
 
 
 def _refuse_one_label(labels: np.ndarray, label: Label) -> None:
