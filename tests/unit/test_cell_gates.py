@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from gateline.data.prepared_windows import STATE, open_store, read_windows
+from gateline.data.prepared_windows import STATE, open_store, open_windows, read_windows
 from gateline.data.series_encoding import Encoding
 from gateline.manifest import open_artifact
 from gateline.predictors.forecasting import Forecaster
-from gateline.scoring.cell_gates import choose_windows, draw_cell_gates, look_inside
+from gateline.scoring.cell_gates import choose_windows, draw_attention, draw_cell_gates, look_inside
 from gateline.tasks.forecasting import TASK
 from tests.tiny import prepare_tiny
 
@@ -81,6 +81,32 @@ def test_every_cell_can_be_looked_into(cell: str, tmp_path: Path) -> None:
     assert "cell state\nunit" in labels
     assert sum("gate\nunit" in label for label in labels) == {"gru": 2}.get(cell, 3)
     assert "update gate" in caption if cell == "gru" else "forget gate" in caption
+
+
+def test_what_the_forecasts_looked_at_is_drawn_where_there_is_attention(tmp_path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    model, network = forecaster(tmp_path / "prepared", attention="dot")
+    prepared = open_artifact(tmp_path / "prepared", "prepared")
+    origins = read_windows(prepared, "test")[:9]
+    predictions = pd.DataFrame({"target": np.zeros(54), "forecast": np.arange(54.0)})
+    inside = look_inside(model, open_store(prepared), origins, predictions)
+    assert inside.attention is not None
+    figure, caption = draw_attention(plt, inside.titles, inside.attention)
+    drawn = [np.asarray(axis.images[0].get_array()) for axis in figure.axes[:3]]
+    plt.close(figure)
+
+    of_series = open_windows(prepared, "test").rows()  # as the data set has them, where `origins` go by time
+    places = [int(np.flatnonzero(of_series == origins[place])[0]) for place in (0, 4, 8)]  # forecasts rise
+    batch = TASK.dataset(prepared, "test").__getitems__(np.array(places))
+    expected = network.explain(batch)[1].detach().numpy()  # type: ignore[operator]
+    np.testing.assert_allclose(drawn, expected, rtol=1e-5)
+    assert "0.042 each" in caption  # of 24 past steps
+    without, _ = forecaster(tmp_path / "other")
+    assert look_inside(without, open_store(prepared), origins, predictions).attention is None
 
 
 @pytest.mark.parametrize(

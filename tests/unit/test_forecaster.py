@@ -111,6 +111,37 @@ def test_what_attention_compares_is_computed_once(mode: str, attention: str, rng
     assert not torch.allclose(network(batch), forecast)
 
 
+@pytest.mark.parametrize("mode", ["direct", "recursive"])
+@pytest.mark.parametrize("attention", ["dot", "additive"])
+def test_the_weights_of_attention_say_what_a_forecast_was_read_from(
+    mode: str, attention: str, rng: np.random.Generator
+) -> None:
+    """The forecast is made again of the decoder and of the encoder's steps, weighed by hand."""
+    network, batch = network_of(mode=mode, attention=attention).eval(), batch_of(rng)
+    decoded: list[torch.Tensor] = []
+    network.decoder.register_forward_hook(lambda *given: decoded.append(given[2][0]))
+
+    with torch.no_grad():
+        forecast, weights = network.explain(batch)
+        encoded, _ = network.encoder(network.encoder_inputs(batch))
+        looked_at = torch.einsum("but,bth->buh", weights, encoded)
+        expected = network.head(torch.cat([torch.cat(decoded, dim=1), looked_at], dim=2)).squeeze(2)
+
+    assert weights.shape == (4, HORIZON, LOOKBACK)
+    torch.testing.assert_close(weights.sum(dim=2), torch.ones(4, HORIZON).double())
+    torch.testing.assert_close(forecast, expected)
+    assert torch.equal(network(batch), forecast)
+
+
+@pytest.mark.parametrize("settings", [{}, {"decoder": "linear"}, {"mode": "segment", "segment": 3}])
+def test_without_attention_nothing_is_weighed(settings: dict[str, Any], rng: np.random.Generator) -> None:
+    network, batch = network_of(**settings).eval(), batch_of(rng)
+    forecast, weights = network.explain(batch)
+
+    assert weights is None
+    assert torch.equal(forecast, network(batch))
+
+
 def test_with_full_teacher_forcing_each_step_reads_what_was_observed(rng: np.random.Generator) -> None:
     """The decoder of the direct mode, given the observed targets, writes the same in one pass."""
     network = network_of(mode="recursive", teacher_forcing=1.0).train()
@@ -121,7 +152,7 @@ def test_with_full_teacher_forcing_each_step_reads_what_was_observed(rng: np.ran
     with torch.no_grad():
         encoded, state = network.encoder(network.encoder_inputs(batch))
         asked = torch.cat([network.known_inputs(batch), before[:, :, None]], dim=2)
-        expected = network.read_out(network.decoder(asked, state)[0], encoded, network.keys(encoded))
+        expected, _ = network.read_out(network.decoder(asked, state)[0], encoded, network.keys(encoded))
 
         torch.testing.assert_close(network(batch), expected)
         torch.testing.assert_close(network.eval()(batch)[:, 0], expected[:, 0])

@@ -254,6 +254,21 @@ class Forecaster:
             traced = encoder.trace(read)[-encoder.directions]
         return {name: part.numpy() for name, part in traced.items()}
 
+    def attention(self, store: SequenceStore, origins: np.ndarray) -> np.ndarray | None:
+        """Say how much each past step counted for each step that was forecast.
+
+        Args:
+            store: encoded.
+            origins: rows of first steps (W,).
+
+        Returns:
+            float32 (W, U, T), which adds up to 1 over the past steps T; None where the model has no attention.
+        """
+        dataset = WindowDataset(store, origins, inputs=self._inputs, lookback=self.lookback, horizon=self.horizon)
+        with torch.inference_mode():
+            _, weights = self._network.explain(dataset.__getitems__(np.arange(len(dataset))))
+        return None if weights is None else weights.float().numpy()
+
     def test_errors(self, prepared: Artifact, metric: str, slices: Sequence[str] = ()) -> ExampleErrors:
         """Forecast the test windows of a prepared folder, also one that was prepared otherwise than for this model.
 

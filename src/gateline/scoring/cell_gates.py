@@ -28,6 +28,7 @@ class Inside:
         forecast: float64 (W, U).
         traced: gates and cell state by name, each (W, steps, H).
         bidirectional: whether another cell read the windows from the end, which is not drawn.
+        attention: (W, U, T), how much each past step counted for each that was forecast; None without attention.
     """
 
     titles: list[str]
@@ -36,6 +37,7 @@ class Inside:
     forecast: np.ndarray
     traced: dict[str, np.ndarray]
     bidirectional: bool = False
+    attention: np.ndarray | None = None
 
 
 def look_inside(forecaster: Forecaster, store: SequenceStore, origins: np.ndarray, predictions: pd.DataFrame) -> Inside:
@@ -66,6 +68,7 @@ def look_inside(forecaster: Forecaster, store: SequenceStore, origins: np.ndarra
         forecast=forecast[chosen],
         traced={name: part for name, part in traced.items() if name.endswith("_gate") or name == "cell_state"},
         bidirectional=forecaster.bidirectional,
+        attention=forecaster.attention(store, rows),
     )
 
 
@@ -130,3 +133,22 @@ def draw_cell_gates(plt: Any, inside: Inside, unit: str | None) -> tuple[Any, st
         f"the dotted line is where the forecast begins.{ordered}"
     )
     return figure, caption
+
+
+def draw_attention(plt: Any, titles: list[str], attention: np.ndarray) -> tuple[Any, str]:
+    """Draw one map per window: how much each past step counted, (W, U, T), for each step that was forecast."""
+    _, ahead, past = attention.shape
+    figure, axes = plt.subplots(1, len(titles), figsize=(12, 3.6), sharey=True, squeeze=False, layout="constrained")
+    for axis, title, weights in zip(axes[0], titles, attention, strict=True):
+        drawn = axis.imshow(
+            weights, aspect="auto", interpolation="nearest", extent=(-past - 0.5, -0.5, ahead + 0.5, 0.5),
+            cmap="Blues", vmin=0.0, vmax=float(attention.max()),
+        )  # fmt: skip
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("steps from the first forecast")
+    axes[0, 0].set_ylabel("step that was forecast")
+    figure.colorbar(drawn, ax=axes, label="weight; those of a row add up to 1")
+    return figure, (
+        "Each row is a step that was forecast, each column a step of the past; the darker, the more it counted. "
+        f"All alike would be {1 / past:.2g} each."
+    )

@@ -40,7 +40,7 @@ from gateline.predictors.forecasting import Forecaster, WindowForecasts
 from gateline.scoring import INK, MODEL
 from gateline.scoring.baseline_problem import baseline_problem
 from gateline.scoring.calibration import draw_quantile_calibration, share_below
-from gateline.scoring.cell_gates import draw_cell_gates, look_inside
+from gateline.scoring.cell_gates import draw_attention, draw_cell_gates, look_inside
 from gateline.scoring.competition import (
     OWA,
     add_competition_metrics,
@@ -212,6 +212,9 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
         "cell_gates": (partial(draw_cell_gates, inside=inside, unit=scores.details["unit"]), "Inside the cell"),
         "training": (partial(draw_training, model=model), "Training"),
     }
+    if inside.attention is not None:
+        draw_looks = partial(draw_attention, titles=inside.titles, attention=inside.attention)
+        draw["attention"] = (draw_looks, "What the forecasts looked at")
     if one_window_each(scores.predictions, encoding):
         past = read_table(prepared.path / TABLE)
         del draw["error_by_position"]  # hours of the one window are its steps

@@ -56,6 +56,14 @@ class ForecasterNetwork(nn.Module, ABC):
     def forward(self, batch: ForecastBatch) -> torch.Tensor:
         """Forecast the scaled target: (B, U, Q), in rising order; Q is 1 for a point forecast."""
 
+    def explain(self, batch: ForecastBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Forecast, and say which past steps each step was read from.
+
+        Returns:
+            The scaled target (B, U, Q), and weights of attention (B, U, T) that add up to 1 over T; None without attention.
+        """
+        return self(batch), None
+
     @abstractmethod
     def encoder_inputs(self, batch: ForecastBatch) -> torch.Tensor:
         """What the encoder reads: (B, steps, encoder.input_size)."""

@@ -52,22 +52,26 @@ class StepForecaster(ForecasterNetwork):
 
     def forward(self, batch: ForecastBatch) -> torch.Tensor:
         """Forecast the scaled target: (B, U, Q)."""
+        return self.explain(batch)[0]
+
+    def explain(self, batch: ForecastBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Forecast, and say which past steps each step was read from: (B, U, Q), and (B, U, T) or None."""
         level = self.level(batch)
         lags = self.normalised_past(batch, level)  # (B, T)
         encoded, state = self.encoder(self.inputs(batch, lags))  # (B, T, H)
-        forecast = self.decode(batch, encoded, state, lags, level)  # (B, U, Q)
+        forecast, weights = self.decode(batch, encoded, state, lags, level)  # (B, U, Q)
         if self.linear_path is not None:
             masked = torch.stack([lags, batch.past[:, :, 1]], dim=2).flatten(1)  # (B, T * 2)
             forecast = forecast + self.linear_path(masked)[:, :, None]
         if self.ridge_path is not None:
             forecast = self.ridge_path.join(forecast, self.median, batch, lags)
-        return self.normalisation.inverse(forecast, level)
+        return self.normalisation.inverse(forecast, level), weights
 
     @abstractmethod
     def decode(
         self, batch: ForecastBatch, encoded: torch.Tensor, state: StackState, lags: torch.Tensor, level: Level
-    ) -> torch.Tensor:
-        """Forecast, still normalised.
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Forecast, still normalised, and say what was looked at.
 
         Args:
             batch: for what is known ahead.
@@ -77,7 +81,7 @@ class StepForecaster(ForecasterNetwork):
             level: what the target is normalised by.
 
         Returns:
-            (B, U, Q).
+            (B, U, Q), and weights of attention (B, U, T) or None.
         """
 
     def encoder_inputs(self, batch: ForecastBatch) -> torch.Tensor:
@@ -110,10 +114,10 @@ class LinearDecoder(StepForecaster):
         state: StackState,  # noqa: ARG002  the last step says it
         lags: torch.Tensor,  # noqa: ARG002
         level: Level,  # noqa: ARG002
-    ) -> torch.Tensor:
-        """Forecast, still normalised: (B, U, Q)."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Forecast, still normalised: (B, U, Q), and weights of attention."""
         read = [self.dropout(self.encoder.last_step(encoded)), self.covariates.known_steps(batch).flatten(1)]
-        return cast(torch.Tensor, self.head(torch.cat(read, dim=1)))
+        return self.head(torch.cat(read, dim=1)), None
 
 
 class EncoderDecoder(StepForecaster):
@@ -147,8 +151,8 @@ class EncoderDecoder(StepForecaster):
         state: StackState,
         lags: torch.Tensor,
         level: Level,  # noqa: ARG002
-    ) -> torch.Tensor:
-        """Forecast, still normalised: (B, U, Q)."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Forecast, still normalised: (B, U, Q), and weights of attention."""
         last = last_observed(lags, batch.past[:, :, 1])  # (B,)
         asked = torch.cat([self.known_inputs(batch), last[:, None, None].expand(-1, self.horizon, 1)], dim=2)
         decoded, _ = self.decoder(asked, self.start(state))  # (B, U, H)
@@ -167,10 +171,12 @@ class EncoderDecoder(StepForecaster):
         """What attention compares a decoder step with, of the encoder's (B, T, H): (B, T, H); None without attention."""
         return None if self.attention is None else cast(torch.Tensor, self.attention.key(encoded))
 
-    def read_out(self, decoded: torch.Tensor, encoded: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor:
-        """Forecast from decoder (B, U, H), encoder (B, T, H) and its `keys`: (B, U, Q)."""
-        read = [self.dropout(decoded)]
+    def read_out(
+        self, decoded: torch.Tensor, encoded: torch.Tensor, keys: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Forecast from decoder (B, U, H), encoder (B, T, H) and its `keys`: (B, U, Q), and weights (B, U, T) or None."""
+        read, weights = [self.dropout(decoded)], None
         if self.attention is not None:
-            context, _ = self.attention(decoded, encoded, projected=keys)
+            context, weights = self.attention(decoded, encoded, projected=keys)
             read.append(self.dropout(context))
-        return cast(torch.Tensor, self.head(torch.cat(read, dim=2)).squeeze(2))
+        return self.head(torch.cat(read, dim=2)).squeeze(2), weights

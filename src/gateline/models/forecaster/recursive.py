@@ -25,21 +25,25 @@ class RecursiveForecaster(EncoderDecoder):
 
     def decode(
         self, batch: ForecastBatch, encoded: torch.Tensor, state: StackState, lags: torch.Tensor, level: Level
-    ) -> torch.Tensor:
-        """Forecast, still normalised: (B, U, Q)."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Forecast, still normalised: (B, U, Q), and weights of attention."""
         known, told = self.known_inputs(batch), self.told(batch)
         observed = self.normalisation.of_target(batch.target, level)  # (B, U)
         before, steps = last_observed(lags, batch.past[:, :, 1]), []
+        looked_at: list[torch.Tensor] = []
         state, keys = self.start(state), self.keys(encoded)  # the keys are the same at every step
         with step_by_step():
             for step in range(self.horizon):
                 asked = torch.cat([known[:, step : step + 1], before[:, None, None]], dim=2)  # (B, 1, ...)
                 decoded, state = self.decoder(asked, state)
-                steps.append(self.read_out(decoded, encoded, keys))  # (B, 1, Q)
+                written, weights = self.read_out(decoded, encoded, keys)
+                steps.append(written)  # (B, 1, Q)
+                if weights is not None:
+                    looked_at.append(weights)  # (B, 1, T)
                 before = steps[-1][:, 0, self.median].to(lags.dtype)
                 if told is not None:
                     before = torch.where(told[:, step], observed[:, step], before)
-        return torch.cat(steps, dim=1)
+        return torch.cat(steps, dim=1), torch.cat(looked_at, dim=1) if looked_at else None
 
     def told(self, batch: ForecastBatch) -> torch.Tensor | None:
         """Draw the steps after which the decoder is told what was observed: bool (B, U); None: never."""
