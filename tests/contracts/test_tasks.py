@@ -302,6 +302,13 @@ def test_metrics_are_those_of_an_independent_implementation(made: Made) -> None:
 
 
 @every_task
+def test_the_report_looks_into_the_cell_where_a_sequence_is_read_step_by_step(made: Made) -> None:
+    if made.name in ("classification", "forecasting", "labelling", "language_modelling"):
+        assert (made.evaluation.path / "plots" / "cell_gates.png").stat().st_size > 5000
+        assert "Inside the cell" in (made.evaluation.path / "report.html").read_text(encoding="utf-8")
+
+
+@every_task
 def test_every_metric_has_an_interval_around_it(made: Made) -> None:
     scores = made.evaluation.read_json("metrics.json")
     errors = made.predictor().test_errors(made.prepared, made.metric)

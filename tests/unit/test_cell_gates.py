@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,18 @@ import torch
 from gateline.data.prepared_windows import STATE, open_store, open_windows, read_windows
 from gateline.data.series_encoding import Encoding
 from gateline.manifest import open_artifact
+from gateline.models.sequence_input import InputSettings, SequenceInput
 from gateline.predictors.forecasting import Forecaster
-from gateline.scoring.cell_gates import choose_windows, draw_attention, draw_cell_gates, look_inside
+from gateline.scoring.cell_gates import (
+    SHOWN_STEPS,
+    ReadSequence,
+    choose_windows,
+    draw_attention,
+    draw_cell_gates,
+    draw_sequence_gates,
+    look_inside,
+    read_sequence,
+)
 from gateline.tasks.forecasting import TASK
 from tests.tiny import prepare_tiny
 
@@ -81,6 +92,58 @@ def test_every_cell_can_be_looked_into(cell: str, tmp_path: Path) -> None:
     assert "cell state\nunit" in labels
     assert sum("gate\nunit" in label for label in labels) == {"gru": 2}.get(cell, 3)
     assert "update gate" in caption if cell == "gru" else "forget gate" in caption
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_cell_state_of_a_sequence_is_that_of_torchs_lstm(bidirectional: bool) -> None:
+    """Step by step, with `nn.LSTMCell` under the same weights, on what the layer below wrote."""
+    torch.manual_seed(0)
+    settings = InputSettings(hidden_size=5, num_layers=2, bidirectional=bidirectional, embedding_size=4)
+    reader = SequenceInput(num_tokens=9, num_features=None, settings=settings).eval()
+    last: Any = reader.stack.cells()[-1][0]
+    below: list[torch.Tensor] = []
+    last.layer.register_forward_pre_hook(lambda _, given: below.append(given[0]))
+    tokens = torch.randint(0, 9, (70,))
+    counted = read_sequence(reader, tokens, "one")
+    named = read_sequence(reader, tokens, "one", [str(token) for token in tokens.tolist()])
+
+    cell = torch.nn.LSTMCell(last.layer.input_size, 5)
+    cell.load_state_dict({name.removesuffix("_l0"): weight for name, weight in last.layer.state_dict().items()})
+    state, memory = (torch.zeros(1, 5), torch.zeros(1, 5)), []
+    with torch.no_grad():
+        for step in range(70):
+            state = cell(below[0][:, step], state)
+            memory.append(state[1])
+    np.testing.assert_allclose(counted.traced["cell_state"], torch.cat(memory).numpy(), rtol=1e-4, atol=1e-6)
+    assert set(counted.traced) == {"input_gate", "forget_gate", "output_gate", "cell_state"}
+    assert len(named.steps) == SHOWN_STEPS
+    np.testing.assert_array_equal(named.traced["forget_gate"], counted.traced["forget_gate"][:SHOWN_STEPS])
+
+
+def test_each_sequence_is_drawn_over_its_own_steps_with_the_same_order_of_units() -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    rng = np.random.default_rng(0)
+    names = ("input_gate", "forget_gate", "cell_state")
+    short, long = ({name: rng.random((steps, 3)) for name in names} for steps in (4, 7))
+    sequences = [ReadSequence("short", short, list("word")), ReadSequence("long", long)]
+    figure, caption = draw_sequence_gates(plt, sequences, "letters", bidirectional=True)
+    axes = np.array(figure.axes[:6]).reshape(3, 2)
+    keeps = np.argsort(-np.concatenate([short["forget_gate"], long["forget_gate"]]).mean(axis=0))
+    words = [label.get_text() for label in axes[-1, 0].get_xticklabels()]
+    plt.close(figure)
+
+    for column, traced in enumerate((short, long)):
+        for row, name in enumerate(names):
+            np.testing.assert_array_equal(np.asarray(axes[row, column].images[0].get_array()), traced[name].T[keeps])
+    assert words == list("word")
+    assert [axis.get_title(loc="center") or axis.get_title(loc="left") for axis in axes[0]] == ["short", "long"]
+    assert axes[0, 1].get_xlim() == (0.5, 7.5)
+    assert "the one that reads backwards is not drawn" in caption
+    assert "mean forget gate" in caption
 
 
 def test_what_the_forecasts_looked_at_is_drawn_where_there_is_attention(tmp_path: Path) -> None:

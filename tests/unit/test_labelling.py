@@ -94,7 +94,7 @@ def test_no_patient_is_in_two_parts_and_changing_the_test_part_changes_nothing_f
 def test_the_loss_does_not_depend_on_padding_or_on_the_batch(artifacts: tuple[Artifact, Artifact]) -> None:
     prepared, model = artifacts
     dataset = TASK.dataset(prepared, "train")
-    network = TASK.load_predictor(model.path)._network
+    network = TASK.load_predictor(model.path).network
     together = dataset.__getitems__(np.arange(len(dataset)))
 
     with torch.no_grad():

@@ -85,7 +85,14 @@ def test_what_is_served_is_what_was_evaluated(
     assert set(scores.slices) == {"unit=medical", "unit=surgical"}
     (tmp_path / "plots").mkdir()
     figures = scoring.figures(scores, prepared, model, tmp_path / "plots")
-    assert [figure.name for figure in figures] == ["ranking", "calibration", "courses", "confusion", "training"]
+    assert [figure.name for figure in figures] == [
+        "ranking",
+        "calibration",
+        "courses",
+        "cell_gates",
+        "confusion",
+        "training",
+    ]
 
 
 def test_errors_for_the_gate_add_up_to_the_metric(artifacts: tuple[Artifact, Artifact]) -> None:

@@ -103,6 +103,18 @@ class SequenceInput(nn.Module):
         x = inputs if self.embedding is None else self.embedding(inputs)
         return cast(tuple[torch.Tensor, StackState], self.stack(self.dropout(x), state, lengths))
 
+    def trace(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Trace the gates and states of the last layer's cell that reads forwards, in eval mode.
+
+        Args:
+            inputs: int64 (B, T) tokens, or float (B, T, F), without padding.
+
+        Returns:
+            what `Cell.trace` returns, each (B, T, H).
+        """
+        x = inputs if self.embedding is None else self.embedding(inputs)
+        return self.stack.trace(x)[-self.stack.directions]
+
 
 def require_cell(name: str, *, reads_pictures: bool) -> None:
     """Refuse a cell that reads pictures where steps are vectors, and the other way round.

@@ -46,7 +46,7 @@ class TextClassifier:
         label: str,
         temperature: float = 1.0,
     ) -> None:
-        self._network = network.eval()
+        self.network = network.eval()
         self.encoding = encoding
         self.schema = schema
         self.classes = tuple(classes)
@@ -130,7 +130,7 @@ class TextClassifier:
         dataset = LabelledSequences(
             encoded.tokens, encoded.offsets, np.zeros(len(encoded), np.int64), np.arange(len(encoded))
         )
-        logits, weights = judged(self._network, dataset)
+        logits, weights = judged(self.network, dataset)
         return as_shares(logits, self.temperature), weights
 
     def example(self, table: pd.DataFrame) -> pd.DataFrame:

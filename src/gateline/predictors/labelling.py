@@ -125,7 +125,7 @@ class SequenceLabeller:
     """
 
     def __init__(self, network: Labeller, fitted: Fitted, temperature: float = 1.0, threshold: float = 0.5) -> None:
-        self._network = network.eval()
+        self.network = network.eval()
         self.fitted = fitted
         self.temperature = temperature
         self.threshold = threshold
@@ -202,7 +202,7 @@ class SequenceLabeller:
         with torch.inference_mode():
             for first in range(0, len(sequences), SCORING_BATCH):
                 batch = dataset.__getitems__(np.arange(first, min(first + SCORING_BATCH, len(sequences))))
-                logits = self._network(batch.values, batch.lengths).float()  # (B, T, C)
+                logits = self.network(batch.values, batch.lengths).float()  # (B, T, C)
                 real = torch.arange(logits.shape[1]) < batch.lengths[:, None]
                 found.append(logits[real])
         return torch.cat(found).numpy()

@@ -47,7 +47,7 @@ class SeriesClassifier:
         label: str,
         temperature: float = 1.0,
     ) -> None:
-        self._network = network.eval()
+        self.network = network.eval()
         self.encoding = encoding
         self.schema = schema
         self.classes = tuple(classes)
@@ -120,7 +120,7 @@ class SeriesClassifier:
         """
         read = features(store, np.arange(int(store.offsets[-1])))
         dataset = LabelledSequences(read, store.offsets, np.zeros(store.num_series, np.int64), series)
-        logits, weights = judged(self._network, dataset)
+        logits, weights = judged(self.network, dataset)
         return as_shares(logits, self.temperature), weights
 
     def example(self, table: pd.DataFrame) -> pd.DataFrame:

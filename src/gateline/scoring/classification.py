@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from threadpoolctl import threadpool_limits
 
 from gateline.baselines.classification import BASELINES, TextProblem
@@ -19,6 +20,7 @@ from gateline.evaluation import Figure, Scores
 from gateline.manifest import Artifact
 from gateline.predictors.classification import class_errors
 from gateline.scoring import INK, MODEL, SOFT, series_classification
+from gateline.scoring.cell_gates import ReadSequence, gates_picture, read_sequence
 from gateline.scoring.class_metrics import (
     class_intervals,
     confusion,
@@ -28,7 +30,7 @@ from gateline.scoring.class_metrics import (
     of_the_chosen,
 )
 from gateline.scoring.pictures import draw_all, draw_training
-from gateline.scoring.vocabulary import draw_vocabulary
+from gateline.scoring.vocabulary import draw_vocabulary, plain
 from gateline.table import TABLE, read_table
 from gateline.tasks.classification import LABEL, Classification, ClassificationEvaluation
 
@@ -118,6 +120,7 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
         ]
         draw = partial(_draw_attention, texts=texts, tokens=tokens, weights=weights)
         pictures["attention"] = (draw, "What the model looked at")
+    pictures |= gates_picture(classifier.network.input, _read_texts(classifier, texts), "words")
     reports = {state["encoding"]["column"]: scores.details["vocabulary"]}
     pictures["vocabulary"] = (partial(draw_vocabulary, reports=reports), "What the vocabulary knows")
     pictures["training"] = (partial(draw_training, model=model), "Training")
@@ -191,6 +194,17 @@ def _shown_texts(predictions: pd.DataFrame, column: str) -> pd.DataFrame:  # noq
     right = ranked[ranked["answer"] == ranked["target"]].groupby("target", sort=True).head(SHOWN_TEXTS // 3)
     wrong = ranked[ranked["answer"] != ranked["target"]].head(SHOWN_TEXTS // 3)
     return pd.concat([right.head(2 * SHOWN_TEXTS // 3), wrong], ignore_index=True)
+
+
+def _read_texts(classifier: Any, texts: pd.DataFrame) -> list[ReadSequence]:
+    """Look into the cell while it reads the first text that was told rightly, and the first that was not."""
+    found, reader, encoding = [], classifier.network.input, classifier.encoding
+    for _, rows in texts.groupby(texts["answer"] == texts["target"], sort=True):
+        row = rows.iloc[0]
+        read = torch.from_numpy(encoding.encode([row["text"]]).tokens.astype(np.int64))
+        words = [plain(word) for word in encoding.tokenizer.pieces(row["text"])[: len(read)]]
+        found.append(read_sequence(reader, read, f"is {row['target']}, answer {row['answer']}", words))
+    return found[::-1]
 
 
 def _draw_calibration(plt: Any, scores: Scores) -> tuple[Any, str]:

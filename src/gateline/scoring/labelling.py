@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from threadpoolctl import threadpool_limits
 
 from gateline.baselines.labelling import BASELINES, LabellingProblem
@@ -18,7 +19,7 @@ from gateline.data.examples import as_key, open_examples, open_test_groups
 from gateline.data.frame_inputs import FrameInputs
 from gateline.data.irregular_steps import lay_out
 from gateline.data.prepared_windows import STATE, open_store
-from gateline.data.sequence_inputs import LABEL, Layout
+from gateline.data.sequence_inputs import LABEL, Layout, features, steps_of
 from gateline.data.splits import PARTS
 from gateline.evaluation import Figure, Scores
 from gateline.intervals import Interval, bootstrap_intervals
@@ -27,11 +28,13 @@ from gateline.models.labeller import LabellerSettings
 from gateline.predictors.labelling import Fitted, masks_of, step_errors
 from gateline.probabilities import BIASED, Judgements, best_threshold, binary_metrics
 from gateline.scoring import MODEL
+from gateline.scoring.cell_gates import SHOWN_INSIDE, gates_picture, read_sequence
 from gateline.scoring.key_frames import draw_key_frames
 from gateline.scoring.pictures import draw_all, draw_training
 from gateline.scoring.probability_pictures import draw_calibration, draw_ranking
 from gateline.scoring.series_pictures import Course, chosen, draw_courses, measured_in
 from gateline.table import TABLE, clean, read_table
+from gateline.tasks.labelling import TASK as LABELLING
 from gateline.tasks.labelling import Labelling, LabellingEvaluation
 from gateline.workload.schema import Schema
 
@@ -125,6 +128,7 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
     fitted, table = Fitted.from_json(prepared.read_json(STATE)), scores.predictions
     label = fitted.label.column
     draw: dict[str, tuple[Any, str]] = {}
+    told: list[tuple[Any, str]] = []
     if fitted.classes is None:
         rows = table[table["label"].notna()]
         outcome, sequence = rows["label"].to_numpy(), pd.factorize(_sequence_of(table, fitted.schema))[0]
@@ -154,7 +158,8 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
             ),
             "What is said, and what happens",
         )
-        courses = _courses(scores, fitted, read_table(prepared.path / TABLE))
+        told = _told(scores, fitted)
+        courses = _courses(scores, fitted, read_table(prepared.path / TABLE), told)
         width = getattr(fitted.inputs, "step", None)
         draw["sequences"] = (
             partial(
@@ -178,6 +183,7 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
             ),
             "Key frames",
         )
+    draw |= _gates(_sequence_of(table, fitted.schema), told, prepared, model)
     draw["by_step"] = (partial(_draw_by_step, scores=scores), "How well it is told along the sequence")
     draw["training"] = (partial(draw_training, model=model), "Training")
     return draw_all(draw, folder)
@@ -370,17 +376,40 @@ def _draw_by_step(plt: Any, scores: Scores) -> tuple[Any, str]:
     )
 
 
-def _courses(scores: Scores, fitted: Fitted, raw: pd.DataFrame) -> list[Course]:
-    """A few whole sequences: of those with a yes, and of those without, one that was told well and one that was told badly."""
-    table, shown = scores.predictions, list(scores.details["shown"])
+def _gates(
+    names: pd.Series, told: list[tuple[Any, str]], prepared: Artifact, model: Artifact
+) -> dict[str, tuple[Any, str]]:
+    """Look into the cell while it reads two sequences: those that were chosen, or the first; `names` are those of all steps."""
+    reader, store = LABELLING.load_predictor(model.path).network.input, open_store(prepared)
+    number = dict(zip(names.drop_duplicates(), open_examples(prepared, "test"), strict=True))
+    shown = told or [(name, "the first of the test part") for name in list(number)[:1]]
+    read = [
+        read_sequence(
+            reader, torch.from_numpy(features(store, steps_of(store, np.array([number[name]])))), f"{name}: {title}"
+        )
+        for name, title in shown[:SHOWN_INSIDE]
+    ]
+    return gates_picture(reader, read, "steps")
+
+
+def _told(scores: Scores, fitted: Fitted) -> list[tuple[Any, str]]:
+    """Of sequences with a yes, and of those without, one that was told well and one that was told badly: names, and what they are."""
+    table = scores.predictions
     sequence = _sequence_of(table, fitted.schema)
     loss = pd.Series(step_errors("log_loss", table["prob"].to_numpy(), table["label"].to_numpy()), index=table.index)
     loss = loss.where(table["label"].notna()).groupby(sequence, sort=True).mean().dropna()
     has_yes = table["label"].groupby(sequence, sort=True).max().reindex(loss.index) == 1
+    return chosen(loss, has_yes, f"{fitted.label.column} = 1", f"{fitted.label.column} = 0")
+
+
+def _courses(scores: Scores, fitted: Fitted, raw: pd.DataFrame, told: list[tuple[Any, str]]) -> list[Course]:
+    """Those that were chosen, over time."""
+    table, shown = scores.predictions, list(scores.details["shown"])
+    sequence = _sequence_of(table, fitted.schema)
     names = _sequence_of(raw, fitted.schema) if shown else None
     time = None if fitted.schema.time is None else fitted.schema.time.column
     found = []
-    for name, title in chosen(loss, has_yes, f"{fitted.label.column} = 1", f"{fitted.label.column} = 0"):
+    for name, title in told:
         rows = table[sequence == name]
         found.append(
             Course(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from gateline.baselines.language_modelling import BASELINES, Problem
 from gateline.comparison import ExampleErrors, example_errors
@@ -19,6 +20,7 @@ from gateline.evaluation import Figure, Scores
 from gateline.intervals import Interval, ratio_intervals, running_dependence
 from gateline.manifest import Artifact
 from gateline.models.decoding import SamplingSettings
+from gateline.models.sequence_input import SequenceInput
 from gateline.predictors.language_modelling import (
     KIND,
     METRICS,
@@ -34,6 +36,7 @@ from gateline.predictors.language_modelling import (
     passages_in,
 )
 from gateline.scoring import INK, MODEL, SOFT
+from gateline.scoring.cell_gates import SHOWN_STEPS, ReadSequence, gates_picture, read_sequence
 from gateline.scoring.pictures import draw_all, draw_training
 from gateline.scoring.vocabulary import draw_vocabulary
 from gateline.tasks.language_modelling import TASK as LANGUAGE_MODELLING
@@ -220,7 +223,8 @@ def passage_of(letters: Sequence[str], number: int) -> Sequence[str]:
 
 def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -> list[Figure]:
     """Draw the plots into a folder: samples, a passage by surprise, surprise by place and by token, vocabulary, training."""
-    tokenizer = LANGUAGE_MODELLING.load_predictor(model.path).tokenizer
+    writer = LANGUAGE_MODELLING.load_predictor(model.path)
+    tokenizer, reader = writer.tokenizer, writer.network.input
     tokens, texts = np.asarray(open_stream(prepared, "test")), prepared.read_json(TEXTS)["test"]
     bits = by_character(tokenizer, tokens, scores.predictions["bits"].to_numpy() * NATS_PER_BIT) / NATS_PER_BIT
     return draw_all(
@@ -231,6 +235,7 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
                 "Where it is surprised",
             ),
             "by_place": (partial(_draw_by_place, scores=scores), "Surprise by how much was read"),
+            **gates_picture(reader, [_read_beginning(reader, tokenizer, tokens)], "tokens"),
             "by_token": (partial(_draw_by_token, scores=scores), "The most surprising tokens"),
             "vocabulary": (
                 partial(draw_vocabulary, reports={"text": scores.details["vocabulary"]}),
@@ -240,6 +245,13 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
         },
         folder,
     )
+
+
+def _read_beginning(reader: SequenceInput, tokenizer: FittedTokenizer, tokens: np.ndarray) -> ReadSequence:
+    """Look into the cell while it reads the beginning of the test part."""
+    begin = tokens[:SHOWN_STEPS].astype(np.int64)
+    words = [_plain(tokenizer.shown(int(token))) for token in begin]
+    return read_sequence(reader, torch.from_numpy(begin), "the beginning of the test part", words)
 
 
 def _plain(text: str) -> str:

@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 from threadpoolctl import threadpool_limits
 
 from gateline.baselines.series_classification import BASELINES, SeriesProblem
 from gateline.comparison import digest_of_rows
 from gateline.data.examples import as_key, open_examples, open_test_groups, slice_masks, slice_names
 from gateline.data.prepared_windows import STATE, open_store
+from gateline.data.sequence_inputs import features, steps_of
 from gateline.data.splits import PARTS
 from gateline.data.store import SequenceStore
 from gateline.evaluation import Figure, Scores
 from gateline.manifest import Artifact
 from gateline.predictors.classification import class_errors
 from gateline.predictors.series_classification import SeriesClassifier
+from gateline.scoring.cell_gates import SHOWN_INSIDE, gates_picture, read_sequence
 from gateline.scoring.class_metrics import class_intervals, confusion, draw_confusion, example_class_errors, measure
 from gateline.scoring.pictures import draw_all, draw_training
 from gateline.scoring.probability_pictures import draw_calibration, draw_ranking
@@ -115,18 +118,34 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
             "What is said, and what happens",
         )
     classifier: Any = TASK.load_predictor(model.path)
-    courses = _courses(
-        scores, classifier, open_store(prepared), open_examples(prepared, "test"), outcome, what, prepared
-    )
+    store, series, told = open_store(prepared), open_examples(prepared, "test"), _told(scores, outcome, what)
+    courses = _courses(scores, classifier, store, series, outcome, told, prepared)
     width = state["encoding"]["inputs"]["step"]
     axis_name = f"steps of {width}" if width and width != "1h" else "hours" if width else "steps"
     pictures["courses"] = (
         partial(draw_courses, courses=courses, what=what, threshold=None, axis_name=axis_name),
         f"What would have been said of {what} over time",
     )
+    reader = classifier.network.input
+    read = [
+        read_sequence(reader, torch.from_numpy(features(store, steps_of(store, series[[row]]))), course.title)
+        for (row, _), course in zip(told[:SHOWN_INSIDE], courses, strict=False)
+    ]
+    pictures |= gates_picture(reader, read, axis_name)
     pictures["confusion"] = (partial(draw_confusion, scores=scores), "What was taken for what")
     pictures["training"] = (partial(draw_training, model=model), "Training")
     return draw_all(pictures, folder)
+
+
+def _told(scores: Scores, outcome: np.ndarray, what: str) -> list[tuple[int, str]]:
+    """Choose series that were told well and badly, see `chosen`: their rows, and what they are."""
+    table, classes = scores.predictions, scores.details["classes"]
+    probabilities = table[[f"probability_{name}" for name in classes]].to_numpy()
+    target = table["target"].map({name: place for place, name in enumerate(classes)}).to_numpy()
+    rest = [name for name in classes if name != scores.details["positive"]]
+    others = f"{scores.details['label']} = {' or '.join(rest[:2])}"
+    loss = class_errors("log_loss", probabilities, target)
+    return chosen(pd.Series(loss), pd.Series(outcome == 1), what, others)
 
 
 def _courses(
@@ -135,20 +154,16 @@ def _courses(
     store: SequenceStore,
     series: np.ndarray,
     outcome: np.ndarray,
-    what: str,
+    told: list[tuple[int, str]],
     prepared: Artifact,
 ) -> list[Course]:
     """What the classifier says of a few series when it has seen their first step, the first two, and so on."""
     table, shown = scores.predictions, scores.details["shown"]
     number = {name: place for place, name in enumerate(scores.details["classes"])}
-    probabilities = table[[f"probability_{name}" for name in number]].to_numpy()
-    loss = class_errors("log_loss", probabilities, table["target"].map(number).to_numpy())
     raw = read_table(prepared.path / TABLE) if shown else pd.DataFrame()
-    rest = [name for name in number if name != scores.details["positive"]]
-    others = f"{scores.details['label']} = {' or '.join(rest[:2])}"
     keys, found = list(classifier.place_columns), []
     time = None if classifier.schema.time is None else classifier.schema.time.column
-    for row, title in chosen(pd.Series(loss), pd.Series(outcome == 1), what, others):
+    for row, title in told:
         over_time = prefixes(classifier, store, int(series[row]))[:, number[scores.details["positive"]]]
         rows = raw.merge(table.loc[[row], keys], on=keys) if shown else raw
         name = ", ".join(as_key(table[key].iloc[row]) for key in keys)
