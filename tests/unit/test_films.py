@@ -278,8 +278,9 @@ def test_neighbouring_clips_of_a_film_are_resampled_together(rng: np.random.Gene
     width = {d: float(np.diff(clip_intervals(measured, d)["ssim"])[0]) for d in (of_films, of_digits)}
 
     assert (of_digits, clip_errors(measured, "", of_films)[0].dependence) == (1, of_films)
-    assert width[of_digits] == pytest.approx(2 * 1.96 * level.std() / np.sqrt(600), rel=0.1)
-    assert width[of_films] > 2 * 1.96 * level.std() / np.sqrt(30)  # as of 30 scenes
+    assert width[of_digits] == pytest.approx(2 * 1.96 * level.std() / np.sqrt(600), rel=0.15)
+    # As of 30 scenes, give or take what an interval of so few is off by (0.86 to 2.2 over 60 seeds); of single clips: 0.22.
+    assert width[of_films] > 0.6 * 2 * 1.96 * level.std() / np.sqrt(30)
 
 
 def test_a_part_without_a_clip_is_refused(grey_film: bytes) -> None:
