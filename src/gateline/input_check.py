@@ -10,7 +10,7 @@ import pandas as pd
 
 from gateline.errors import DataError, examples
 from gateline.predictors import FLAGS
-from gateline.table import range_in_words, shortened, violations
+from gateline.table import Asked, extremes, num_rows, range_in_words, shortened, violations, within
 from gateline.workload.schema import Column, Schema
 
 __all__ = ["FLAGS", "InputCheck"]
@@ -47,10 +47,15 @@ class InputCheck:
             for name, seen in self._seen.items()
             if seen["type"] == "text" and not seen["other"] and name not in tokenizers
         }
+        self._ordinary = {
+            name: _ordinary(column, self._seen.get(name, {}))
+            for name, column in self._columns.items()
+            if column.type in ("float", "integer")
+        }
         self._tokenizers = tokenizers
         self._most_tokens = most_tokens or {}
 
-    def flags(self, asked: pd.DataFrame, answer: Mapping[str, Any], place: Sequence[str]) -> np.ndarray:
+    def flags(self, asked: Asked, answer: Mapping[str, Any], place: Sequence[str]) -> np.ndarray:
         """Say of each row of an answer what was unusual in what it was made of: what is seen here, and what the predictor saw.
 
         An answer that names its series is made of the rows of that series; one with as many rows as the request, of the row
@@ -70,14 +75,14 @@ class InputCheck:
         both = zip(found, answer[FLAGS], strict=True)
         return np.array(["; ".join(filter(None, words)) for words in both], dtype=object)
 
-    def _of_values(self, asked: pd.DataFrame, answer: Mapping[str, Any], place: Sequence[str]) -> np.ndarray:
+    def _of_values(self, asked: Asked, answer: Mapping[str, Any], place: Sequence[str]) -> np.ndarray:
         """Say of each row of an answer which values of the request are unusual, see `flags`: object (N,)."""
         count = len(next(iter(answer.values())))
         found = [
             (marked, words)
             for name in self._columns
             if name in asked
-            for marked, words in self._unusual(asked[name], name)
+            for marked, words in self._unusual(asked, name)
             if marked.any()
         ]
         if not found:
@@ -93,11 +98,11 @@ class InputCheck:
             touched = np.unique(place_of_row[np.logical_or.reduce([marked for marked, _ in found])])
             words_of = {each: _said(found, place_of_row == each) for each in touched.tolist()}
             return np.array([words_of.get(each, "") for each in place_of_answer.tolist()], dtype=object)
-        if len(asked) == count:
+        if num_rows(asked) == count:
             rows = np.arange(count)
             touched = np.logical_or.reduce([marked for marked, _ in found])
             return np.array([_said(found, rows == row) if touched[row] else "" for row in rows], dtype=object)
-        return np.full(count, _said(found, np.ones(len(asked), dtype=bool)), dtype=object)
+        return np.full(count, _said(found, np.ones(num_rows(asked), dtype=bool)), dtype=object)
 
     def refused_rows(self, asked: pd.DataFrame) -> DataError | None:
         """Say which rows of a refused request hold a value that the schema rules out, by the client's own numbers of rows."""
@@ -119,15 +124,17 @@ class InputCheck:
     def _is_key(self, name: str) -> bool:
         return name not in self._columns or self._columns[name].type in ("text", "integer", "boolean")
 
-    def _unusual(self, values: pd.Series, name: str) -> Iterator[tuple[np.ndarray, Any]]:
-        """Mark rows whose value is unusual, and give what says so of some of them."""
+    def _unusual(self, asked: Asked, name: str) -> Iterator[tuple[np.ndarray, Any]]:
+        """Mark rows whose value of a column is unusual, and give what says so of some of them."""
         column = self._columns[name]
-        if column.type in ("float", "integer"):
-            yield from self._unusual_numbers(values, name, column)
+        if name in self._ordinary:
+            numbers = _as_numbers(asked[name])
+            if not within(extremes(numbers), *self._ordinary[name]):
+                yield from self._unusual_numbers(numbers, name, column)
         elif column.type == "text":
-            texts = values.to_numpy(dtype=object)
-            if name in self._texts:
-                strange = ~values.isna().to_numpy() & ~values.isin(self._texts[name]).to_numpy()
+            texts = asked[name].to_numpy(dtype=object)
+            if name in self._texts and not set(texts.tolist()) <= self._texts[name]:
+                strange = ~pd.isna(texts) & ~pd.Index(texts).isin(list(self._texts[name]))
                 yield strange, lambda some: f"{name}: {_most(texts[some])} not seen in training{_in_rows(some)}"
             if column.violation == "missing":
                 wrong = violations(texts, column)
@@ -135,8 +142,7 @@ class InputCheck:
             if name in self._tokenizers:
                 yield from self._unusual_tokens(texts, name)
 
-    def _unusual_numbers(self, values: pd.Series, name: str, column: Column) -> Iterator[tuple[np.ndarray, Any]]:
-        numbers = _as_numbers(values)
+    def _unusual_numbers(self, numbers: np.ndarray, name: str, column: Column) -> Iterator[tuple[np.ndarray, Any]]:
         wrong = violations(numbers, column)
         unit = f" {column.unit}" if column.unit else ""
         for below, bound in ((True, column.min), (False, column.max)):
@@ -168,8 +174,16 @@ class InputCheck:
             )
 
 
+def _ordinary(column: Column, seen: Mapping[str, Any]) -> tuple[float, float]:
+    """Bound the numbers of which nothing is said: what the schema rules out is not among them, nor what training did not see."""
+    lower = [bound for bound in (column.min, seen.get("min")) if bound is not None]
+    upper = [bound for bound in (column.max, seen.get("max")) if bound is not None]
+    return max(lower, default=-np.inf), min(upper, default=np.inf)
+
+
 def _as_numbers(values: pd.Series) -> np.ndarray:
-    return pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64)
+    typed = values if values.dtype == np.float64 else pd.to_numeric(values, errors="coerce")
+    return typed.to_numpy(dtype=np.float64)
 
 
 def _beyond(name: str, numbers: np.ndarray, below: bool, bound: str) -> Any:

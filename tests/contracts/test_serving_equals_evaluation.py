@@ -245,6 +245,18 @@ def test_more_missing_values_than_the_schema_allows_are_flagged_for_their_series
     ]
 
 
+def test_a_past_without_any_value_of_the_target_is_refused_whatever_the_schema_allows(
+    with_known: tuple[Forecaster, Artifact, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forecaster, prepared, _ = with_known
+    asked = forecaster.example(read_table(prepared.path / TABLE)).assign(sales=np.nan)
+    columns = forecaster.encoding.schema.columns
+    monkeypatch.setitem(columns, "sales", columns["sales"].model_copy(update={"missing_share": 1.0}))
+
+    with pytest.raises(DataError, match=rf"column sales: expected a value in some of the {LOOKBACK} past steps"):
+        forecaster.predict(asked)
+
+
 def open_hours() -> pd.DataFrame:
     """The shops' table with rows for the nine hours that they are open."""
     table = tiny_table()

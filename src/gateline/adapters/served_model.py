@@ -51,14 +51,16 @@ class ServedModel(PythonModel):
         """
         from gateline.errors import GatelineError
         from gateline.input_check import FLAGS
-        from gateline.table import as_frame
+        from gateline.table import as_frame, columns_of
 
+        # To take a column out of a frame costs ten microseconds, and both the predictor and the check look at nearly all.
+        asked = columns_of(model_input) if getattr(self.predictor, "takes_columns", False) else model_input
         try:
-            answer = self.predictor.answer(model_input, **(params or {}))
+            answer = self.predictor.answer(asked, **(params or {}))
         except GatelineError as error:
             plainer = without_place(model_input, self.predictor.place_columns) or self.check.refused_rows(model_input)
             raise MlflowException.invalid_parameter_value(str(plainer or error)) from None
-        flags = self.check.flags(model_input, answer, self.predictor.place_columns)
+        flags = self.check.flags(asked, answer, self.predictor.place_columns)
         return as_frame(answer | {name: as_text(answer[name]) for name in self.times} | {FLAGS: flags})
 
 
@@ -100,7 +102,9 @@ def as_text(times: Any) -> np.ndarray:
 
     MLflow's own type for time stamps has no time zone, so an offset in a request would be lost.
     """
-    return np.datetime_as_string(pd.DatetimeIndex(times).as_unit("s").asi8.view("M8[s]"), timezone="UTC")
+    from gateline.table import stamps_of
+
+    return np.datetime_as_string(stamps_of(times).as_unit("s").asi8.view("M8[s]"), timezone="UTC")
 
 
 mlflow.models.set_model(ServedModel())

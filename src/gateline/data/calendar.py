@@ -6,9 +6,9 @@ from datetime import date
 from typing import Annotated, Any
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
+from gateline.table import stamps_of
 from gateline.workload.section import Section, TimeZone
 
 CYCLES = ("hour_of_day", "day_of_week", "day_of_month", "day_of_year")
@@ -50,14 +50,14 @@ class Calendar(Section):
             float32 (N, len(names())), within -1..1.
         """
         # Wall-clock time, as if it were UTC: whole days and seconds of the day are then plain arithmetic.
-        local = pd.DatetimeIndex(times).tz_convert(self.timezone).tz_localize(None).as_unit("s")
+        local = stamps_of(times).as_unit("s").tz_convert(self.timezone).tz_localize(None)
         days, second = np.divmod(local.asi8, 86_400)  # (N,) since 1970-01-01, a Thursday
         weekday = (days + 3) % 7  # 0 is Monday
         phase = {
             "hour_of_day": lambda: (second // 3600 + second // 60 % 60 / 60 + second % 60 / 3600) / 24,
             "day_of_week": lambda: weekday / 7,
-            "day_of_month": lambda: (local.day.to_numpy() - 1) / 31,
-            "day_of_year": lambda: (local.day_of_year.to_numpy() - 1) / 365.25,
+            "day_of_month": lambda: (np.asarray(local.day) - 1) / 31,
+            "day_of_year": lambda: (np.asarray(local.day_of_year) - 1) / 365.25,
         }
         columns: list[np.ndarray] = []
         for cycle in CYCLES:
@@ -72,4 +72,7 @@ class Calendar(Section):
             columns.append(weekday >= 5)
         if self.special_days:
             columns.append(np.isin(days, [day.toordinal() - date(1970, 1, 1).toordinal() for day in self.special_days]))
-        return np.column_stack(columns).astype(np.float32) if columns else np.zeros((len(times), 0), np.float32)
+        features = np.empty((len(times), len(columns)), dtype=np.float32)
+        for place, column in enumerate(columns):
+            features[:, place] = column
+        return features

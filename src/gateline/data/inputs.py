@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -35,8 +36,17 @@ class Inputs:
     encoder_codes: Sequence[int] = ()
     decoder_codes: Sequence[int] = ()
 
-    def pieces(self, inputs: Sequence[int]) -> list[Piece]:
-        """Cut some inputs into as few pieces as possible, each of columns side by side."""
+    @cached_property
+    def encoder_pieces(self) -> list[Piece]:
+        """`encoder` in as few pieces as possible, each of columns side by side."""
+        return self._pieces(self.encoder)
+
+    @cached_property
+    def decoder_pieces(self) -> list[Piece]:
+        """`decoder` in as few pieces as possible, each of columns side by side."""
+        return self._pieces(self.decoder)
+
+    def _pieces(self, inputs: Sequence[int]) -> list[Piece]:
         found: list[Piece] = []
         for one in inputs:
             masks, column = one >= self.num_values, one % self.num_values

@@ -20,7 +20,7 @@ from gateline.data.inputs import TARGET, Inputs
 from gateline.data.scaling import Scaler, Transform, spread
 from gateline.data.store import SERIES, STATIC, STATIC_CODES, VALUES, SequenceStore
 from gateline.errors import DataError, examples
-from gateline.table import TEXT, Columns, clean
+from gateline.table import TEXT, Asked, Columns, clean, stamps_of
 from gateline.workload.schema import Schema
 from gateline.workload.section import format_span
 
@@ -224,9 +224,13 @@ class Encoding:
         ]
         codes = [self.vocabularies[name].codes(table[name]) for name in self.texts((*self.past, *self.known))]
         times = table[self.schema.grid.column]
+        read = [*columns, *self.calendar.features(times).T, *codes]
+        values = np.empty((len(names), len(read)), dtype=np.float32)
+        for place, column in enumerate(read):
+            values[:, place] = column
         return SequenceStore(
             {
-                VALUES: np.column_stack([*columns, self.calendar.features(times), *codes]).astype(np.float32),
+                VALUES: values,
                 "raw_target": np.asarray(table[self.target], np.float64),
                 "time": unix_seconds(times),
             },
@@ -318,7 +322,7 @@ def regular_table(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     return pd.DataFrame({**table, **texts})
 
 
-def ordered_columns(frame: pd.DataFrame, schema: Schema) -> Columns:
+def ordered_columns(frame: Asked, schema: Schema) -> Columns:
     """Clean a table and order it by series and time, left by column: most requests are in order as they come, and cost next to nothing.
 
     Rows that are absent stay absent: of a request, only the steps that are read are laid out, however far apart its rows are.
@@ -434,7 +438,8 @@ def series_offsets(names: np.ndarray) -> np.ndarray:
 
 def unix_seconds(times: Any) -> np.ndarray:
     """Time stamps with a time zone as whole seconds since 1970: int64 (N,)."""
-    return pd.DatetimeIndex(times).as_unit("s").asi8
+    seconds: np.ndarray = stamps_of(times).as_unit("s").asi8
+    return seconds
 
 
 def _refuse_without_place(table: Columns, schema: Schema) -> None:

@@ -36,7 +36,7 @@ from gateline.models.forecaster import ForecasterNetwork
 from gateline.models.forecaster.settings import MEDIAN
 from gateline.predictors import FLAGS, without_flags
 from gateline.predictors.window_gaps import flags_of_gaps
-from gateline.table import TABLE, Columns, as_frame, read_table
+from gateline.table import TABLE, Asked, Columns, as_frame, num_rows, read_table
 from gateline.workload.section import format_span
 
 EXAMPLE_SERIES = 2  # series in the example request
@@ -103,6 +103,9 @@ class Forecaster:
         horizon: steps U it forecasts.
     """
 
+    takes_columns = True
+    """See `gateline.tasks.Predictor.answer`."""
+
     def __init__(
         self,
         network: ForecasterNetwork,
@@ -124,6 +127,7 @@ class Forecaster:
         schema, needed = encoding.schema, {name for name, _, _ in self.input_columns}
         columns = {name: column for name, column in schema.columns.items() if name in needed}
         self._asked = schema.model_copy(update={"columns": columns})
+        self._steps = np.timedelta64(schema.grid.frequency) * np.arange(-lookback, horizon)  # (T + U,), from the origin
 
     @property
     def input_columns(self) -> list[tuple[str, str, bool]]:
@@ -155,7 +159,7 @@ class Forecaster:
         """Answer a request as a frame, see `answer`."""
         return as_frame(without_flags(self.answer(frame, origin)))
 
-    def answer(self, frame: pd.DataFrame, origin: pd.Timestamp | str | None = None) -> dict[str, Any]:
+    def answer(self, frame: Asked, origin: pd.Timestamp | str | None = None) -> dict[str, Any]:
         """Forecast the next `horizon` steps of every series in a request.
 
         Args:
@@ -179,7 +183,7 @@ class Forecaster:
             raise DataError("origin", expected="a time stamp", found="none", do="Leave it out, or send ISO 8601")
         if origin is not None and origin.tzinfo is None:
             origin = localised(origin, self._asked.grid.timezone)
-        if len(frame) == 0:
+        if num_rows(frame) == 0:
             raise DataError(
                 "request", expected="rows of the table", found="none", do="Send the past steps of each series"
             )
@@ -205,11 +209,13 @@ class Forecaster:
         """Forecast windows of an encoded store in the scaled space of the target: float32 (W, U, Q)."""
         dataset = WindowDataset(store, origins, inputs=self._inputs, lookback=self.lookback, horizon=self.horizon)
         # Without a DataLoader: to set one up takes longer than to forecast one window.
-        rows = [
-            np.arange(len(dataset))[first : first + SCORING_BATCH] for first in range(0, len(dataset), SCORING_BATCH)
-        ]
+        rows = np.arange(len(dataset))
         with torch.inference_mode():
-            return torch.cat([self._network(dataset.__getitems__(some)).float() for some in rows]).numpy()
+            parts = [
+                self._network(dataset.__getitems__(rows[first : first + SCORING_BATCH])).float().numpy()
+                for first in range(0, len(dataset), SCORING_BATCH)
+            ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _in_raw_units(self, scaled: np.ndarray, series: np.ndarray) -> WindowForecasts:
         """Take forecasts (W, U, Q) back to raw units, and put intervals around them; series (W,)."""
@@ -408,12 +414,10 @@ class Forecaster:
 
     def _grid(self, last: np.datetime64, origin: pd.Timestamp | None) -> np.ndarray:
         """List the steps of a window, in UTC; without an origin, from the last row of its series."""
-        step = np.timedelta64(self._asked.grid.frequency)
         if origin is not None:
-            first = origin.to_datetime64().astype("M8[us]")
-        else:
-            first = last - (self.horizon - 1) * step if self.encoding.known else last + step
-        return first + step * np.arange(-self.lookback, self.horizon)
+            return origin.to_datetime64().astype("M8[us]") + self._steps
+        # The last row is the last step to forecast, or the one before the first.
+        return last + self._steps - self._steps[-1 if self.encoding.known else self.lookback - 1]
 
     def _refuse_if_short(self, name: str, steps: np.ndarray, there: np.ndarray, stamps: np.ndarray) -> None:
         """Refuse a series whose rows, with time stamps (N,), do not reach over the steps of its window, or stand in too few of them.
@@ -448,7 +452,7 @@ class Forecaster:
         least = self.encoding.fewest_present
         if least is None:
             return len(past) < LONG_ENOUGH or bool(past[1:-1].any())
-        return bool(past.mean() >= FEWEST_ROWS * least)
+        return bool(np.count_nonzero(past) / len(past) >= FEWEST_ROWS * least)
 
 
 def read_origin(text: str) -> pd.Timestamp | None:

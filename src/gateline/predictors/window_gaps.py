@@ -5,7 +5,7 @@ W windows of T past steps and U to forecast.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -31,12 +31,12 @@ def flags_of_gaps(table: Columns, there: np.ndarray, encoding: Encoding, lookbac
         DataError: a window has no past value of the target, or lacks a value that must be known ahead.
     """
     found: list[list[str]] = [[] for _ in there]
-    for name in dict.fromkeys((encoding.target, *encoding.past, *encoding.known, *encoding.static)):
-        missing = np.asarray(pd.isna(table[name])).reshape(there.shape)
-        if missing.any():
-            _refuse_nothing(table, name, missing, encoding, lookback)
-            for window, words in _lacking(name, missing, there, encoding, lookback):
-                found[window].append(words)
+    names = list(dict.fromkeys((encoding.target, *encoding.past, *encoding.known, *encoding.static)))
+    missing = np.stack([np.asarray(pd.isna(table[name])) for name in names]).reshape(len(names), *there.shape)
+    for place in _to_look_at(names, missing, encoding, lookback):
+        _refuse_nothing(table, names[place], missing[place], encoding, lookback)
+        for window, words in _lacking(names[place], missing[place], there, encoding, lookback):
+            found[window].append(words)
     least = encoding.fewest_present
     if encoding.schema.may_lack_rows and least is not None:
         came = there[:, :lookback]
@@ -45,6 +45,24 @@ def flags_of_gaps(table: Columns, there: np.ndarray, encoding: Encoding, lookbac
             words = f"no row for {absent} of {lookback} past steps, beyond the {most} of training"
             found[window].append(f"{encoding.schema.grid.column}: {words}")
     return np.array(["; ".join(words) for words in found], dtype=object)
+
+
+def _to_look_at(names: Sequence[str], missing: np.ndarray, encoding: Encoding, lookback: int) -> list[int]:
+    """Number the columns, of C, that may lack too much in some window; of most requests none does, and one look at all is enough.
+
+    Args:
+        names: of the columns.
+        missing: bool (C, W, T + U).
+        encoding: says which columns are known ahead, and its schema how much may be missing.
+        lookback: T.
+    """
+    past, ahead = (
+        np.count_nonzero(part, axis=2) / part.shape[2] for part in (missing[:, :, :lookback], missing[:, :, lookback:])
+    )  # (C, W) each
+    allowed = np.array([encoding.schema.columns[name].missing_share for name in names])[:, None]
+    known = np.array([name in encoding.known for name in names])[:, None]
+    much = (past > allowed) | (past == 1) | (known & (ahead > allowed))
+    return np.flatnonzero(much.any(axis=1)).tolist()
 
 
 def _refuse_nothing(table: Columns, name: str, missing: np.ndarray, encoding: Encoding, lookback: int) -> None:
