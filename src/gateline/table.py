@@ -27,13 +27,13 @@ Columns = Mapping[str, Any]
 """A table by column, (N,) each: numbers float64, texts object, time stamps pandas' own array. To look at a column of a frame
 costs tens of microseconds, and a request of one window has one millisecond for everything."""
 Asked = pd.DataFrame | Mapping[str, pd.Series]
-"""A table as it came, or its columns, see `columns_of`."""
+"""A table as it came, or its columns, see `by_column`."""
 LARGEST_EXACT = 2.0**53
 """From here on, float64 leaves whole numbers out."""
 IN_UTC = "0000-00-00T00:00:00Z"
 """How time stamps are written by most clients, and in answers, with any digit for a 0."""
 LEAST_CODES, LARGEST_CODES = (
-    np.array([*map(ord, form), 0], dtype=np.uint32) for form in (IN_UTC, IN_UTC.replace("0", "9"))
+    np.array([*map(ord, form)], dtype=np.uint32) for form in (IN_UTC, IN_UTC.replace("0", "9"))
 )
 REPEATED = 1000
 """Rows from which on it pays to look for time stamps that come again, in another series, before they are read."""
@@ -56,8 +56,15 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None), path)
 
 
-def columns_of(frame: pd.DataFrame) -> dict[str, pd.Series]:
-    """Take the columns out of a frame once, for all who look at them."""
+def by_column(frame: pd.DataFrame) -> dict[str, pd.Series]:
+    """Take the columns out of a frame once, for all who look at them.
+
+    Raises:
+        DataError: two have the same name.
+    """
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()].unique().tolist()
+        raise DataError("table", expected="one column of a name", found=f"more {examples(twice)}", do="Leave one")
     return dict(frame.items())  # type: ignore[arg-type]  # of pandas any label may name a column
 
 
@@ -250,8 +257,10 @@ def _as_utc(times: pd.Series, timezone: str) -> Any:
 
 def _written_in_utc(texts: np.ndarray) -> Any:
     """Read time stamps that are all of the form `IN_UTC`, in half the time that `pd.to_datetime` takes; None of others, missing ones too."""
-    letters = np.array(texts, dtype=f"U{len(IN_UTC) + 1}")  # one more, so that longer ones are seen
-    codes = letters.view(np.uint32).reshape(len(texts), len(IN_UTC) + 1)
+    if any(len(text) != len(IN_UTC) if isinstance(text, str) else True for text in texts):
+        return None
+    letters = np.array(texts, dtype=f"U{len(IN_UTC)}")
+    codes = letters.view(np.uint32).reshape(len(texts), len(IN_UTC))
     if not ((codes >= LEAST_CODES) & (codes <= LARGEST_CODES)).all():
         return None
     try:

@@ -51,6 +51,17 @@ def test_it_learns_and_is_measured_beside_its_baselines(
     assert "<td>texts</td>" in report.lower()
 
 
+def test_texts_that_are_all_too_long_to_show_leave_the_report_without_them(
+    trained: tuple[TextClassifier, Artifact, Artifact, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateline.scoring.classification.LONGEST_SHOWN", 1)
+    evaluation = evaluate(prepare_reviews(tmp_path)[0], trained[1], trained[2], tmp_path / "evaluation")
+
+    report = (evaluation.path / "report.html").read_text()
+    assert "What the model looked at" not in report
+    assert "Inside the cell" in report  # of a long text, what is read first
+
+
 def test_a_text_that_is_cut_when_served_is_flagged(
     trained: tuple[TextClassifier, Artifact, Artifact, Artifact],
 ) -> None:

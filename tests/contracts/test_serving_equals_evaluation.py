@@ -203,6 +203,16 @@ def test_the_served_model_answers_as_the_library_does_but_for_times_as_text(
     pd.testing.assert_frame_equal(served(forecaster).predict(None, asked), expected)
 
 
+def test_two_columns_of_one_name_are_refused(with_known: tuple[Forecaster, Artifact, Artifact]) -> None:
+    from mlflow.exceptions import MlflowException
+
+    forecaster, prepared, _ = with_known
+    asked = forecaster.example(read_table(prepared.path / TABLE))
+
+    with pytest.raises(MlflowException, match="one column of a name; found more price"):
+        served(forecaster).predict(None, pd.concat([asked, asked[["price"]] * 2], axis=1))
+
+
 def test_what_training_has_not_seen_is_answered_and_flagged_for_its_series_alone(
     with_known: tuple[Forecaster, Artifact, Artifact],
 ) -> None:

@@ -15,6 +15,7 @@ from gateline.workload.schema import Schema
     [
         ("time", "nonsense", "nonsense in row 1"),
         ("time", "2024-02-30T01:00:00Z", "2024-02-30T01:00:00Z in row 1"),
+        ("time", "2024-01-01T01:00:00Z\0", "in row 1"),
         ("time", "2024-01-01T01:00:00", "some with an offset and some without"),
         ("patient", 1.5, "1.5 in row 1"),
         ("patient", 2.0**53, "in row 1"),

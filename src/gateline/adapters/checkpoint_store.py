@@ -29,7 +29,7 @@ def open_store(address: str, model: Path, key: str) -> CheckpointStore:
         address: ``beside``, a folder, or an address such as ``s3://bucket/checkpoints``; runs of other data, settings or
             code lie beside each other there.
         model: folder that training will write.
-        key: digest of data, settings and code.
+        key: digest of data, settings, code and the version of torch.
 
     Raises:
         WorkloadError: fsspec does not know the address, or it holds a user or a password.

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from gateline.batch import StreamBatch
-from gateline.data.windows import mapped_tensor
+from gateline.data.windows import tensor_of
 
 
 class StreamDataset(Dataset[StreamBatch]):
@@ -26,7 +26,7 @@ class StreamDataset(Dataset[StreamBatch]):
     """
 
     def __init__(self, tokens: np.ndarray, *, piece: int, streams: int | None = None) -> None:
-        self._tokens, self._piece, self.streams = mapped_tensor(tokens), piece, streams
+        self._tokens, self._piece, self.streams = tensor_of(tokens), piece, streams
         self.num_targets = len(tokens) - 1
         self._pieces = self.num_targets // piece
         if streams is not None:

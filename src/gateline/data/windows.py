@@ -35,7 +35,7 @@ class WindowDataset(Dataset[ForecastBatch]):
 
     def __init__(self, store: SequenceStore, origins: Rows, *, inputs: Inputs, lookback: int, horizon: int) -> None:
         self._store, self._origins = store, origins
-        self._values = mapped_tensor(store.arrays[VALUES])
+        self._values = tensor_of(store.arrays[VALUES])
         self._encoder, self._decoder = inputs.encoder_pieces, inputs.decoder_pieces
         self._encoder_codes, self._decoder_codes = list(inputs.encoder_codes), list(inputs.decoder_codes)
         self._lookback, self._horizon = lookback, horizon
@@ -104,7 +104,7 @@ class VariableLengthDataset(Dataset[PaddedBatch]):
     """
 
     def __init__(self, values: np.ndarray, offsets: np.ndarray, rows: np.ndarray | None = None) -> None:
-        self._values = mapped_tensor(values)
+        self._values = tensor_of(values)
         rows = np.arange(len(offsets) - 1) if rows is None else rows
         self._begins = offsets[rows]
         self.lengths = offsets[rows + 1] - self._begins
@@ -157,8 +157,10 @@ def _codes(filled: torch.Tensor, columns: Sequence[int]) -> torch.Tensor | None:
     return torch.stack([filled[:, :, column] for column in columns], dim=2).int() if columns else None
 
 
-def mapped_tensor(array: np.ndarray) -> torch.Tensor:
+def tensor_of(array: np.ndarray) -> torch.Tensor:
     """Look at an array, of memory or of a mapped file, as a tensor, without a copy; it is for reading only."""
+    if array.flags.writeable:
+        return torch.from_numpy(np.asarray(array))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # a mapped file is not
         return torch.from_numpy(np.asarray(array))

@@ -99,7 +99,7 @@ def score(task: Classification, settings: ClassificationEvaluation, prepared: Ar
 
 
 def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -> list[Figure]:
-    """Draw the plots into a folder: confusion, calibration, error by length, attention on words, vocabulary, training."""
+    """Draw the plots into a folder: confusion, calibration, error by length, attention, gates, vocabulary, training."""
     from gateline.tasks.classification import TASK
 
     state = prepared.read_json(STATE)
@@ -112,7 +112,7 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
         "error_by_length": (partial(_draw_error_by_length, scores=scores), "Error by length of the text"),
     }
     texts = _shown_texts(scores.predictions, state["encoding"]["column"])
-    _, weights = classifier.explain(texts["text"].tolist())
+    weights = classifier.explain(texts["text"].tolist())[1] if len(texts) else None  # none where all are too long to show
     if weights is not None:
         tokens = [
             classifier.encoding.tokenizer.pieces(text)[: len(row)]
@@ -120,7 +120,7 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
         ]
         draw = partial(_draw_attention, texts=texts, tokens=tokens, weights=weights)
         pictures["attention"] = (draw, "What the model looked at")
-    pictures |= gates_picture(classifier.network.input, _read_texts(classifier, texts), "words")
+    pictures |= gates_picture(classifier.network.input, _read_texts(classifier, scores.predictions), "tokens")
     reports = {state["encoding"]["column"]: scores.details["vocabulary"]}
     pictures["vocabulary"] = (partial(draw_vocabulary, reports=reports), "What the vocabulary knows")
     pictures["training"] = (partial(draw_training, model=model), "Training")

@@ -222,7 +222,7 @@ def passage_of(letters: Sequence[str], number: int) -> Sequence[str]:
 
 
 def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -> list[Figure]:
-    """Draw the plots into a folder: samples, a passage by surprise, surprise by place and by token, vocabulary, training."""
+    """Draw the plots into a folder: samples, a passage by surprise, surprise by place and by token, gates, vocabulary, training."""
     writer = LANGUAGE_MODELLING.load_predictor(model.path)
     tokenizer, reader = writer.tokenizer, writer.network.input
     tokens, texts = np.asarray(open_stream(prepared, "test")), prepared.read_json(TEXTS)["test"]

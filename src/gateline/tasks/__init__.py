@@ -57,7 +57,7 @@ class Predictor(Protocol):
         """Answers a request, a frame and `parameters` as keywords, by column, see `gateline.table.Columns`.
 
         Beside `output_columns`, an answer may have `gateline.predictors.FLAGS`. A predictor whose attribute `takes_columns` is
-        true is handed the columns of the frame by name, see `gateline.table.columns_of`, which saves it the time to take them out.
+        true is handed the columns of the frame by name, see `gateline.table.by_column`, which saves it the time to take them out.
         """
 
     @property

@@ -363,7 +363,7 @@ class TrainingLoop:
             checkpoint.save(state, self.best_epoch, self.best_weights)
 
     def resume(self, checkpoint: Checkpoint | None) -> None:
-        """Go on from a checkpoint of the same data, settings and code, if there is one.
+        """Go on from a checkpoint of the same data, settings, code and torch, if there is one.
 
         Raises:
             ArtifactError: the checkpoint there is one of others.

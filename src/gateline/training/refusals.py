@@ -1,4 +1,4 @@
-"""A training that was refused is refused again before it begins: the same data, settings and code lead to the same end.
+"""A training that was refused is refused again before it begins: the same data, settings, code and torch lead to the same end.
 
     STORE/
     └── refused.json    what was said, where the checkpoints of this training lie

@@ -52,14 +52,17 @@ class StepForecaster(ForecasterNetwork):
 
     def forward(self, batch: ForecastBatch) -> torch.Tensor:
         """Forecast the scaled target: (B, U, Q)."""
-        return self.explain(batch)[0]
+        return self._forecast(batch, looking=False)[0]
 
     def explain(self, batch: ForecastBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Forecast, and say which past steps each step was read from: (B, U, Q), and (B, U, T) or None."""
+        return self._forecast(batch, looking=True)
+
+    def _forecast(self, batch: ForecastBatch, looking: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         level = self.level(batch)
         lags = self.normalised_past(batch, level)  # (B, T)
         encoded, state = self.encoder(self.inputs(batch, lags))  # (B, T, H)
-        forecast, weights = self.decode(batch, encoded, state, lags, level)  # (B, U, Q)
+        forecast, weights = self.decode(batch, encoded, state, lags, level, looking)  # (B, U, Q)
         if self.linear_path is not None:
             masked = torch.stack([lags, batch.past[:, :, 1]], dim=2).flatten(1)  # (B, T * 2)
             forecast = forecast + self.linear_path(masked)[:, :, None]
@@ -69,7 +72,13 @@ class StepForecaster(ForecasterNetwork):
 
     @abstractmethod
     def decode(
-        self, batch: ForecastBatch, encoded: torch.Tensor, state: StackState, lags: torch.Tensor, level: Level
+        self,
+        batch: ForecastBatch,
+        encoded: torch.Tensor,
+        state: StackState,
+        lags: torch.Tensor,
+        level: Level,
+        looking: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Forecast, still normalised, and say what was looked at.
 
@@ -79,9 +88,10 @@ class StepForecaster(ForecasterNetwork):
             state: of the encoder, after the last past step.
             lags: (B, T), the normalised past target, 0 where not observed.
             level: what the target is normalised by.
+            looking: whether the weights of attention are wanted; of all steps they take U times the room of one.
 
         Returns:
-            (B, U, Q), and weights of attention (B, U, T) or None.
+            (B, U, Q), and weights of attention (B, U, T), or None where there are none.
         """
 
     def encoder_inputs(self, batch: ForecastBatch) -> torch.Tensor:
@@ -114,6 +124,7 @@ class LinearDecoder(StepForecaster):
         state: StackState,  # noqa: ARG002  the last step says it
         lags: torch.Tensor,  # noqa: ARG002
         level: Level,  # noqa: ARG002
+        looking: bool,  # noqa: ARG002
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Forecast, still normalised: (B, U, Q), and weights of attention."""
         read = [self.dropout(self.encoder.last_step(encoded)), self.covariates.known_steps(batch).flatten(1)]
@@ -151,6 +162,7 @@ class EncoderDecoder(StepForecaster):
         state: StackState,
         lags: torch.Tensor,
         level: Level,  # noqa: ARG002
+        looking: bool,  # noqa: ARG002
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Forecast, still normalised: (B, U, Q), and weights of attention."""
         last = last_observed(lags, batch.past[:, :, 1])  # (B,)

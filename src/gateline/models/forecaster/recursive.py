@@ -24,9 +24,15 @@ class RecursiveForecaster(EncoderDecoder):
     """
 
     def decode(
-        self, batch: ForecastBatch, encoded: torch.Tensor, state: StackState, lags: torch.Tensor, level: Level
+        self,
+        batch: ForecastBatch,
+        encoded: torch.Tensor,
+        state: StackState,
+        lags: torch.Tensor,
+        level: Level,
+        looking: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Forecast, still normalised: (B, U, Q), and weights of attention."""
+        """Forecast, still normalised: (B, U, Q), and, if they are wanted, weights of attention."""
         known, told = self.known_inputs(batch), self.told(batch)
         observed = self.normalisation.of_target(batch.target, level)  # (B, U)
         before, steps = last_observed(lags, batch.past[:, :, 1]), []
@@ -38,7 +44,7 @@ class RecursiveForecaster(EncoderDecoder):
                 decoded, state = self.decoder(asked, state)
                 written, weights = self.read_out(decoded, encoded, keys)
                 steps.append(written)  # (B, 1, Q)
-                if weights is not None:
+                if looking and weights is not None:
                     looked_at.append(weights)  # (B, 1, T)
                 before = steps[-1][:, 0, self.median].to(lags.dtype)
                 if told is not None:
