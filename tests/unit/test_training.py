@@ -165,6 +165,49 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_are_touched(
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.parametrize("monitor", ["mae", "loss"])
+def test_a_validation_that_overflows_is_refused_whichever_figure_is_monitored(
+    monitor: str, prepared: Artifact, tmp_path: Path
+) -> None:
+    # The only step leaps so far that the errors are finite and their squares are not; no further step would notice.
+    leap = workload(
+        training__optimiser="sgd",
+        training__clip_norm=None,
+        training__loss="squared",
+        training__monitor=monitor,
+        training__batch_size=100_000,
+        training__learning_rate=1e20,
+        training__epochs=1,
+    )
+
+    with pytest.raises(
+        TrainingError, match=r"epoch 1: expected a finite validation_loss; found inf\. Lower training.lear"
+    ):
+        train(leap, prepared, tmp_path / "model", RunSettings(3))
+
+
+def test_a_validation_part_without_what_a_monitor_is_made_of_is_refused(
+    prepared: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_scorer = TASK.scorer
+
+    def scorer(_: Any, *asked: Any) -> Any:
+        score = true_scorer(*asked)
+
+        def without_labels(*batch: Any) -> Any:
+            scores, carried = score(*batch)
+            return {**scores, "mse_scaled": tuple(torch.zeros(2))}, carried
+
+        return without_labels
+
+    monkeypatch.setattr(type(TASK), "scorer", scorer)
+
+    with pytest.raises(
+        TrainingError, match=r"epoch 1: .*validation part that `mse_scaled` can be computed of; found nothing"
+    ):
+        train(workload(), prepared, tmp_path / "model", RunSettings(3))
+
+
 def test_one_batch_can_be_learnt_by_heart(prepared: Artifact) -> None:
     torch.manual_seed(0)
     network = TASK.build(TASK.Model(hidden_size=48), TASK.shapes(prepared))

@@ -44,6 +44,8 @@ TELL_EVERY = 10  # steps
 SAVE_EVERY_SECONDS = 300.0
 SMALLEST_SCALE = 2.0**-14
 """float16 gradients that are still no numbers when scaled by this never will be."""
+DIVERGED = "Lower training.learning_rate or training.clip_norm, or look for extreme values in the data"
+"""What to do about a figure that is no number."""
 DEVICE_SHARE = 0.5
 """Of the free memory of a device, how much the data may take; the rest is for weights and activations."""
 
@@ -258,7 +260,7 @@ class TrainingLoop:
             f"epoch {self.epoch + 1}, batch {step:.0f}",
             expected=f"a finite {name}",
             found=str(value),
-            do="Lower training.learning_rate or training.clip_norm, or look for extreme values in the data",
+            do=DIVERGED,
         )
 
     def heed(self, flags: Sequence[float], checkpoint: Checkpoint | None) -> None:
@@ -281,6 +283,7 @@ class TrainingLoop:
 
         Raises:
             Preempted: `stop` said so; everything is in the checkpoint.
+            TrainingError: the validation part has nothing that one of the task's `monitors` is the mean of.
         """
         network, order = self.network_to_keep.eval(), self.validation_order
         steps = len(order)
@@ -299,13 +302,24 @@ class TrainingLoop:
                     self.heed(self.processes.add(self._flags(checkpoint, stop)).tolist(), checkpoint)
         names = self.task.monitors
         table = torch.stack([sums.get(name, nothing) for name in names])  # a process without rows adds nothing
-        return {
-            name: total / count if count else math.nan
-            for name, (total, count) in zip(names, self.processes.add(table).tolist(), strict=True)
-        }
+        means = {}
+        for name, (total, count) in zip(names, self.processes.add(table).tolist(), strict=True):
+            if not count:
+                raise TrainingError(
+                    f"epoch {self.epoch + 1}",
+                    expected=f"something in the validation part that `{name}` can be computed of",
+                    found="nothing",
+                    do="Make the validation part longer, or look for missing labels in it",
+                )
+            means[name] = total / count
+        return means
 
     def keep(self, scores: Mapping[str, float]) -> None:
-        """Record an epoch, and its weights if they are the best so far; begin the next."""
+        """Record an epoch, and its weights if they are the best so far; begin the next.
+
+        Raises:
+            TrainingError: a figure of the epoch is no finite number, be it the monitored one or not: a history holds no others.
+        """
         loss, elements = self.loss_sums.tolist()
         if not elements:
             raise nothing_to_learn(self.epoch)
@@ -315,13 +329,11 @@ class TrainingLoop:
             "learning_rate": self._last_learning_rate(),
         }
         record |= {f"validation_{name}": value for name, value in scores.items()}
-        if not math.isfinite(record[self._monitored]):
-            raise TrainingError(
-                f"epoch {record['epoch']}",
-                expected=f"a finite {self._monitored}",
-                found=str(record[self._monitored]),
-                do="Look at the data",
-            )
+        for name in (self._monitored, *record):
+            if not math.isfinite(record[name]):
+                raise TrainingError(
+                    f"epoch {record['epoch']}", expected=f"a finite {name}", found=str(record[name]), do=DIVERGED
+                )
         if self.best_epoch == 0 or record[self._monitored] < self.history[self.best_epoch - 1][self._monitored]:
             self.best_epoch = self.epoch + 1
             weights = self.network_to_keep.state_dict()
