@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from gateline.adapters import tracking
-from gateline.adapters.checkpoint_store import open_store
+from gateline.adapters.checkpoint_store import open_writable_store
 from gateline.adapters.door import run_step, stop_between_steps
 from gateline.adapters.process_group import joined_processes, must_start, process_group, start_processes, words_of
 from gateline.adapters.progress import training_progress
@@ -38,7 +38,7 @@ def step(args: argparse.Namespace) -> None:
         return
     run = RunSettings(args.seed, args.device, args.precision, joined_processes(args.processes))
     settings = settings_of_weights(workload, run)
-    store = not_refused(open_store(args.checkpoints, args.model, key_of(prepared, settings)))
+    store = not_refused(open_writable_store(args.checkpoints, args.model, key_of(prepared, settings)))
     if must_start(args.processes):
         sys.exit(start_processes("components.train", words_of(vars(args)), args.processes))
     with process_group(args.device) as group, stop_between_steps() as stop:

@@ -17,6 +17,9 @@ EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong with the inpu
 
 MAX_EXAMPLES = 5
 
+GOES_ON = "training goes on where it was"
+"""What the next run of a training does that was stopped and whose checkpoint is written."""
+
 
 class GatelineError(Exception):
     """A refusal that a person can act on.
@@ -74,7 +77,15 @@ class Preempted(KeyboardInterrupt):
     """The process was told to stop; what was finished is kept.
 
     No `Exception`: a library that catches those must not take a signal for a fault of the data.
+
+    Args:
+        by: the signal, or who asked.
+        then: what the same command, run again, does; a clause that goes on from "nothing half-written is left, and".
     """
+
+    def __init__(self, by: str = "", then: str = GOES_ON) -> None:
+        super().__init__(by)
+        self.then = then
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

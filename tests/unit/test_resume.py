@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import re
 from collections.abc import Callable
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from gateline.adapters.checkpoint_store import AddressStore, open_store
-from gateline.errors import ArtifactError, Preempted, UnreachableError, WorkloadError
+from gateline.adapters.checkpoint_store import AddressStore, open_store, open_writable_store
+from gateline.adapters.door import run_step
+from gateline.errors import EXIT_TRY_AGAIN, ArtifactError, Preempted, UnreachableError, WorkloadError
 from gateline.manifest import Artifact
 from gateline.tasks import forecasting
 from gateline.training import RunSettings, beside, key_of, settings_of_weights, train
@@ -225,6 +227,54 @@ def test_a_store_that_was_away_costs_its_checkpoints_and_not_the_training(
         train(workload(), prepared, tmp_path / "model", RUN, checkpoints=store, stop=after(STEPS + 2))
     assert "goes on without a checkpoint" in caplog.text
     assert content_of(train(workload(), prepared, tmp_path / "model", RUN, checkpoints=store)) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("written", "then"),
+    [
+        (10, "training goes on where it was"),
+        (2, "goes on from the last checkpoint before"),
+        (0, "training begins anew"),
+    ],
+)
+def test_who_is_stopped_says_what_the_next_run_finds(
+    written: int, then: str, prepared: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Away(FolderStore):
+        """Takes so many files and no more: the best weights and the state, after an epoch."""
+
+        def write(self, name: str, content: bytes) -> None:
+            if len(names := [*taken, name]) > written:
+                raise UnreachableError("store", expected="an answer", found="none", do="Run again when it answers")
+            taken[:] = names
+            super().write(name, content)
+
+    taken: list[str] = []
+    store = Away(tmp_path / "store")
+
+    def step(_: argparse.Namespace) -> None:
+        train(workload(), prepared, tmp_path / "model", RUN, checkpoints=store, stop=after(STEPS + 3))
+
+    assert run_step(argparse.ArgumentParser(), step, []) == EXIT_TRY_AGAIN
+    assert then in capsys.readouterr().err
+
+
+def test_a_place_that_takes_no_checkpoint_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    (tmp_path / "file").touch()
+    for address in (f"file://{tmp_path}/file", "file:///proc/nowhere", f"file://{tmp_path}/{'long' * 100}"):
+        with pytest.raises(
+            WorkloadError, match=f"--checkpoints: expected a place that can be written to; found {address}"
+        ):
+            open_writable_store(address, tmp_path / "model", "key")
+        with monkeypatch.context() as patch:  # one process tries for all
+            patch.setenv("RANK", "1")
+            open_writable_store(address, tmp_path / "model", "key")
+
+    open_writable_store(f"file://{tmp_path}/store", tmp_path / "model", "key")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "file"]
 
 
 def test_checkpoints_lie_at_any_address_that_fsspec_opens(prepared: Artifact, tmp_path: Path, seed: int) -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from gateline.adapters.addresses import open_address, tried
-from gateline.errors import WorkloadError
+from gateline.errors import UnreachableError, WorkloadError
 from gateline.training import beside
 from gateline.training.checkpoints import CheckpointStore, FolderStore
 
 BESIDE = "beside"
 """The address that means: beside the model folder."""
+PROBE = "writable"
+"""A file that is written and removed, to see whether a store takes any."""
+FINAL = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG)
+"""Errors of the system that a store gives again however often it is asked."""
 T = TypeVar("T")
 
 log = logging.getLogger("gateline.training")
@@ -54,6 +59,32 @@ def open_store(address: str, model: Path, key: str) -> CheckpointStore:
         return FolderStore(Path(address) / key)
     file_system, path = open_address(f"{address.rstrip('/')}/{key}", "--checkpoints")
     return AddressStore(file_system, path, f"{address.rstrip('/')}/{key}")
+
+
+def open_writable_store(address: str, model: Path, key: str) -> CheckpointStore:
+    """Open a store as `open_store`; the first process of a training also sees whether it can be written to.
+
+    Raises:
+        WorkloadError: as `open_store`; or nothing can be written there. Else that is seen at the first checkpoint only, when there is something to lose.
+        UnreachableError: the store did not answer.
+    """
+    store = open_store(address, model, key)
+    if address == BESIDE or os.environ.get("RANK", "0") != "0":
+        return store
+    try:
+        store.write(PROBE, b"")
+        store.remove(PROBE)
+    except (OSError, UnreachableError) as error:
+        why = error.__cause__ if isinstance(error, UnreachableError) else error
+        if isinstance(error, UnreachableError) and not isinstance(why, FileNotFoundError | NotImplementedError):
+            raise
+        raise WorkloadError(
+            "--checkpoints",
+            expected="a place that can be written to",
+            found=f"{address} ({getattr(why, 'strerror', None) or why})",
+            do="Name another one, or correct its rights",
+        ) from error
+    return store
 
 
 class AddressStore:
@@ -146,7 +177,7 @@ class AddressStore:
 
 
 def _is_final(error: Exception) -> bool:
-    return isinstance(error, PermissionError) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EACCES)
+    return isinstance(error, PermissionError) or getattr(error, "errno", None) in FINAL
 
 
 def _takes_objects(file_system: Any) -> bool:

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from gateline.adapters.kubeflow.task_outputs import KubeflowTask
-from gateline.errors import EXIT_BUG, EXIT_DONE, EXIT_REFUSED, EXIT_TRY_AGAIN, GatelineError, Preempted
+from gateline.errors import EXIT_BUG, EXIT_DONE, EXIT_REFUSED, EXIT_TRY_AGAIN, GOES_ON, GatelineError, Preempted
 
 STEP = "python -m components."
 """How the command line of a step begins; those of other doors take no executor input."""
@@ -95,7 +95,7 @@ def _outcome(
     except (KeyboardInterrupt, BrokenPipeError) as stop:
         return EXIT_TRY_AGAIN, (
             f"this process: expected time to finish; found {str(stop) or 'an interrupt'}. Run the same command again; "
-            "nothing half-written is left, and training goes on where it was."
+            f"nothing half-written is left, and {stop.then if isinstance(stop, Preempted) else GOES_ON}."
         )
     except OSError as error:
         if (line := path_in_words(error)) is None:

@@ -116,6 +116,7 @@ class Checkpoint:
 
     def __init__(self, store: CheckpointStore, key: str) -> None:
         self.store, self.key = store, key
+        self.is_there = False  # whether the store holds a state that this run saved, or went on from
         self._best_epoch: int | None = None
 
     def save(self, state: Mapping[str, Any], best_epoch: int, best_weights: Mapping[str, torch.Tensor]) -> bool:
@@ -128,7 +129,7 @@ class Checkpoint:
             if new is not None and new != known:
                 self.store.write(_best(new), _pack(dict(best_weights)))
             self.store.write(LAST, _pack({"key": self.key, "best_epoch": best_epoch, "state": dict(state)}))
-            self._best_epoch = new
+            self._best_epoch, self.is_there = new, True
             if known is not None and known != new:
                 self.store.remove(_best(known))
         except UnreachableError as error:
@@ -167,7 +168,7 @@ class Checkpoint:
                 "%s: the best weights, of epoch %s, are not there; starting anew.", self.store.place, best_epoch
             )
             return None
-        self._best_epoch = best_epoch or None
+        self._best_epoch, self.is_there = best_epoch or None, True
         return content["state"], best_epoch, best_weights
 
     def _read(self, name: str) -> dict[str, Any] | None:

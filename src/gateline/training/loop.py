@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from gateline.data.loading import load
-from gateline.errors import Preempted, TrainingError, TryAgainError
+from gateline.errors import GOES_ON, Preempted, TrainingError, TryAgainError
 from gateline.manifest import Artifact
 from gateline.peak_memory import peak_memory
 from gateline.processes import Processes, add_gradients, part_of
@@ -267,13 +267,16 @@ class TrainingLoop:
         """Save, and stop, where a process wants that: two numbers, see `_flags`, added up over all of them.
 
         Raises:
-            Preempted: one wants to stop.
+            Preempted: one wants to stop; says what the next run will find.
         """
         stops, saves = flags
-        if stops or saves:
-            self.save(checkpoint)
+        is_saved = self.save(checkpoint) if stops or saves else True
         if stops:
-            raise Preempted("a request to stop")
+            then = GOES_ON
+            if checkpoint is not None and not is_saved:
+                last = "goes on from the last checkpoint before" if checkpoint.is_there else "begins anew"
+                then = f"training {last}, since none could be written now"
+            raise Preempted("a request to stop", self.processes.from_first(then))
 
     def validate(self, checkpoint: Checkpoint | None = None, stop: Stop = lambda: False) -> dict[str, float]:
         """Score the validation part in eval mode, without gradients, with the weights that would be kept.
@@ -356,23 +359,28 @@ class TrainingLoop:
         """The network whose weights are validated and kept: the average where there is one."""
         return self.network if self.average is None else self.average.network
 
-    def save(self, checkpoint: Checkpoint | None) -> None:
-        """Write everything that the next step depends on, whole or not at all. Every process has to take part."""
+    def save(self, checkpoint: Checkpoint | None) -> bool:
+        """Write everything that the next step depends on, whole or not at all. Every process has to take part.
+
+        Returns:
+            Whether it could be written; of the first process, which writes.
+        """
         carried = self.processes.gather(self.carried) if any(part is not None for part in self.carried) else None
         self.saved_at = time.monotonic()
-        if checkpoint is not None:
-            state = {
-                "network": self.network.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "average": None if self.average is None else self.average.network.state_dict(),
-                "updates": 0 if self.average is None else self.average.updates,
-                "history": self.history,
-                "step": self.step,
-                "loss_sums": self.loss_sums,
-                "carried": carried,
-            }
-            checkpoint.save(state, self.best_epoch, self.best_weights)
+        if checkpoint is None:
+            return True
+        state = {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.network.state_dict(),
+            "updates": 0 if self.average is None else self.average.updates,
+            "history": self.history,
+            "step": self.step,
+            "loss_sums": self.loss_sums,
+            "carried": carried,
+        }
+        return checkpoint.save(state, self.best_epoch, self.best_weights)
 
     def resume(self, checkpoint: Checkpoint | None) -> None:
         """Go on from a checkpoint of the same data, settings, code and torch, if there is one.
