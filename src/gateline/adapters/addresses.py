@@ -10,6 +10,16 @@ from gateline.errors import UnreachableError, WorkloadError
 from gateline.workload.address import USER_IN_ADDRESS
 
 MAX_TRIES = 3
+OF_THE_ADDRESS = (
+    ImportError,
+    ValueError,
+    TypeError,
+    IsADirectoryError,
+    NotADirectoryError,
+    FileNotFoundError,
+    PermissionError,
+)
+"""What opening an address raises that opening it again would not change; a connection that is refused is none of it."""
 T = TypeVar("T")
 
 
@@ -25,6 +35,7 @@ def open_address(address: str, where: str) -> tuple[Any, str]:
 
     Raises:
         WorkloadError: it holds a user or a password, or fsspec does not know it.
+        UnreachableError: its file system connects when it is opened, and nothing answers.
     """
     if USER_IN_ADDRESS.search(address):
         raise WorkloadError(
@@ -36,8 +47,9 @@ def open_address(address: str, where: str) -> tuple[Any, str]:
     import fsspec
 
     try:
-        file_system, path = fsspec.url_to_fs(address)
-    except (ImportError, ValueError) as error:
+        # Some file systems connect here already (ftp, hdfs), the others at the first read.
+        file_system, path = tried(lambda: fsspec.url_to_fs(address), f"{where} {address}", _is_of_the_address)
+    except OF_THE_ADDRESS as error:
         raise WorkloadError(
             where,
             expected="an address that fsspec can open",
@@ -45,6 +57,10 @@ def open_address(address: str, where: str) -> tuple[Any, str]:
             do="Correct the address, or install the fsspec package for its protocol",
         ) from error
     return file_system, path
+
+
+def _is_of_the_address(error: Exception) -> bool:
+    return isinstance(error, OF_THE_ADDRESS)
 
 
 def tried(action: Callable[[], T], where: str, is_final: Callable[[Exception], bool]) -> T:

@@ -38,6 +38,7 @@ def open_store(address: str, model: Path, key: str) -> CheckpointStore:
 
     Raises:
         WorkloadError: fsspec does not know the address, or it holds a user or a password.
+        UnreachableError: what connects when it is opened did not answer.
     """
     if address == BESIDE:
         return beside(model, key)
