@@ -13,17 +13,17 @@ import yaml
 from pydantic import AwareDatetime, Field, model_validator
 
 from gateline.adapters.kubeflow.arguments import (
-    RUN_SETTINGS,
+    LARGEST_SEED,
     pipeline_arguments,
     require_kept_checkpoints,
     run_settings,
-    what_it_may_be,
 )
 from gateline.adapters.project import Project
 from gateline.errors import WorkloadError, did_you_mean
 from gateline.manifest import digest_of
 from gateline.workload import UniqueKeyLoader
 from gateline.workload.address import USER_IN_ADDRESS
+from gateline.workload.run_wide import RUN_SETTINGS, what_it_may_be
 from gateline.workload.section import Section, Span, read_section
 from pipelines.schedule.cron import check_cron
 
@@ -82,7 +82,7 @@ class Schedule(Section):
         for name, value in self.settings.items():
             if name not in RUN_SETTINGS:
                 raise ValueError(f"a setting of the run: {did_you_mean(name, RUN_SETTINGS)}")
-            if (expected := what_it_may_be(name, value)) is not None:
+            if (expected := what_it_may_be(name, value, LARGEST_SEED)) is not None:
                 raise ValueError(f"`settings.{name}`: {expected}, got {value!r}")
         return self
 

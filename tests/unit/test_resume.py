@@ -333,6 +333,17 @@ def test_that_there_are_only_checkpoints_of_other_settings_is_said(
     assert "starting anew; what is there is of other settings (1)" in caplog.text
 
 
+def test_a_tilde_is_the_folder_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+    assert open_store("~/ck", tmp_path / "model", "key").place == str(tmp_path / "home" / "ck" / "key")
+
+    assert not (tmp_path / "~").exists()
+    with pytest.raises(WorkloadError, match="--checkpoints: expected a folder that can be made"):
+        open_store("~nobody-of-this-name/ck", tmp_path / "model", "key")
+
+
 @pytest.mark.parametrize("address", ["s3://", "", "/proc/nowhere/checkpoints"])
 def test_an_address_without_a_place_is_refused(address: str, tmp_path: Path) -> None:
     with pytest.raises(WorkloadError, match="--checkpoints: expected a folder"):

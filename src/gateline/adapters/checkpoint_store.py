@@ -31,8 +31,8 @@ def open_store(address: str, model: Path, key: str) -> CheckpointStore:
     """Find where the checkpoints of a run are kept.
 
     Args:
-        address: ``beside``, a folder, or an address such as ``s3://bucket/checkpoints``; runs of other data, settings or
-            code lie beside each other there.
+        address: ``beside``, a folder (``~``: that of the user), or an address such as ``s3://bucket/checkpoints``; runs of other
+            data, settings or code lie beside each other there.
         model: folder that training will write.
         key: digest of data, settings, code and the version of torch.
 
@@ -49,15 +49,16 @@ def open_store(address: str, model: Path, key: str) -> CheckpointStore:
         )
     if "://" not in address:
         try:
-            Path(address).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+            folder = Path(address).expanduser()  # no shell stands between params.yaml and here
+            folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, RuntimeError) as error:  # RuntimeError: of a user that is not there
             raise WorkloadError(
                 "--checkpoints",
                 expected="a folder that can be made",
-                found=f"{address} ({error.strerror})",
+                found=f"{address} ({getattr(error, 'strerror', None) or error})",
                 do="Name another one",
             ) from error
-        return FolderStore(Path(address) / key)
+        return FolderStore(folder / key)
     file_system, path = open_address(f"{address.rstrip('/')}/{key}", "--checkpoints")
     return AddressStore(file_system, path, f"{address.rstrip('/')}/{key}")
 

@@ -62,7 +62,7 @@ def run_workload(
         Exit code (0 done, 2 refused, 75 run again, 1 a bug) and the line that says why; empty when done.
 
     Raises:
-        WorkloadError: it stands in another place, has no such budget, or this project cannot run any.
+        WorkloadError: it stands in another place, has no such budget, or this project cannot run any: not with these run-wide settings.
     """
     pipeline = _pipeline(project, reference, budget)
     code, why = _repro(project.root, pipeline, say)
@@ -100,6 +100,7 @@ def _pipeline(project: Project, reference: str, budget: str | None) -> Pipeline:
     ):
         if not (project.root / needed).exists():
             raise WorkloadError(project.root, expected=f"{needed} in it", found="none", do=do)
+    project.run_wide()  # DVC would write any value of params.yaml into the command line, as its word
     if budget is not None:
         return write_pipeline(project, budget_name(name, budget), write_budget(project, workload, budget))
     if name in map(str, project.params()["workloads"]):

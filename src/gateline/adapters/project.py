@@ -10,6 +10,7 @@ PROJECT/
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ import yaml
 from gateline.errors import ArtifactError, WorkloadError, did_you_mean
 from gateline.manifest import open_artifact
 from gateline.workload.address import without_users
+from gateline.workload.run_wide import RUN_SETTINGS, what_it_may_be
 
 if TYPE_CHECKING:
     from gateline.training import RunSettings
@@ -121,6 +123,28 @@ class Project:
             )
         return dict(content)
 
+    def run_wide(self, needed: Sequence[str] = ()) -> dict[str, Any]:
+        """Read what `params.yaml` says for the whole run: those of `RUN_SETTINGS` that stand there.
+
+        Args:
+            needed: what must be among them.
+
+        Raises:
+            WorkloadError: a setting is missing or cannot be used.
+        """
+        params, path = self.params(), self.root / PARAMS
+        missing = [name for name in needed if name not in params]
+        if missing:
+            raise WorkloadError(
+                path, expected=f"the keys {', '.join(needed)}", found=f"no {', '.join(missing)}", do="Add it"
+            )
+        settings = {name: params[name] for name in RUN_SETTINGS if name in params}
+        for name, value in settings.items():
+            if (expected := what_it_may_be(name, value)) is not None:
+                found = "none" if value is None else repr(without_users(value) if isinstance(value, str) else value)
+                raise WorkloadError(f"{path}: {name}", expected=expected, found=found, do="Correct it")
+        return settings
+
     def run_settings(self) -> RunSettings:
         """Read what `params.yaml` says for the whole run.
 
@@ -129,17 +153,9 @@ class Project:
         """
         from gateline.training import RunSettings
 
-        params = self.params()
         names = [field.name for field in fields(RunSettings)]
-        missing = [name for name in names if name not in params]
-        if missing:
-            raise WorkloadError(
-                self.root / PARAMS,
-                expected=f"the keys {', '.join(names)}",
-                found=f"no {', '.join(missing)}",
-                do="Add it",
-            )
-        return RunSettings(**{name: params[name] for name in names})
+        settings = self.run_wide(names)
+        return RunSettings(**{name: settings[name] for name in names})
 
     def add_workload(self, name: str, text: str) -> None:
         """Write a workload's file and enter its name into `params.yaml`, whose comments stay as they are.

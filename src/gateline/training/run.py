@@ -22,6 +22,7 @@ from gateline.training.checkpoints import Checkpoint, CheckpointStore, FolderSto
 from gateline.training.loop import OnEpoch, OnStep, Stop, TrainingLoop
 from gateline.training.refusals import not_refused, refused_once
 from gateline.workload import Workload
+from gateline.workload.run_wide import what_it_may_be
 from gateline.workload.training import WITHOUT_EFFECT, Training
 
 KEY_LENGTH = 16  # hexadecimal digits of a key that name a folder of checkpoints
@@ -44,14 +45,10 @@ class RunSettings:
     processes: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:
-            raise WorkloadError(
-                "seed", expected="a whole number from 0 to 2^63 - 1", found=str(self.seed), do="Correct params.yaml"
-            )
-        if self.processes < 1:
-            raise WorkloadError(
-                "processes", expected="1 or more", found=str(self.processes), do="Correct the flag, or params.yaml"
-            )
+        for name in ("seed", "processes"):
+            value = getattr(self, name)
+            if (expected := what_it_may_be(name, value)) is not None:
+                raise WorkloadError(name, expected=expected, found=repr(value), do="Correct the flag, or params.yaml")
 
 
 def train(

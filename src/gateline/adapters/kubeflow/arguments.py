@@ -17,12 +17,11 @@ from gateline.passport import code_version
 from gateline.workload import SECTIONS_OF_STEP, Workload
 from gateline.workload.address import USER_IN_ADDRESS, without_users
 from gateline.workload.resources import TrainPod, read_resources
-from gateline.workload.run_wide import DEVICES, PRECISIONS
+from gateline.workload.run_wide import RUN_SETTINGS, what_it_may_be
 from gateline.workload.source import File, Source
 from gateline.workload.training import Training
 
-RUN_SETTINGS = ("seed", "device", "precision", "processes", "checkpoints")
-"""Run-wide settings, the keys of `params.yaml` that are parameters of the pipeline."""
+LARGEST_SEED = (2**53, "2^53")  # Kubeflow keeps every number as a double, which beyond that would be another seed
 OF_ONE_POD = {"", "file", "local", "memory"}
 """Kinds of addresses that no other pod reaches."""
 ONLY_READ = {"http", "https", "data", "git", "github", "gist", "reference", "tar", "zip", "libarchive", "dvc", "wandb"}
@@ -55,7 +54,7 @@ def run_settings(params: Mapping[str, Any], changes: Sequence[str] = ()) -> dict
     for name, place in places.items():
         if name not in settings:
             raise WorkloadError(place, expected="a value", found="none", do="Add it")
-        if (expected := what_it_may_be(name, settings[name])) is not None:
+        if (expected := what_it_may_be(name, settings[name], LARGEST_SEED)) is not None:
             found = "none" if settings[name] is None else repr(without_users(settings[name]))
             raise WorkloadError(place, expected=expected, found=found, do="Correct it")
     if (settings["device"], settings["precision"]) == ("cpu", "float16"):
@@ -63,20 +62,6 @@ def run_settings(params: Mapping[str, Any], changes: Sequence[str] = ()) -> dict
             places["precision"], expected="float32 or bfloat16 on a CPU", found="float16", do="Use bfloat16"
         )
     return {name: settings[name] for name in RUN_SETTINGS}
-
-
-def what_it_may_be(name: str, value: object) -> str | None:
-    """Say what a run-wide setting may be, where a value is none of it; None where it is one."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    usable, expected = {
-        # Kubeflow keeps every number as a double, which beyond 2^53 would be another seed.
-        "seed": (whole and 0 <= value <= 2**53, "a whole number from 0 to 2^53"),  # type: ignore[operator]
-        "device": (value in DEVICES, ", ".join(DEVICES)),
-        "precision": (value in PRECISIONS, ", ".join(PRECISIONS)),
-        "processes": (whole and value >= 1, "a whole number from 1"),  # type: ignore[operator]
-        "checkpoints": (isinstance(value, str) and bool(value.strip()), "an address, or a folder of this machine"),
-    }[name]
-    return None if usable else expected
 
 
 def require_kept_checkpoints(settings: Mapping[str, Any], where: str, do: str) -> None:

@@ -100,7 +100,7 @@ def run_locally(
     Args:
         workload: its file.
         pipeline: what `python -m pipelines.compile` wrote.
-        settings: run-wide settings, see `gateline.adapters.kubeflow.arguments.RUN_SETTINGS`.
+        settings: run-wide settings, see `gateline.workload.run_wide.RUN_SETTINGS`.
         local: where and how.
         say: told what goes on, line by line.
 

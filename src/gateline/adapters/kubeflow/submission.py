@@ -87,7 +87,7 @@ def submit(
         server: where.
         workload: its file.
         pipeline: what `python -m pipelines.compile` wrote; uploaded unless it is there.
-        settings: run-wide settings, see `gateline.adapters.kubeflow.arguments.RUN_SETTINGS`.
+        settings: run-wide settings, see `gateline.workload.run_wide.RUN_SETTINGS`.
         experiment: of Kubeflow.
         pipeline_root: address under which Kubeflow keeps the artifacts; None: as the cluster is set.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from gateline.adapters.checkpoint_store import BESIDE
 from gateline.adapters.dvc_run import prepare_workload
 from gateline.adapters.mlflow_server import tracking_uri
-from gateline.adapters.project import PARAMS, Project
+from gateline.adapters.project import Project
 from gateline.adapters.search.claims import turn
 from gateline.adapters.search.interruption import Interruption
 from gateline.adapters.search.runs import log_search
@@ -26,7 +26,7 @@ from gateline.adapters.search.trial import Result, result_of
 from gateline.adapters.search.tuned_file import Destination, write_tuned
 from gateline.adapters.search.worker import Place, Say, do_trials, do_trials_in_processes
 from gateline.adapters.settings_check import check_settings
-from gateline.errors import UnreachableError, WorkloadError
+from gateline.errors import UnreachableError
 from gateline.manifest import open_artifact
 from gateline.tasks import task_named
 from gateline.training import RunSettings, settings_of_weights
@@ -113,7 +113,7 @@ class Tuning:
         with contextlib.chdir(self.project.root), Interruption() as interruption:
             prepared = open_artifact(self.artifacts / "prepared", "prepared")
             monitor = self.workload.section("training", Training).monitor
-            checkpoints = str(self.project.params().get("checkpoints", BESIDE))
+            checkpoints = self.project.run_wide().get("checkpoints", BESIDE)
             problem = Problem(
                 *(self.workload, prepared, self.run_settings, self.search, self.dimensions, monitor, checkpoints)
             )
@@ -170,10 +170,5 @@ def search(
 
 def _run_settings(project: Project) -> RunSettings:
     """Seed, device and precision of `params.yaml`, as `gateline run` has them; each trial is one process."""
-    params = project.params()
-    for key in ("seed", "device", "precision"):
-        if key not in params:
-            raise WorkloadError(
-                f"{project.root / PARAMS}: {key}", expected="a setting of the run", found="none", do=f"Add `{key}`"
-            )
+    params = project.run_wide(("seed", "device", "precision"))
     return RunSettings(params["seed"], params["device"], params["precision"])
