@@ -112,7 +112,8 @@ def figures(scores: Scores, prepared: Artifact, model: Artifact, folder: Path) -
         "error_by_length": (partial(_draw_error_by_length, scores=scores), "Error by length of the text"),
     }
     texts = _shown_texts(scores.predictions, state["encoding"]["column"])
-    weights = classifier.explain(texts["text"].tolist())[1] if len(texts) else None  # none where all are too long to show
+    # Where all texts are too long to show, nothing is explained.
+    weights = classifier.explain(texts["text"].tolist())[1] if len(texts) else None
     if weights is not None:
         tokens = [
             classifier.encoding.tokenizer.pieces(text)[: len(row)]
