@@ -58,12 +58,15 @@ class ServedModel(PythonModel):
             asked = by_column(model_input) if getattr(self.predictor, "takes_columns", False) else model_input
             answer = self.predictor.answer(asked, **(params or {}))
         except GatelineError as error:
-            plainer = without_place(model_input, self.predictor.place_columns)
-            if plainer is None and model_input.columns.is_unique:
-                plainer = self.check.refused_rows(model_input)
-            raise MlflowException.invalid_parameter_value(str(plainer or error)) from None
+            raise MlflowException.invalid_parameter_value(str(self._plainer(model_input) or error)) from None
         flags = self.check.flags(asked, answer, self.predictor.place_columns)
         return as_frame(answer | {name: as_text(answer[name]) for name in self.times} | {FLAGS: flags})
+
+    def _plainer(self, refused: pd.DataFrame) -> Exception | None:
+        """Say what is wrong with a request by the client's own numbers of rows, if it is a matter of rows."""
+        if not refused.columns.is_unique:
+            return None
+        return without_place(refused, self.predictor.place_columns) or self.check.refused_rows(refused)
 
 
 def input_check(predictor: Any, folder: Path) -> Any:
