@@ -32,6 +32,11 @@ def test_the_workload_of_the_tests_is_ready() -> None:
     [
         ({"training__monitor": "rmsee"}, "training.monitor: expected something that the task computes; found 'rmsee'"),
         ({"training__loss": "pinball"}, "training.loss: expected `pinball` with `model.quantiles`"),
+        *(
+            ({"training__loss": name}, f"training.loss: expected one of absolute, squared, huber, or .*; found {name}")
+            for name in ("ctc", "cross_entropy", "binary_cross_entropy")
+        ),
+        ({"training__batch_tokens": 100}, "training.batch_tokens: expected .* since all windows are of one length"),
         ({"model": {"mode": "segment", "segment": 7}}, "model.segment: expected a divisor of .*lookback, 24; found 7"),
         (
             {"model": {"mode": "segment", "segment": 6, "ridge_path": {"lags": 30, "penalty": 1}}},

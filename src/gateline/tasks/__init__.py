@@ -174,6 +174,25 @@ class Task(Protocol):
         """Load a model folder."""
 
 
+def refuse_batch_tokens(training: Training, examples_are: str) -> None:
+    """Refuse batches made by length, of a task whose examples are all of one length: they would be ignored in silence.
+
+    Args:
+        training: the section.
+        examples_are: see `Task`.
+
+    Raises:
+        WorkloadError: there is `batch_tokens`.
+    """
+    if training.batch_tokens is not None:
+        raise WorkloadError(
+            "training.batch_tokens",
+            expected=f"`batch_size` alone, since all {examples_are} are of one length",
+            found=str(training.batch_tokens),
+            do="Drop it",
+        )
+
+
 def task_names() -> list[str]:
     """List the tasks there are."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))

@@ -38,7 +38,7 @@ from gateline.data.windows import WindowDataset
 from gateline.errors import ArtifactError, WorkloadError, examples, refuse_taken, require_known
 from gateline.inventory import SafetyStock
 from gateline.inventory import require_enough as require_enough_demand
-from gateline.losses import summed_loss, summed_pinball
+from gateline.losses import ELEMENTWISE, summed_loss, summed_pinball
 from gateline.manifest import Artifact, Draft
 from gateline.metrics import (
     COMPETITION_METRICS,
@@ -53,7 +53,7 @@ from gateline.metrics import (
 from gateline.models.forecaster import ForecasterNetwork, ForecasterSettings, Shapes, build_forecaster
 from gateline.predictors.forecasting import Forecaster, columns_of_answer
 from gateline.table import TABLE, as_frame, clean, write_table
-from gateline.tasks import Scorer
+from gateline.tasks import Scorer, refuse_batch_tokens
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Column, Instant, Schema
 from gateline.workload.section import Section, Span, format_span
@@ -279,10 +279,10 @@ class Forecasting:
                 )
 
     def check_training(self, model: ForecasterSettings, training: Training) -> None:
-        """Refuse a loss that does not train what the network forecasts.
+        """Refuse a loss that does not train what the network forecasts, and batches made by length.
 
         Raises:
-            WorkloadError: quantiles without the pinball loss, or it without quantiles.
+            WorkloadError: quantiles without the pinball loss, or it without quantiles; a loss of other tasks; a budget of tokens.
         """
         if bool(model.quantiles) != (training.loss == PINBALL):
             raise WorkloadError(
@@ -291,6 +291,14 @@ class Forecasting:
                 found=f"`{training.loss}` and quantiles {list(model.quantiles)}",
                 do=f"Say `loss: {PINBALL}`" if model.quantiles else "Name quantiles, or another loss",
             )
+        if training.loss not in (*ELEMENTWISE, PINBALL):
+            raise WorkloadError(
+                "training.loss",
+                expected=f"one of {', '.join(ELEMENTWISE)}, or {PINBALL} for quantiles",
+                found=training.loss,
+                do="Choose one of them",
+            )
+        refuse_batch_tokens(training, self.examples_are)
 
     def check_network(self, model: ForecasterSettings, preprocess: ForecastingPreprocess) -> None:
         """Refuse a network that does not fit the windows, whatever their features.

@@ -26,7 +26,7 @@ from gateline.models.frame_predictor import FramePredictor, FramePredictorSettin
 from gateline.predictors.frame_prediction import CLIPS_AT_A_TIME, FrameForecaster, as_request
 from gateline.randomness import training_progress
 from gateline.table import TABLE, as_frame, clean, write_table
-from gateline.tasks import Scorer
+from gateline.tasks import Scorer, refuse_batch_tokens
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema
 from gateline.workload.section import Section
@@ -111,13 +111,7 @@ class FramePrediction:
             raise WorkloadError(
                 "training.loss", expected=f"one of {', '.join(LOSSES)}", found=training.loss, do="Choose one of them"
             )
-        if training.batch_tokens is not None:
-            raise WorkloadError(
-                "training.batch_tokens",
-                expected="`batch_size` alone, since all clips are of one length",
-                found=str(training.batch_tokens),
-                do="Drop it",
-            )
+        refuse_batch_tokens(training, self.examples_are)
         if model.weight_drop and model.scheduled_sampling.end < 1:
             raise WorkloadError(
                 "model.weight_drop",
