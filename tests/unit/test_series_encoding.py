@@ -123,6 +123,25 @@ def test_a_constant_column_is_not_divided_by_zero() -> None:
     assert Scaler.fit(np.full(5, 3.0), Transform()).forward(np.array([3.0, 4.0])).tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("unit", [1e-12, 1e-6, 1.0, 1e12])
+def test_what_counts_as_constant_does_not_depend_on_the_unit(unit: float, rng: np.random.Generator) -> None:
+    values = rng.normal(3, 0.5, 1000)
+
+    assert Scaler.fit(unit * values, Transform()).deviation == pytest.approx((unit * values.std(),))
+    assert Scaler.fit(unit * (values - values.mean()), Transform()).deviation == pytest.approx((unit * values.std(),))
+    # 0.1 is no sum of powers of two: the mean of a thousand is off by rounding, and so is the deviation.
+    assert Scaler.fit(np.full(1000, 0.1 * unit) * (1 + 1e-16 * rng.normal(size=1000)), Transform()).deviation == (1,)
+
+
+def test_the_noise_of_arithmetic_around_0_is_not_blown_up(rng: np.random.Generator) -> None:
+    a, b = rng.random(1000), rng.random(1000)
+    noise = (a + b) - a - b  # 0, but for rounding
+
+    assert noise.std() > 0
+    assert Scaler.fit(noise, Transform()).deviation == (1,)
+    assert Scaler.fit(np.zeros(5), Transform()).deviation == (1,)
+
+
 def test_rows_that_are_absent_become_missing_and_nothing_else_changes() -> None:
     whole = regular_table(tiny_table(), schema())
     holed = regular_table(tiny_table().drop(index=[5, 6, 2000]), schema())

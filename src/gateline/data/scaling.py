@@ -13,6 +13,8 @@ from gateline.workload.section import Section
 
 CONSTANT_BELOW = 1e-9
 """Deviation, relative to the mean, below which values count as one and the same."""
+ROUNDING = 1e-15
+"""Deviation below which they do whatever their mean: differences of equal numbers of about 1 leave as much, around a mean of 0."""
 
 
 class Transform(Section):
@@ -127,5 +129,6 @@ def _mean_and_deviation(values: np.ndarray, series: np.ndarray) -> tuple[np.ndar
 
     mean = mean_of(values)
     deviation = np.sqrt(mean_of(np.square(values - mean[series])))
-    # Relative: the deviation of a large constant is rounding, not zero, and dividing by it would blow up.
-    return mean, np.where(deviation > CONSTANT_BELOW * np.maximum(1.0, abs(mean)), deviation, 1.0)
+    # Relative: the deviation of a constant is rounding, not zero, and dividing by it would blow up; of small values, as in
+    # SI units, it is small and real.
+    return mean, np.where(deviation > np.maximum(CONSTANT_BELOW * abs(mean), ROUNDING), deviation, 1.0)
