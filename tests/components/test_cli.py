@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from gateline.cli import app
 from gateline.manifest import open_artifact, write_artifact
+from gateline.workload import Workload
 from tests.reviews import reviews
 from tests.steps import run_until
 
@@ -250,6 +251,14 @@ def test_check_refuses_a_broken_workload_in_one_line(project: Path, fault: str) 
 def test_a_learning_rate_is_looked_for_after_preprocess(project: Path) -> None:
     assert gateline(project, "new", "load", "--from", "load.csv").returncode == 0
     assert_refused(gateline(project, "learning-rate", "load"), "Run `dvc repro preprocess@load`")
+
+    path = project / "workloads" / "load.yaml"
+    with write_artifact(project / "artifacts" / "load" / "prepared", "prepared") as draft:
+        draft.facts["sections"] = Workload.read(path, "preprocess").recorded("preprocess")
+    text = path.read_text()
+    path.write_text(re.sub(r"lookback: \d+", "lookback: 12", text))
+    assert path.read_text() != text
+    assert_refused(gateline(project, "learning-rate", "load"), "found those of another section `preprocess`. Run `dvc")
 
 
 def test_a_mistyped_workload_is_guessed(project: Path) -> None:

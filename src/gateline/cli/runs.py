@@ -64,7 +64,7 @@ def learning_rate(
 ) -> None:
     """Train for a moment with a learning rate that rises from step to step, and say where the loss fell and ran away.
 
-    Reads the folder that preprocess wrote, and writes nothing: put what you choose into training.learning_rate.
+    Reads the folder that preprocess wrote of the workload as it is now, and writes nothing: put what you choose into training.learning_rate.
     """
     from gateline.adapters.project import Project
     from gateline.manifest import open_artifact
@@ -74,14 +74,15 @@ def learning_rate(
     project = Project.find(Path.cwd())
     path = project.resolve(workload)
     folder = project.artifacts(path.stem) / "prepared"
-    if not folder.exists():
+    prepared = open_artifact(folder, "prepared") if folder.exists() else None
+    now = Workload.read(path, "preprocess").recorded("preprocess")
+    if prepared is None or prepared.facts.get("sections") != now:  # `train` would wait for preprocess, too
         raise ArtifactError(
             folder,
-            expected="the data that preprocess writes",
-            found="none",
+            expected="the data that preprocess writes of this workload",
+            found="none" if prepared is None else "those of another section `preprocess`",
             do=f"Run `dvc repro preprocess@{path.stem}`, or all steps with `gateline run {path.stem}`",
         )
-    prepared = open_artifact(folder, "prepared")
     run = replace(project.run_settings(), processes=1)
     sweep = find_learning_rate(Workload.read(path, "train"), prepared, run)
     for place in range(0, len(sweep.rates), 10):
