@@ -9,9 +9,11 @@ import pytest
 
 from gateline.adapters.settings_check import check_settings
 from gateline.errors import WorkloadError
+from gateline.tasks import task_named
 from gateline.tasks.forecasting import TASK
 from gateline.workload import Workload
 from gateline.workload.search import read_search
+from gateline.workload.section import read_section
 from tests.tiny import tiny_workload
 
 
@@ -20,6 +22,30 @@ def check(settings: dict[str, list[Any]], **changes: Any) -> None:
     workload = Workload.read(json.dumps(tiny_workload(**(search if settings else {}), **changes)))
     searched = read_search(workload, TASK.Model)[1] if settings else ()
     check_settings(workload, workload.section("preprocess", TASK.Preprocess), searched)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "classification",
+        "forecasting",
+        "frame_prediction",
+        "labelling",
+        "language_modelling",
+        "transcription",
+        "translation",
+    ],
+)
+def test_a_size_that_fits_no_memory_is_refused_before_a_network_is_built(task: str) -> None:
+    kind = task_named(task).Model
+    largest = {"hidden_size": 2**16, "num_layers": 1000, "beam_width": 100 if task == "transcription" else 64}
+    for key, most in largest.items():
+        if key not in kind.model_fields:
+            continue
+        with pytest.raises(
+            WorkloadError, match=f"model.{key}: expected less than or equal to {most}; found {most + 1}"
+        ):
+            read_section("model", kind, {"hidden_size": 8, key: most + 1})
 
 
 def test_the_workload_of_the_tests_is_ready() -> None:

@@ -13,6 +13,7 @@ import torch
 from gateline.losses import at_least_float32
 from gateline.models.decoding import Hypotheses
 
+WIDEST_BEAM = 100
 MULTIPLIER = 6364136223846793005  # of Knuth's linear congruential generator; odd, so that no digit of a key is lost
 
 

@@ -28,6 +28,7 @@ Stop = Callable[[torch.Tensor], torch.Tensor]
 
 Count = Annotated[int, Field(ge=1)]
 
+WIDEST_BEAM = 64
 MOST_PENALTY = 10.0
 """Beyond it the length alone decides, and its power no longer fits a number."""
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 1e-3, 1e3

@@ -19,13 +19,12 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from gateline.models.attention import AdditiveAttention, ScaledDotAttention
-from gateline.models.decoding import MOST_PENALTY
+from gateline.models.decoding import MOST_PENALTY, WIDEST_BEAM
 from gateline.models.sequence_input import InputSettings, SequenceDropout, SequenceInput, real_steps
 from gateline.models.stack import (
     ONE_STEP_AT_A_TIME,
     Bridge,
     Probability,
-    Size,
     Stack,
     StackSettings,
     StackState,
@@ -51,7 +50,7 @@ class TranslatorSettings(InputSettings):
     """Probability with which a step of training reads the true token before it; else it reads what it wrote itself."""
     label_smoothing: Probability = 0.0
     """Share of each target that training spreads evenly over all tokens."""
-    beam_width: Size = 5
+    beam_width: Annotated[int, Field(ge=1, le=WIDEST_BEAM)] = 5
     """Hypotheses followed at once where a request does not say; 1: the best token only."""
     length_penalty: Annotated[float, Field(ge=0, le=MOST_PENALTY)] = 1.0
     """Where a request does not say: 0 prefers short translations, more prefers longer ones."""

@@ -16,7 +16,9 @@ from gateline.randomness import Dropout, locked_dropout
 from gateline.workload.section import Section
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
-Size = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=1, le=2**16)]
+"""Of a vector. Above it the weights of one layer take tens of gigabytes, and numbers of bytes overflow soon."""
+Layers = Annotated[int, Field(ge=1, le=1000)]
 
 
 def _of_its_own(value: Any) -> Any:
@@ -52,7 +54,7 @@ class StackSettings(Section):
     cell_options: CellOptions = {}
     """What the cell has of its own, e.g. `kernel_size` of `conv_lstm`."""
     hidden_size: Size
-    num_layers: Size = 1
+    num_layers: Layers = 1
     bidirectional: bool = False
     """A second cell in each layer reads from the last real step to the first; both are read side by side."""
     dropout: Probability = 0.0

@@ -10,14 +10,15 @@ arXiv 1512.02595 (strided convolution), and Sak et al. (2015), arXiv 1507.06947 
 from __future__ import annotations
 
 import itertools
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import nn
 
 from gateline.cells._padding import is_padding, without_padding
 from gateline.losses import at_least_float32
+from gateline.models.ctc_decoding import WIDEST_BEAM
 from gateline.models.sequence_input import DropoutSettings, SequenceDropout, require_cell
 from gateline.models.spec_augment import SpecAugment, SpecAugmentSettings
 from gateline.models.stack import Size, Stack
@@ -36,7 +37,7 @@ class TranscriberSettings(DropoutSettings):
     """Of each convolution."""
     spec_augment: SpecAugmentSettings = SpecAugmentSettings()
     """What is hidden of each recording in training; nothing by default."""
-    beam_width: Size = 8
+    beam_width: Annotated[int, Field(ge=1, le=WIDEST_BEAM)] = 8
     """Labellings that are followed when a recording is transcribed; 1: the most probable label of each step is taken. A request to
     the served model may say another."""
 

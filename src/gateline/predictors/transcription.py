@@ -19,14 +19,13 @@ from gateline.data.tokenizers import UNKNOWN, FittedTokenizer
 from gateline.edit_distance import edit_distance
 from gateline.errors import DataError, examples
 from gateline.manifest import Artifact
-from gateline.models.ctc_decoding import ctc_beam_search, ctc_greedy
+from gateline.models.ctc_decoding import WIDEST_BEAM, ctc_beam_search, ctc_greedy
 from gateline.models.transcriber import Transcriber
 from gateline.table import TABLE, as_frame, clean, read_table, require_columns
 from gateline.workload.schema import Schema
 
 BATCH = 64
 """Recordings at a time where no gradients are kept: a second of sound is a hundred frames."""
-WIDEST_BEAM = 100
 EXAMPLE_RECORDINGS = 2  # in the example request
 
 

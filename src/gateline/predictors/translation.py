@@ -16,7 +16,7 @@ from gateline.data.pairs import padded
 from gateline.data.tokenizers import BEGIN, END, PADDING, UNKNOWN, Encoded, FittedTokenizer
 from gateline.errors import DataError, WorkloadError, did_you_mean
 from gateline.manifest import Artifact
-from gateline.models.decoding import MOST_PENALTY, BeamSettings, Nested, beam_search, greedy
+from gateline.models.decoding import MOST_PENALTY, WIDEST_BEAM, BeamSettings, Nested, beam_search, greedy
 from gateline.models.encoder_decoder import Translator
 from gateline.predictors.texts import read_texts
 from gateline.table import TABLE, as_frame, read_table, require_columns
@@ -30,7 +30,6 @@ LENGTH_STEP, SPARE_TOKENS = 8, 10
 NEVER_WRITTEN = (PADDING, UNKNOWN, BEGIN)
 SCORE = "score"
 EXAMPLE_ROWS = 2
-WIDEST_BEAM = 64
 LENGTH = "length"
 """The slice by how many words the source has."""
 BORDERS = (8, 12, 16)

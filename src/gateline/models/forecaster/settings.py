@@ -12,7 +12,7 @@ from gateline.cells import build_cell
 from gateline.inventory import critical_ratio
 from gateline.models.forecaster.ridge_path import RidgePathSettings
 from gateline.models.sequence_input import require_cell
-from gateline.models.stack import ONE_STEP_AT_A_TIME, CellOptions, StackSettings
+from gateline.models.stack import ONE_STEP_AT_A_TIME, CellOptions, Layers, Size, StackSettings
 from gateline.workload.section import Section
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -71,8 +71,8 @@ class ForecasterSettings(Section):
     """A file of `gateline.cells`."""
     cell_options: CellOptions = {}
     """What the cell has of its own, e.g. `num_heads` of `slstm`."""
-    hidden_size: Count = 64
-    num_layers: Count = 1
+    hidden_size: Size = 64
+    num_layers: Layers = 1
     bidirectional: bool = False
     """Let the encoder read the past in both directions; the decoder goes on from a learnt mix of both last states. Not with
     `mode: segment`, where encoder and decoder are one."""
@@ -97,7 +97,7 @@ class ForecasterSettings(Section):
     series: Literal["auto", "none", "one_hot", "embedding"] = "auto"
     """How the network is told which series a window is from. auto: one_hot up to 16 series, an embedding for more; a segment
     forecaster always uses an embedding. none: it is not told."""
-    embedding_size: Count = 8
+    embedding_size: Size = 8
     """Numbers that stand for one text of a text column, or for one series."""
     quantiles: tuple[Level, ...] = ()
     """Levels to forecast, in rising order and 0.5 among them, which is the point forecast; needs `training.loss: pinball`.
