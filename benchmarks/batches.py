@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks import command
 from benchmarks.machine import where
 from benchmarks.tables import markdown, write_result
 
@@ -69,7 +70,7 @@ def main() -> None:
     flags = argparse.ArgumentParser(prog="python -m benchmarks.batches", description=__doc__)
     flags.add_argument(
         "--series",
-        type=int,
+        type=command.whole(FEWER),
         nargs="+",
         default=[40_000, 400_000],
         help="in each file of numbers (default: 40000 400000)",
@@ -84,8 +85,8 @@ def main() -> None:
         ]:
             write(path, series, recordings=holds == "recordings")
             for how in ("series", "rows"):
-                command = [sys.executable, "-c", READ, str(path), how, str(BATCH), holds]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                argv = [sys.executable, "-c", READ, str(path), how, str(BATCH), holds]
+                done = subprocess.run(argv, capture_output=True, text=True, check=True)
                 size = path.stat().st_size >> 20
                 rows.append({"holds": holds, "kept_together": how, "file_mib": size, **json.loads(done.stdout)})
     cells = [
@@ -106,8 +107,9 @@ def main() -> None:
         "batches",
         {"machine": where(), "rows": rows},
         markdown(["rows", "file", "of", "kept together", "peak", "seconds"], cells) + words,
+        command.sizes_to_record(flags, args, "series"),
     )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.in_one_line(main))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from benchmarks import command
 from benchmarks.machine import where
 from benchmarks.tables import markdown, write_result
 from gateline.cells import build_cell, cell_named, cell_names
@@ -51,8 +53,9 @@ def packed(layer: nn.LSTM | nn.GRU, x: torch.Tensor, lengths: torch.Tensor) -> t
 def main() -> None:
     """Measure, print, write."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks.cells", description=__doc__)
-    flags.add_argument("--turns", type=int, default=15, help="of each pair (default: 15)")
-    turns = flags.parse_args().turns
+    flags.add_argument("--turns", type=command.count, default=15, help="of each pair (default: 15)")
+    given = flags.parse_args()
+    turns = given.turns
     configure_process("cpu", "float32")
     torch.manual_seed(0)
     began = time.monotonic()
@@ -103,8 +106,8 @@ def main() -> None:
             markdown(["cell", "precision", "packed", "unpacked"], of_padding),
         ]
     )
-    write_result("cells", result, text)
+    write_result("cells", result, text, command.sizes_to_record(flags, given, "turns"))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.in_one_line(main))

@@ -12,11 +12,13 @@ import argparse
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
+from benchmarks import command
 from benchmarks.etth1_workload import merged, prepare, scratch, workload
 from benchmarks.machine import where
 from benchmarks.tables import markdown, read_result, write_result
@@ -144,7 +146,7 @@ def main() -> None:
     """Measure what is missing; write after every entry."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks.etth1", description=__doc__)
     flags.add_argument("--horizons", type=int, nargs="+", default=list(HORIZONS), choices=HORIZONS)
-    flags.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    flags.add_argument("--seeds", type=command.seed, nargs="+", default=list(SEEDS))
     given = flags.parse_args()
     entries: dict[str, Any] = read_result("etth1").get("entries", {})
     missing = [
@@ -166,4 +168,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.in_one_line(main))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import command
 from benchmarks.machine import ROOT, where
 from gateline.adapters.expectations import validate
 from gateline.adapters.ingestion import ingest
@@ -84,8 +86,9 @@ def against(evaluation: Artifact, baseline: str) -> tuple[float, float]:
 def main() -> None:
     """Measure, print a table, write the result."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks.flight_delays", description=__doc__)
-    flags.add_argument("--seeds", type=int, nargs="+", default=[7, 0, 1, 2, 3])
-    seeds = flags.parse_args().seeds
+    flags.add_argument("--seeds", type=command.seed, nargs="+", default=[7, 0, 1, 2, 3])
+    given = flags.parse_args()
+    seeds = given.seeds
     with tempfile.TemporaryDirectory() as scratch:
         prepared = prepare(Path(scratch))
         runs = []
@@ -99,9 +102,12 @@ def main() -> None:
                 f"{runs[-1]['boosting_share_of_resamples_better']:.0%} of the resamples; baselines {shown}",
                 flush=True,
             )
+    if sizes := command.sizes_to_record(flags, given, "seeds"):
+        print(f"not recorded: only with {sizes}")
+        return
     RESULT.write_text(json.dumps({"where": where(), "unit": "minutes", "runs": runs}, indent=2) + "\n")
     print(f"written: {RESULT.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.in_one_line(main))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.signal import lfilter
 
+from benchmarks import command
 from benchmarks.machine import where
 from benchmarks.tables import markdown, write_result
 from gateline.comparison import ExampleErrors, slice_errors
@@ -25,6 +27,7 @@ from gateline.promotion import Decision, confidence_of, decide
 from gateline.workload.gates import Gates
 
 COMPARISONS, POSITIONS, HORIZON, SERIES = 1000, 2000, 12, 3
+FEWEST = 25  # of which one has slices, and takes the longest
 MEMORIES = (0.8, 0.9, 0.95, 0.97)
 RESAMPLES, FEWER = 2000, 500
 """Of a decision, as workloads have it; and where only the length of a block or slices are looked at."""
@@ -276,12 +279,15 @@ def by_slices(comparisons: int) -> dict[str, Any]:
 def main() -> None:
     """Simulate, print, write."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks.gate", description=__doc__)
-    flags.add_argument("--comparisons", type=int, default=COMPARISONS, help=f"of each kind (default: {COMPARISONS})")
-    comparisons = flags.parse_args().comparisons
+    flags.add_argument(
+        "--comparisons", type=command.whole(FEWEST), default=COMPARISONS, help=f"of each kind (default: {COMPARISONS})"
+    )
+    given = flags.parse_args()
+    comparisons = given.comparisons
     began = time.process_time()
     effects, at_margin = by_effect(comparisons), margins(comparisons // 5)
     many = families(max(1, comparisons // 20))
-    blocks, slices = by_block(comparisons // 5), by_slices(comparisons // 25)
+    blocks, slices = by_block(comparisons // 5), by_slices(comparisons // FEWEST)
     memories = by_memory(comparisons // 5)
     seconds = time.process_time() - began
     stated = {kind: effects[kind][f"{gain:g}"] for kind, gain in STATED.items()}
@@ -333,7 +339,7 @@ def main() -> None:
             ),
             "The same rate as the gate has it, by how much of an hour's error is left in that of the hour after:",
             markdown(["left", "promoted"], [[name, shown(each)] for name, each in memories.items()]),
-            f"Slices, each a series of its own, with `slice_margin: {SLICE_MARGIN:g}`, of {comparisons // 25} comparisons each: how often any of "
+            f"Slices, each a series of its own, with `slice_margin: {SLICE_MARGIN:g}`, of {comparisons // FEWEST} comparisons each: how often any of "
             "them stops a challenger that is worse in none, and how often one in which it is worse does not stop it:",
             markdown(
                 ["slices", "in error", "slices that can tell"],
@@ -342,8 +348,8 @@ def main() -> None:
             f"(Seeds 0 to {comparisons - 1}; {seconds:.0f} s of one core.)",
         ]
     )
-    write_result("gate", result, text)
+    write_result("gate", result, text, command.sizes_to_record(flags, given, "comparisons"))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.in_one_line(main))

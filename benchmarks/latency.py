@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmarks import command
 from benchmarks.machine import ROOT, where
 from benchmarks.tables import markdown, write_result
 
@@ -173,8 +174,8 @@ def main() -> None:
     flags.add_argument(
         "--artifacts", type=Path, default=ROOT / "artifacts" / WORKLOAD, help="folders of a finished run"
     )
-    flags.add_argument("--rounds", type=int, default=1000, help="times each way is asked")
-    flags.add_argument("--seed", type=int, default=0, help="of the choice of windows and the order of turns")
+    flags.add_argument("--rounds", type=command.count, default=1000, help="times each way is asked")
+    flags.add_argument("--seed", type=command.seed, default=0, help="of the choice of windows and the order of turns")
     given = flags.parse_args()
     artifacts = given.artifacts.resolve()
     if not (artifacts / "evaluation" / "manifest.json").exists():
@@ -203,7 +204,9 @@ def main() -> None:
         "ways": figures,
         "bare_over_and_over": alone,
     }
-    write_result("latency", result, in_words(figures, alone, given.rounds))
+    write_result(
+        "latency", result, in_words(figures, alone, given.rounds), command.sizes_to_record(flags, given, "rounds")
+    )
 
 
 def in_words(figures: Mapping[str, Mapping[str, float]], alone: Mapping[str, float], rounds: int) -> str:
@@ -238,4 +241,4 @@ def _held(yes: bool) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.in_one_line(main))

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import command
 from benchmarks.contestants.turnstile import Contestant
 from benchmarks.etth1_workload import scratch
 from benchmarks.machine import where
@@ -140,8 +141,9 @@ def figure(value: float) -> str:
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__)
-    flags.add_argument("--rounds", type=int, default=5)
-    rounds = flags.parse_args().rounds
+    flags.add_argument("--rounds", type=command.count, default=5)
+    given = flags.parse_args()
+    rounds = given.rounds
     folder = scratch("loading")
     began = time.perf_counter()
     runs = [run for shape in (ETTH1, WIDE) for run in race(shape, folder, rounds)]
@@ -153,8 +155,8 @@ def main() -> None:
         "seconds": round(time.perf_counter() - began, 1),
         "runs": runs,
     }
-    write_result("loading", result, table(runs))
+    write_result("loading", result, table(runs), command.sizes_to_record(flags, given, "rounds"))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.in_one_line(main))

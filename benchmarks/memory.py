@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks import command
 from benchmarks.etth1_workload import scratch
 from benchmarks.machine import where
 from benchmarks.tables import markdown, write_result
@@ -144,8 +145,9 @@ def mib(size: float) -> str:
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__)
-    flags.add_argument("--points", type=int, nargs="+", default=list(POINTS))
-    points = flags.parse_args().points
+    flags.add_argument("--points", type=command.whole(NEXT_TO_NOTHING), nargs="+", default=list(POINTS))
+    given = flags.parse_args()
+    points = given.points
     folder = scratch("memory")
     began = time.perf_counter()
     runs = []
@@ -154,8 +156,8 @@ def main() -> None:
         for number in points:
             runs.append(compared(measure(folder, number, lookback), base))
             print(f"{number:>11,} points, windows of {lookback}: peak {mib(runs[-1]['peak'])} MiB", flush=True)
-    if tuple(points) != POINTS:
-        print(f"not recorded: only with --points {' '.join(map(str, POINTS))}")
+    if sizes := command.sizes_to_record(flags, given, "points"):  # nor is there a table: it judges the largest of them
+        print(f"not recorded: only with {sizes}")
         return
     runs.sort(key=lambda run: (run["points"], run["lookback"]))
     seconds = round(time.perf_counter() - began, 1)
@@ -165,4 +167,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.in_one_line(main))

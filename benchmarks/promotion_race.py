@@ -28,6 +28,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+from benchmarks import command
 from benchmarks.machine import where
 from benchmarks.tables import markdown, write_result
 
@@ -294,10 +295,12 @@ def _sqlite(folder: Path) -> Iterator[str]:
 def main() -> None:
     """Run, print, write."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks.promotion_race", description=__doc__)
-    flags.add_argument("--processes", type=int, default=PROCESSES)
-    flags.add_argument("--rounds", type=int, default=ROUNDS)
-    flags.add_argument("--kills", type=int, default=KILLS, help=f"times that all are killed (default: {KILLS})")
-    flags.add_argument("--seed", type=int, default=0)
+    flags.add_argument("--processes", type=command.count, default=PROCESSES)
+    flags.add_argument("--rounds", type=command.count, default=ROUNDS)
+    flags.add_argument(
+        "--kills", type=command.count, default=KILLS, help=f"times that all are killed (default: {KILLS})"
+    )
+    flags.add_argument("--seed", type=command.seed, default=0)
     flags.add_argument("--database", choices=("postgresql", "sqlite"), help="only this one")
     args = flags.parse_args()
     databases = [args.database] if args.database else ["postgresql"] * bool(POSTGRESQL) + ["sqlite"]
@@ -325,8 +328,9 @@ def main() -> None:
         f"{args.processes} processes promote at once through a real MLflow server, {where()['cores']} cores:\n\n"
         + markdown(head, rows)
     )
-    write_result("promotion_race", {"where": where(), "seed": args.seed, **found}, text)
+    sizes = command.sizes_to_record(flags, args, "processes", "rounds", "kills", "database")
+    write_result("promotion_race", {"where": where(), "seed": args.seed, **found}, text, sizes)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.in_one_line(main))

@@ -24,6 +24,7 @@ from typing import Any
 
 import mlflow
 
+from benchmarks import command
 from benchmarks.load import Answers, Load
 from benchmarks.machine import ROOT, where
 from benchmarks.tables import markdown, write_result
@@ -169,7 +170,9 @@ def short_of(last: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     flags = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
-    flags.add_argument("--seconds", type=float, default=20.0, help="of load around the promotion (default: 20)")
+    flags.add_argument(
+        "--seconds", type=command.seconds, default=20.0, help="of load around the promotion (default: 20)"
+    )
     args = flags.parse_args()
     rows = run(args.seconds)
     head = [
@@ -209,9 +212,12 @@ def main() -> None:
     )
     machine = where()
     write_result(
-        "serving", {"machine": machine, "load_average": os.getloadavg(), "rows": rows}, markdown(head, cells) + words
+        "serving",
+        {"machine": machine, "load_average": os.getloadavg(), "rows": rows},
+        markdown(head, cells) + words,
+        command.sizes_to_record(flags, args, "seconds"),
     )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.in_one_line(main))

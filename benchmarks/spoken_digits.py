@@ -9,12 +9,14 @@ measured with these very settings is not measured again. Writes `benchmarks/resu
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import command
 from benchmarks.machine import ROOT, shown_commits
 from benchmarks.scoring_code import scoring_code
 from benchmarks.tables import markdown, read_result, write_json, write_table
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure the speakers that are missing; write after each."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks.spoken_digits", description=__doc__)
     flags.add_argument("--speakers", nargs="+", default=SPEAKERS, choices=SPEAKERS)
-    flags.add_argument("--seed", type=int, default=7)
+    flags.add_argument("--seed", type=command.seed, default=7)
     flags.add_argument("--device", default="cpu")
     flags.add_argument("--precision", default="auto")
     flags.add_argument("--again", action="store_true", help="measure again what stands in the result")
@@ -96,4 +98,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.in_one_line(main))

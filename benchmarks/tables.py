@@ -16,8 +16,18 @@ RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
 
-def write_result(name: str, result: Mapping[str, Any], text: str) -> None:
-    """Write `NAME.json`, and `text` into docs/benchmarks.md between ``<!-- NAME -->`` and ``<!-- /NAME -->``; print it, too."""
+def write_result(name: str, result: Mapping[str, Any], text: str, sizes: str = "") -> None:
+    """Write `NAME.json`, and `text` into docs/benchmarks.md between ``<!-- NAME -->`` and ``<!-- /NAME -->``; print it, too.
+
+    Args:
+        name: of the benchmark.
+        result: its figures.
+        text: the same for people.
+        sizes: flags without which nothing is written, see `benchmarks.command.sizes_to_record`; the text is printed all the same.
+    """
+    if sizes:
+        print(f"{text.strip()}\n\nnot recorded: only with {sizes}")
+        return
     write_json(name, result)
     write_table(DOCUMENT, name, text)
 

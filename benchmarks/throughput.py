@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import command
 from benchmarks.contestants.turnstile import Contestant
 from benchmarks.etth1_workload import prepare, scaled_channels, scratch, workload
 from benchmarks.machine import where
@@ -231,8 +232,9 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 def main() -> None:
     """Measure, print, write."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__)
-    flags.add_argument("--rounds", type=int, default=5, help="turns of each contestant (default: 5)")
-    rounds = flags.parse_args().rounds
+    flags.add_argument("--rounds", type=command.count, default=5, help="turns of each contestant (default: 5)")
+    given = flags.parse_args()
+    rounds = given.rounds
     began, cores = time.monotonic(), len(os.sched_getaffinity(0))
     folder, text = scratch("throughput"), workload(CHANGES, MODEL)
     prepared = prepare(text, folder)
@@ -259,8 +261,8 @@ def main() -> None:
         "flops_per_second": {"achieved": achieved, "peak": peak, "of_one_window": flops_of_window()},
         "profile": shares(profiled),
     }
-    write_result("throughput", result, table(result))
+    write_result("throughput", result, table(result), command.sizes_to_record(flags, given, "rounds"))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.in_one_line(main))

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import command
 from benchmarks.contestants.turnstile import Contestant
 from benchmarks.etth1_workload import prepare, scaled_channels, scratch, workload
 from benchmarks.machine import where
@@ -75,8 +76,11 @@ def never_or_late(found: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, print, write."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks.time_to_quality", description=__doc__)
-    flags.add_argument("--cap", type=float, default=150.0, help="seconds of training, for each (default: 150)")
-    cap = flags.parse_args().cap
+    flags.add_argument(
+        "--cap", type=command.seconds, default=150.0, help="seconds of training, for each (default: 150)"
+    )
+    given = flags.parse_args()
+    cap = given.cap
     began, cores, folder, text = (
         time.monotonic(),
         len(os.sched_getaffinity(0)),
@@ -105,8 +109,8 @@ def main() -> None:
         "wall_clock_seconds": round(time.monotonic() - began, 1),
         "contestants": found,
     }
-    write_result("time_to_quality", result, table(found))
+    write_result("time_to_quality", result, table(found), command.sizes_to_record(flags, given, "cap"))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.in_one_line(main))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from benchmarks import command
 from benchmarks.machine import ROOT, shown_commits, where
 from benchmarks.scoring_code import scoring_code
 from benchmarks.tables import markdown, read_result, write_json, write_table
@@ -129,8 +131,8 @@ def table_of(runs: Sequence[Mapping[str, Any]], result: Mapping[str, Any], seed:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure all folds, one after the other."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks.vital_signs", description=__doc__)
-    flags.add_argument("--seed", type=int, default=7)
-    flags.add_argument("--folds", type=int, nargs="+", default=list(range(FOLDS)))
+    flags.add_argument("--seed", type=command.seed, default=7)
+    flags.add_argument("--folds", type=int, nargs="+", default=list(range(FOLDS)), choices=range(FOLDS))
     flags.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="other settings; nothing is written")
     flags.add_argument("--raw", type=Path, help="folder of raw and report, made once and kept")
     given = flags.parse_args(argv)
@@ -165,9 +167,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     result = over_all(measured)
     rounded = {part: {m: round(value, 4) for m, value in result[part].items()} for part in ("mean", "validation")}
     print(rounded, flush=True)
-    if not given.set and PAGE.is_file():
+    if sizes := command.sizes_to_record(flags, given, "folds"):
+        print(f"{PAGE.name} stays as it is: written only with {sizes}")
+    elif not given.set and PAGE.is_file():
         write_table(PAGE, "five_folds", table_of(measured, result, given.seed))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.in_one_line(main))

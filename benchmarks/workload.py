@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks import command
 from benchmarks.machine import ROOT, shown_commits, where
 from benchmarks.scoring_code import scoring_code
 from benchmarks.tables import markdown, read_result, write_json, write_table
@@ -197,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure what is missing; write after every seed."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks.workload", description=__doc__)
     flags.add_argument("name", help="of a workload in workloads/")
-    flags.add_argument("--seeds", type=int, nargs="+", default=[7, 0, 1])
+    flags.add_argument("--seeds", type=command.seed, nargs="+", default=[7, 0, 1])
     flags.add_argument("--budget", help="measure this budget instead of the full one; changes no document")
     flags.add_argument("--device", default="cpu")
     flags.add_argument("--precision", default="float32")
@@ -290,4 +292,4 @@ def _as_result(workload: Workload, key: str, leading: str, runs: Sequence[Mappin
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.in_one_line(main))

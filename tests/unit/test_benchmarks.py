@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import benchmarks
-from benchmarks import scoring_code, vital_signs
+from benchmarks import cells, command, scoring_code, tables, vital_signs
 from benchmarks.scoring_code import scoring_code as digest_of_scoring
+from gateline.errors import WorkloadError
 from gateline.tasks import task_names
 
 MODULES = [module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.ispkg]
@@ -20,6 +24,90 @@ MODULES = [module.name for module in pkgutil.iter_modules(benchmarks.__path__) i
 @pytest.mark.parametrize("name", MODULES)
 def test_every_benchmark_can_be_started(name: str) -> None:
     importlib.import_module(f"benchmarks.{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "argv"),
+    [
+        ("throughput", "--rounds 0"),
+        ("loading", "--rounds 0"),
+        ("cells", "--turns 0"),
+        ("memory", "--points 0"),
+        ("memory", "--points -5"),
+        ("memory", "--points 100"),
+        ("time_to_quality", "--cap 0"),
+        ("time_to_quality", "--cap -1"),
+        ("etth1", "--seeds -1 --horizons 96"),
+        ("workload", "flight_delays --seeds -1"),
+        ("flight_delays", "--seeds x"),
+        ("spoken_digits", "--seed -1"),
+        ("vital_signs", "--folds 5"),
+        ("latency", "--rounds 0"),
+        ("gate", "--comparisons 24"),
+        ("serving", "--seconds nan"),
+        ("promotion_race", "--kills 0"),
+        ("batches", "--series 0"),
+    ],
+)
+def test_what_cannot_be_measured_with_is_refused_before_anything_is_measured(
+    name: str, argv: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [name, *argv.split()])
+    monkeypatch.setattr(tables, "write_json", lambda *_: pytest.fail("a result was written"))
+    monkeypatch.setattr(tables, "write_table", lambda *_: pytest.fail("a table was written"))
+    with pytest.raises(SystemExit, match="2"):
+        importlib.import_module(f"benchmarks.{name}").main()
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "expected" in said or "invalid choice" in said
+
+
+@pytest.mark.parametrize("argv", [["nope"], ["flight_delays", "--budget", "nope"]])
+def test_a_refusal_is_one_line(argv: list[str], root: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.workload", *argv], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("gateline: ")
+    assert "nope" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_benchmark_tells_its_refusals_in_one_line(name: str, root: Path) -> None:
+    text = (root / "benchmarks" / f"{name}.py").read_text()
+    assert "def main(" not in text or text.endswith("    sys.exit(command.in_one_line(main))\n")
+
+
+def test_the_exit_code_of_a_refusal_is_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    def refused() -> None:
+        raise WorkloadError("here", expected="one", found="another", do="Correct it")
+
+    assert command.in_one_line(lambda: None) == 0
+    assert command.in_one_line(refused) == 2
+    assert capsys.readouterr().err == "gateline: here: expected one; found another. Correct it.\n"
+
+
+def test_figures_of_other_sizes_are_shown_and_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "benchmarks.md"
+    page.write_text("<!-- cells -->\n\nas it was\n\n<!-- /cells -->\n")
+    for name, place in (("ROOT", tmp_path), ("RESULTS", tmp_path), ("DOCUMENT", page)):
+        monkeypatch.setattr(tables, name, place)
+    monkeypatch.setattr(cells, "ratio", lambda *_: 1.0)
+
+    monkeypatch.setattr(sys, "argv", ["cells", "--turns", "1"])
+    cells.main()
+    said = capsys.readouterr().out
+    assert "| lstm | 1.00 |" in said
+    assert said.endswith("not recorded: only with --turns 15\n")
+    assert "as it was" in page.read_text()
+    assert not (tmp_path / "cells.json").exists()
+
+    monkeypatch.setattr(sys, "argv", ["cells", "--turns", "15"])
+    cells.main()
+    assert "| lstm | 1.00 |" in page.read_text()
+    assert (tmp_path / "cells.json").is_file()
 
 
 def a_fold(fold: int, rng: np.random.Generator) -> dict[str, Any]:
