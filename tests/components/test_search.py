@@ -245,6 +245,42 @@ def test_a_killed_worker_costs_no_trial(folder: Path, prepared: Path) -> None:
     assert [trial.state.name for trial in trials_in(folder, problem)] == ["COMPLETE"] * 4
 
 
+KILLED_AT_12 = """
+import os, sys
+from gateline.adapters.search import trial
+from tests.components import searching
+train = trial.train
+trial.train = lambda workload, *rest, **more: (
+    os._exit(137) if workload.sections["model"]["hidden_size"] == 12 else train(workload, *rest, **more))
+sys.exit(searching.main())
+"""
+
+
+@pytest.mark.slow  # starts processes
+def test_a_trial_whose_process_is_killed_each_time_fails_and_the_search_goes_on(folder: Path, prepared: Path) -> None:
+    """As the system does with who takes too much memory: nobody hears of it."""
+    settings, sampler = {"model.hidden_size": {"choices": [8, 12]}}, {"kind": "random", "seed": 0}
+    changes: dict[str, Any] = {
+        "search": {"settings": settings, "sampler": sampler},
+        "model__hidden_size": 8,
+        "training__epochs": 1,
+    }
+    codes = [
+        subprocess.run(
+            [sys.executable, "-c", KILLED_AT_12, str(folder), "2", "1", json.dumps(changes)],
+            check=False,
+            env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"},
+        ).returncode
+        for _ in range(4)
+    ]
+    assert codes == [137, 137, 137, 0]
+    _, nested = runs_of(problem_of(prepared, **changes))
+    assert {number: runs[0].data.tags["gateline.state"] for number, runs in nested.items()} == {
+        "0": "complete",
+        "1": "failed",
+    }
+
+
 HOPELESS = {"settings": {"training.learning_rate": {"choices": [0.02, 1e-7]}}, "sampler": {"kind": "random", "seed": 1}}
 
 

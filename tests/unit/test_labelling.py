@@ -26,6 +26,7 @@ from gateline.scoring import labelling as scoring
 from gateline.table import TABLE, read_table
 from gateline.tasks.labelling import TASK, LabellingEvaluation, LabellingPreprocess
 from gateline.training.learning_rate_finder import find_learning_rate, losses_at
+from gateline.training.loop import TrainingLoop
 from gateline.training.run import RunSettings, train, training_loop
 from gateline.workload import Workload
 from gateline.workload.schema import Schema
@@ -230,18 +231,24 @@ def sparsely_labelled(ward: pd.DataFrame, folder: Path) -> Artifact:
     return open_artifact(folder, "prepared")
 
 
+def weights_of(made: TrainingLoop) -> list[torch.Tensor]:
+    """Of the network and of its average."""
+    assert made.average is not None
+    return [*made.network.state_dict().values(), *made.average.network.state_dict().values()]
+
+
 def test_a_batch_without_labels_counts_for_nothing(ward: pd.DataFrame, tmp_path: Path) -> None:
     prepared = sparsely_labelled(ward, tmp_path / "prepared")
-    sections = {"model": MODEL, "training": TRAINING | {"batch_size": 2, "optimiser": "sgd", "epochs": 1}}
+    sections = {"model": MODEL, "training": TRAINING | {"batch_size": 2, "epochs": 1, "weight_average": 0.9}}
     workload, run = Workload("ward", "labelling", "", "test", sections), RunSettings(seed=1)
     told: list[float] = []
     with training_loop(workload, prepared, run) as made:
         batches = [made.train_set.__getitems__(made.order.batch(0, step)) for step in range(len(made.order))]
         without = [not bool(batch.observed.any()) for batch in batches]
-        before = {name: value.clone() for name, value in made.network.state_dict().items()}
+        made.update(made.gradients(iter(batches[without.index(False) :]), 2), 2, 0.1)  # a momentum, which would go on
+        before = [value.clone() for value in weights_of(made)]
         made.update(made.gradients(iter(batches[without.index(True) :]), 2), 2, 0.1)
-        for name, value in made.network.state_dict().items():
-            assert torch.equal(value, before[name]), name
+        assert all(torch.equal(*pair) for pair in zip(weights_of(made), before, strict=True))
     train(workload, prepared, tmp_path / "model", run, (), lambda _step, _steps, loss: told.append(loss))
     assert 0 < sum(without) < len(without)
     assert told, "a progress of every tenth step"

@@ -204,7 +204,8 @@ class TrainingLoop:
     def update(self, facts: torch.Tensor, rows: int, rate: float) -> None:
         """Take the step: unscale, divide by the elements of the whole batch, clip, and let the optimiser go.
 
-        A step whose loss or gradient is no number leaves the weights alone. A batch without elements has a gradient of 0.
+        A step whose loss or gradient is no number leaves the weights alone. So does a batch without elements, whose gradient of
+        0 would let momentum and weight decay go on; only a device with float16, whose scaler steps by itself, lets them.
 
         Args:
             facts: float32 (2 or more,), loss and elements of the whole batch.
@@ -225,8 +226,11 @@ class TrainingLoop:
         self.fault = torch.where((self.fault[0] == 0) & ~torch.isfinite(looked_at), this, self.fault)
         if self.read_every == 1:
             self.refuse_if_not_finite()
+            if facts[1] == 0:
+                return
         elif not self.scaler.is_enabled():
-            self.optimiser.found_inf = (self.fault[0] != 0).float()  # type: ignore[attr-defined]  # fused kernels skip
+            skipped = (self.fault[0] != 0) | (facts[1] == 0)
+            self.optimiser.found_inf = skipped.float()  # type: ignore[attr-defined]  # fused kernels skip
         self.scaler.step(self.optimiser)
         self.scaler.update()
         if self.average is not None:

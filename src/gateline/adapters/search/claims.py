@@ -13,11 +13,12 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import optuna
 import sqlalchemy.exc
@@ -34,7 +35,7 @@ SETTLE_SECONDS = 2.0
 LOOK_SECONDS = 1.0
 """Between two looks for something to do, while others work on the last trials."""
 
-ALIVE, OWNER = "alive", "owner"
+ALIVE, OWNER, TRIES = "alive", "owner", "tries"
 LOCK = "lock"
 
 
@@ -91,11 +92,14 @@ class Claim:
         trial: as Optuna hands it out.
         folder: of the trial; a checkpoint of an earlier try may lie in it.
         lock: held until the trial has its result.
+        lost: earlier tries in a row whose process ended without a word and without a new epoch, as those do that the system
+            kills for their memory.
     """
 
     trial: optuna.Trial
     folder: Path
     lock: Lock
+    lost: int = 0
 
     def __enter__(self) -> Claim:
         self._over = threading.Event()
@@ -108,6 +112,8 @@ class Claim:
     ) -> None:
         """Stop; unless the trial has its result, the next process that looks may go on with it."""
         self.rest()
+        if kind is not None:  # it ends with a word: whoever goes on begins to count anew
+            self._note({TRIES: None})
         self.lock.release()
 
     def rest(self) -> None:
@@ -117,12 +123,17 @@ class Claim:
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
-            try:
-                self.trial.set_user_attr(ALIVE, time.time())
-            except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError):
-                pass  # a database that is away for long makes the trial look abandoned, which it then is
-            except optuna.exceptions.UpdateFinishedTrialError:
-                return  # another machine took it over and was faster
+            self._note({ALIVE: time.time()})
+
+    def _note(self, attributes: Mapping[str, Any]) -> None:
+        """Write something of the trial into the database if that answers."""
+        try:
+            for name, value in attributes.items():
+                self.trial.set_user_attr(name, value)
+        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError):
+            pass  # a database that is away for long makes the trial look abandoned, which it then is
+        except optuna.exceptions.UpdateFinishedTrialError:
+            pass  # another machine took it over and was faster
 
 
 class Claims:
@@ -170,7 +181,7 @@ class Claims:
         lock = self._lock(folder)
         if lock is None:
             raise AssertionError(f"{folder}: the lock of a new trial is taken")
-        self._sign(trial, folder)
+        self._sign(trial, folder, {})
         return Claim(trial, folder, lock)
 
     def _take_over(self, trials: list[FrozenTrial], pause: Callable[[float], None]) -> Claim | None:
@@ -181,14 +192,16 @@ class Claims:
             here = _is_of_this_machine(each, folder)
             if not (here or _abandoned(each)) or (lock := self._lock(folder)) is None:
                 continue
-            trial = optuna.Trial(self.study, each._trial_id)
+            trial, epochs = optuna.Trial(self.study, each._trial_id), len(each.intermediate_values)
+            before = each.user_attrs.get(TRIES) or {}
+            lost = before.get("lost", 0) + 1 if before.get("epochs") == epochs else 0
             try:
-                mine = self._sign(trial, folder)
+                mine = self._sign(trial, folder, {"epochs": epochs, "lost": lost})
                 if here:
-                    return Claim(trial, folder, lock)
+                    return Claim(trial, folder, lock, lost)
                 pause(SETTLE_SECONDS)
                 if optuna.Trial(self.study, each._trial_id).user_attrs.get(OWNER) == mine:
-                    return Claim(trial, folder, lock)
+                    return Claim(trial, folder, lock, lost)
             except optuna.exceptions.UpdateFinishedTrialError:
                 pass  # it got its result since we looked
             lock.release()
@@ -199,13 +212,14 @@ class Claims:
         folder.mkdir(parents=True, exist_ok=True)
         return Lock.take(folder / LOCK)
 
-    def _sign(self, trial: optuna.Trial, folder: Path) -> str:
-        """Say in the database, and here for those who see this folder, whose trial it is."""
+    def _sign(self, trial: optuna.Trial, folder: Path, tries: Mapping[str, int]) -> str:
+        """Say in the database, and here for those who see this folder, whose trial it is, and which try."""
         mine = uuid.uuid4().hex
         with (folder / LOCK).open("a", encoding="utf-8") as owners:
             owners.write(f"{mine}\n")
         trial.set_user_attr(OWNER, mine)
         trial.set_user_attr(ALIVE, time.time())
+        trial.set_user_attr(TRIES, {"epochs": 0, "lost": 0, **tries})
         return mine
 
     def _folder_of(self, number: int) -> Path:

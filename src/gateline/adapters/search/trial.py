@@ -25,6 +25,9 @@ from gateline.workload.search import Scalar
 HISTORY, REASON, SAME_AS = "history", "reason", "same_as"
 """What a trial keeps in the database beside Optuna's own: its epochs, why it failed, which trial it repeats."""
 
+MOST_LOST = 3
+"""Tries in a row that ended without a word and without a new epoch, after which a trial is given up."""
+
 State = Literal["complete", "pruned", "failed"]
 STATES: Mapping[State, TrialState] = {
     "complete": TrialState.COMPLETE,
@@ -92,6 +95,9 @@ def run_trial(
     twin = _twin(problem, trial, settings)
     if twin is not None:
         return Result(trial.number, settings, "complete", twin.user_attrs.get(HISTORY, ()), twin.value, "", twin.number)
+    if claim.lost >= MOST_LOST:
+        reason = f"its process was killed {claim.lost} times before a new epoch; perhaps it does not fit into memory"
+        return Result(trial.number, settings, "failed", (), None, reason)
     monitored = f"validation_{problem.monitor}"
     history: list[Mapping[str, Any]] = []
     known = set(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
