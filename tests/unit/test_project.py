@@ -11,6 +11,7 @@ import yaml
 from gateline.adapters import search
 from gateline.adapters.dvc_run import run_workload
 from gateline.adapters.project import Project
+from gateline.adapters.search.tuned_file import how_to_run
 from gateline.errors import WorkloadError
 
 USABLE = {
@@ -99,3 +100,10 @@ def test_settings_that_can_be_used_are_read_and_a_missing_one_is_named(tmp_path:
         project.run_settings()
     with pytest.raises(WorkloadError, match="found no precision"):
         search._run_settings(project)
+
+
+def test_a_tuned_workload_is_said_to_run_only_where_it_does(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+
+    assert how_to_run(project, tmp_path / "workloads" / "zz.yaml") == "`gateline run zz`"
+    assert "move it into workloads/" in how_to_run(project, tmp_path / "elsewhere" / "zz.yaml")

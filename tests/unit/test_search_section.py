@@ -53,6 +53,7 @@ def dimension(key: str, setting: dict[str, Any], **changes: Any) -> Dimension:
             "present one among them.*12.*found 4 to 16 in steps of 3",
         ),
         ("model.hidden_size", {"low": 16, "high": 32}, "present one among them"),
+        ("training.learning_rate", {"choices": [0.02, True]}, "expected a number; found True"),
         ("model.attention", {"choices": ["none", "dott"]}, "'dot'.*found 'dott'"),
         ("model.attention", {"choices": ["dot"]}, "two or more choices"),
         ("model.attention", {"choices": ["dot", "none", "dot"]}, "two or more choices, each once"),

@@ -231,6 +231,21 @@ def test_the_options_of_a_cell_are_those_that_only_it_has() -> None:
             "where encoder and decoder are one; found `bidirectional: True`, `mode: segment`. ",
         ),
         (
+            "model",
+            {"hidden_size": 12, "mode": "segment", "segment": 6, "series": "one_hot"},
+            "`series: none` with `mode: segment`; found `series: one_hot`, `mode: segment`. ",
+        ),
+        (
+            "training",
+            {"schedule": "one_cycle", "warm_up": 0.1},
+            "`rise` says how long the rate rises; found 0.1. ",
+        ),
+        (
+            "training",
+            {"schedule": {"kind": "plateau", "patience": 3}, "patience": 3},
+            "of a plateau below `patience` (3), with which training stops before the rate falls; found 3. ",
+        ),
+        (
             "training",
             {"schedule": "cosinus"},
             "training.schedule: expected one of constant, cosine, one_cycle, step, plateau; found 'cosinus'. "

@@ -154,6 +154,7 @@ def tune(
     from gateline.adapters.project import Project
     from gateline.adapters.search import Tuning
     from gateline.adapters.search.table import conclusion, print_search
+    from gateline.adapters.search.tuned_file import how_to_run
 
     tuning = Tuning(Project.find(Path.cwd()), workload, output=output, storage=storage, force=force)
     code, why = tuning.prepare(say)
@@ -166,7 +167,7 @@ def tune(
         raise typer.Exit(EXIT_REFUSED)
     if outcome.written is not None:
         print(
-            f"Written: {shown(outcome.written)}. Next: `gateline check {shown(outcome.written)}`, `gateline run {outcome.written.stem}`."
+            f"Written: {shown(outcome.written)}. Next: `gateline check {shown(outcome.written)}`, {how_to_run(tuning.project, outcome.written)}."
         )
     if outcome.unlogged is not None:
         raise outcome.unlogged

@@ -33,7 +33,7 @@ class LanguageModelSettings(InputSettings):
     @model_validator(mode="after")
     def _only_the_past(self) -> LanguageModelSettings:
         if self.bidirectional:
-            raise ValueError("bidirectional: false; a model that reads backwards sees the tokens it should foretell")
+            raise ValueError("`bidirectional: false`; a model that reads backwards sees the tokens it should foretell")
         return self
 
 

@@ -237,6 +237,9 @@ def _choice(
     """Read the choices; one that names a whole section, such as a schedule, stays the name."""
     read = [(choice, _read(place, reader, choice)) for choice in choices]
     names = [choice for choice, meaning in read if isinstance(present, Mapping) and meaning == present]
+    for choice, meaning in read:
+        if isinstance(choice, bool) and not isinstance(meaning, bool):
+            raise WorkloadError(place, expected="a number", found=repr(choice), do="Correct the workload file")
     values = tuple(meaning if isinstance(meaning, Scalar) else choice for choice, meaning in read)
     return Dimension(key, names[0] if names else present, "choice", choices=values)
 

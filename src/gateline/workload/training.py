@@ -89,7 +89,7 @@ class Training(Section):
     betas: tuple[Share, Share] = (0.9, 0.999)
     """Of adam and adamw: decay of the moving averages of the gradient and of its square."""
     schedule: Schedule = Cosine()
-    """constant, cosine, one_cycle, step or plateau; all but one_cycle come after `warm_up`."""
+    """constant, cosine, one_cycle, step or plateau; all but one_cycle, which rises itself, come after `warm_up`."""
     warm_up: Share = 0.0
     """Share of all steps over which the learning rate rises from 0."""
     batch_size: Count = 64
@@ -125,6 +125,19 @@ class Training(Section):
         if self.gpus_per_node and self.nodes == 1:
             raise ValueError(
                 f"`gpus_per_node` of 0 where `nodes` is 1, since `resources.train.gpus` says it, got {self.gpus_per_node}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _schedule_has_effect(self) -> Training:
+        if isinstance(self.schedule, OneCycle) and self.warm_up:
+            raise ValueError(
+                f"`warm_up` of 0 with `schedule: one_cycle`, whose `rise` says how long the rate rises, got {self.warm_up}"
+            )
+        if isinstance(self.schedule, Plateau) and self.schedule.patience >= self.patience:
+            raise ValueError(
+                f"`schedule.patience` of a plateau below `patience` ({self.patience}), with which training stops before the rate falls, "
+                f"got {self.schedule.patience}"
             )
         return self
 

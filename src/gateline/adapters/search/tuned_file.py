@@ -16,6 +16,13 @@ from gateline.manifest import digest_of
 MARK = re.compile(r"# Written by `gateline tune`; sha256 of the lines below: ([0-9a-f]{64})\n")
 
 
+def how_to_run(project: Project, path: Path) -> str:
+    """Say what to do with a written workload: it runs where `gateline run` finds it, and only there."""
+    if path == project.workload_path(path.stem):
+        return f"`gateline run {path.stem}`"
+    return f"then move it into {WORKLOADS}/, where `gateline run` finds it"
+
+
 @dataclass(frozen=True)
 class Destination:
     """Where the tuned workload goes.

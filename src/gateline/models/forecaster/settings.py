@@ -150,7 +150,7 @@ class ForecasterSettings(Section):
         if self.attention != "none" and (self.mode == "segment" or self.decoder == "linear"):
             raise ValueError("`attention: none` where no decoder goes step by step")
         if self.mode == "segment" and self.series == "one_hot":
-            raise ValueError("`series: embedding` or `none` with `mode: segment`")
+            raise ValueError("`series: embedding` or `series: none` with `mode: segment`")
         if self.mode == "segment" and self.bidirectional:
             raise ValueError("no `bidirectional` with `mode: segment`, where encoder and decoder are one")
         if self.mode == "recursive" and self.weight_drop:
