@@ -16,6 +16,7 @@ from typing import Any
 import mlflow
 import optuna
 import pytest
+import torch
 from mlflow.entities import Run
 
 from gateline.adapters.progress import MEASURED
@@ -23,6 +24,7 @@ from gateline.adapters.search import Outcome
 from gateline.adapters.search.study import Problem, shown_storage
 from gateline.errors import DataError, GatelineError, UnreachableError
 from gateline.training import train
+from gateline.workload import Workload
 from gateline.workload.overrides import with_settings
 from tests.components import searching
 from tests.components.searching import SEARCH, problem_of, run
@@ -324,16 +326,27 @@ def test_settings_that_diverge_or_that_no_model_can_have_fail_and_the_search_goe
     assert all(each.data.tags["gateline.reason"] for each in failed)
 
 
+TOO_LARGE = 12
+"""Stands for a size that a section takes and no machine has the memory for, which a test must not fill."""
+
+
+def train_in_too_little_memory(workload: Workload, *rest: Any, **more: Any) -> Any:
+    if workload.sections["model"]["hidden_size"] == TOO_LARGE:
+        torch.empty(2**58)  # more than a process can address
+    return train(workload, *rest, **more)
+
+
 @pytest.mark.parametrize(
     ("key", "present", "bad", "words"),
     [
         ("model.inventory.service_level", 0.9, 0.99999, "validation windows"),
-        ("model.hidden_size", 8, 10**7, "can't allocate memory"),  # petabytes: more than a process can address
+        ("model.hidden_size", 8, TOO_LARGE, "can't allocate memory"),
     ],
 )
 def test_settings_that_the_data_refuse_or_that_do_not_fit_into_memory_fail_and_the_search_goes_on(
-    key: str, present: float, bad: float, words: str, folder: Path, prepared: Path
+    key: str, present: float, bad: float, words: str, folder: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("gateline.adapters.search.trial.train", train_in_too_little_memory)
     search = {
         "settings": {key: {"choices": [present, bad]}, "training.learning_rate": {"low": 0.001, "high": 0.05}},
         "sampler": {"kind": "random"},
