@@ -415,7 +415,7 @@ def test_dropout_that_is_locked_is_the_same_at_all_steps_of_a_recursive_forecast
         ({"mode": "segment"}, "`segment`, the number of steps"),
         ({"segment": 3}, "`segment` only with `mode: segment`"),
         ({"mode": "segment", "segment": 3, "attention": "dot"}, "where no decoder goes step by step"),
-        ({"mode": "segment", "segment": 3, "series": "one_hot"}, "`series: embedding` or `none`"),
+        ({"mode": "segment", "segment": 3, "series": "one_hot"}, "`series: embedding` or `series: none`"),
         ({"teacher_forcing": 0.5}, "only with `mode: recursive`"),
         ({"mode": "recursive", "linear_path": True}, "only with `mode: direct`"),
         ({"mode": "recursive", "ridge_path": {"lags": 4, "penalty": 1.0}}, "no `ridge_path` with `mode: recursive`"),
