@@ -20,7 +20,6 @@ from gateline.evaluation import Figure, Scores
 from gateline.manifest import Artifact
 from gateline.predictors.classification import class_errors
 from gateline.scoring import INK, MODEL, SOFT, series_classification
-from gateline.scoring.cell_gates import ReadSequence, gates_picture, read_sequence
 from gateline.scoring.class_metrics import (
     class_intervals,
     confusion,
@@ -29,6 +28,7 @@ from gateline.scoring.class_metrics import (
     measure,
     of_the_chosen,
 )
+from gateline.scoring.inside import ReadSequence, gates_picture, read_sequence
 from gateline.scoring.pictures import draw_all, draw_training
 from gateline.scoring.vocabulary import draw_vocabulary, plain
 from gateline.table import TABLE, read_table

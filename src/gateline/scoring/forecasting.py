@@ -40,7 +40,6 @@ from gateline.predictors.forecasting import Forecaster, WindowForecasts
 from gateline.scoring import INK, MODEL
 from gateline.scoring.baseline_problem import baseline_problem
 from gateline.scoring.calibration import draw_quantile_calibration, share_below
-from gateline.scoring.cell_gates import draw_attention, draw_cell_gates, look_inside
 from gateline.scoring.competition import (
     OWA,
     add_competition_metrics,
@@ -51,6 +50,7 @@ from gateline.scoring.competition import (
     owa_interval,
     seasonal_scale,
 )
+from gateline.scoring.inside import draw_attention, draw_cell_gates, look_inside
 from gateline.scoring.inventory import Policy, draw_stock, policy_of, stocks
 from gateline.scoring.pictures import draw_all, draw_training
 from gateline.scoring.series_maps import FEW, MANY, draw_error_map, draw_field

@@ -28,7 +28,7 @@ from gateline.models.labeller import LabellerSettings
 from gateline.predictors.labelling import Fitted, masks_of, step_errors
 from gateline.probabilities import BIASED, Judgements, best_threshold, binary_metrics
 from gateline.scoring import MODEL
-from gateline.scoring.cell_gates import SHOWN_INSIDE, gates_picture, read_sequence
+from gateline.scoring.inside import SHOWN_INSIDE, gates_picture, read_sequence
 from gateline.scoring.key_frames import draw_key_frames
 from gateline.scoring.pictures import draw_all, draw_training
 from gateline.scoring.probability_pictures import draw_calibration, draw_ranking

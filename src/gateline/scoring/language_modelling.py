@@ -36,9 +36,9 @@ from gateline.predictors.language_modelling import (
     passages_in,
 )
 from gateline.scoring import INK, MODEL, SOFT
-from gateline.scoring.cell_gates import SHOWN_STEPS, ReadSequence, gates_picture, read_sequence
+from gateline.scoring.inside import SHOWN_STEPS, ReadSequence, gates_picture, read_sequence
 from gateline.scoring.pictures import draw_all, draw_training
-from gateline.scoring.vocabulary import draw_vocabulary
+from gateline.scoring.vocabulary import draw_vocabulary, plain
 from gateline.tasks.language_modelling import TASK as LANGUAGE_MODELLING
 from gateline.tasks.language_modelling import LanguageModelling, LanguageModellingEvaluation, open_stream
 
@@ -256,9 +256,7 @@ def _read_beginning(reader: SequenceInput, tokenizer: FittedTokenizer, tokens: n
 
 def _plain(text: str) -> str:
     """Keep what the font of a picture can draw, and what it would take for a formula as it stands."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "\N{MIDDLE DOT}" for letter in text).replace(
-        "$", r"\$"
-    )
+    return plain("".join(letter if letter.isprintable() or letter == "\n" else "\N{MIDDLE DOT}" for letter in text))
 
 
 def _wrapped(text: str) -> list[str]:

@@ -22,8 +22,8 @@ from gateline.evaluation import Figure, Scores
 from gateline.manifest import Artifact
 from gateline.predictors.classification import class_errors
 from gateline.predictors.series_classification import SeriesClassifier
-from gateline.scoring.cell_gates import SHOWN_INSIDE, gates_picture, read_sequence
 from gateline.scoring.class_metrics import class_intervals, confusion, draw_confusion, example_class_errors, measure
+from gateline.scoring.inside import SHOWN_INSIDE, gates_picture, read_sequence
 from gateline.scoring.pictures import draw_all, draw_training
 from gateline.scoring.probability_pictures import draw_calibration, draw_ranking
 from gateline.scoring.series_pictures import Course, chosen, draw_courses, measured_in

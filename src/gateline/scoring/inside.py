@@ -1,4 +1,7 @@
-"""Draw what the gates of the cell do while it reads a few chosen test windows, or sequences. W windows, T steps read, H hidden."""
+"""Draw what a network does inside while it reads a few chosen test windows, or sequences: gates, cell state, attention.
+
+W windows, T steps read, U steps forecast, H hidden.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from gateline.data.series_encoding import Encoding
 from gateline.manifest import open_artifact
 from gateline.models.sequence_input import InputSettings, SequenceInput
 from gateline.predictors.forecasting import Forecaster
-from gateline.scoring.cell_gates import (
+from gateline.scoring.inside import (
     SHOWN_STEPS,
     ReadSequence,
     choose_windows,
