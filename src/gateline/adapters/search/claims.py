@@ -181,7 +181,7 @@ class Claims:
         lock = self._lock(folder)
         if lock is None:
             raise AssertionError(f"{folder}: the lock of a new trial is taken")
-        self._sign(trial, folder, {})
+        self._sign(trial, folder)
         return Claim(trial, folder, lock)
 
     def _take_over(self, trials: list[FrozenTrial], pause: Callable[[float], None]) -> Claim | None:
@@ -196,7 +196,7 @@ class Claims:
             before = each.user_attrs.get(TRIES) or {}
             lost = before.get("lost", 0) + 1 if before.get("epochs") == epochs else 0
             try:
-                mine = self._sign(trial, folder, {"epochs": epochs, "lost": lost})
+                mine = self._sign(trial, folder, epochs, lost)
                 if here:
                     return Claim(trial, folder, lock, lost)
                 pause(SETTLE_SECONDS)
@@ -212,14 +212,14 @@ class Claims:
         folder.mkdir(parents=True, exist_ok=True)
         return Lock.take(folder / LOCK)
 
-    def _sign(self, trial: optuna.Trial, folder: Path, tries: Mapping[str, int]) -> str:
-        """Say in the database, and here for those who see this folder, whose trial it is, and which try."""
+    def _sign(self, trial: optuna.Trial, folder: Path, epochs: int = 0, lost: int = 0) -> str:
+        """Say in the database, and here for those who see this folder, whose trial it is; and where this try begins, see `Claim`."""
         mine = uuid.uuid4().hex
         with (folder / LOCK).open("a", encoding="utf-8") as owners:
             owners.write(f"{mine}\n")
         trial.set_user_attr(OWNER, mine)
         trial.set_user_attr(ALIVE, time.time())
-        trial.set_user_attr(TRIES, {"epochs": 0, "lost": 0, **tries})
+        trial.set_user_attr(TRIES, {"epochs": epochs, "lost": lost})
         return mine
 
     def _folder_of(self, number: int) -> Path:
