@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from gateline.baselines.translation import BASELINES, Problem
-from gateline.data.pairs import PairDataset, padded
+from gateline.data.pairs import PairDataset
 from gateline.data.tokenizers import BEGIN, END, Encoded, Tokenizer
+from gateline.data.windows import VariableLengthDataset
 from gateline.errors import DataError, WorkloadError
 from gateline.intervals import bootstrap_intervals
 from gateline.models.encoder_decoder import Translator, TranslatorSettings
@@ -55,11 +56,12 @@ def test_pairs_stand_side_by_side_with_the_token_before_each() -> None:
 def test_padding_is_that_of_plain_python(rng: np.random.Generator) -> None:
     rows = [rng.integers(4, 90, size=size).tolist() for size in rng.integers(1, 12, size=30)]
     chosen = rng.integers(0, 30, size=9)
-    tokens, lengths = padded(Encoded.of(rows), chosen)
+    texts = Encoded.of(rows)
+    batch = VariableLengthDataset(texts.tokens, texts.offsets).__getitems__(chosen)
 
     longest = max(len(rows[row]) for row in chosen)
-    assert tokens.tolist() == [rows[row] + [0] * (longest - len(rows[row])) for row in chosen]
-    assert lengths.tolist() == [len(rows[row]) for row in chosen]
+    assert batch.values.tolist() == [rows[row] + [0] * (longest - len(rows[row])) for row in chosen]
+    assert batch.lengths.tolist() == [len(rows[row]) for row in chosen]
 
 
 @pytest.mark.parametrize(

@@ -69,11 +69,3 @@ class PairDataset(Dataset[TranslationBatch]):
         moved = copy.copy(self)
         moved._source, moved._target = self._source.to(device), self._target.to(device)
         return moved
-
-
-def padded(texts: Encoded, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gather texts side by side, PADDING past their ends: int64 (B, T), and lengths int64 (B,)."""
-    begins, lengths = texts.offsets[rows], texts.offsets[rows + 1] - texts.offsets[rows]
-    steps = np.arange(int(lengths.max(initial=1)))
-    places = begins[:, None] + np.minimum(steps, np.maximum(lengths - 1, 0)[:, None])
-    return np.where(steps < lengths[:, None], texts.tokens[places], PADDING).astype(np.int64), lengths.astype(np.int64)

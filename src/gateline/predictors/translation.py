@@ -12,8 +12,8 @@ import torch
 
 from gateline.comparison import ExampleErrors, digest_of_rows, example_errors
 from gateline.data.examples import open_examples, open_test_groups
-from gateline.data.pairs import padded
 from gateline.data.tokenizers import BEGIN, END, PADDING, UNKNOWN, Encoded, FittedTokenizer
+from gateline.data.windows import VariableLengthDataset
 from gateline.errors import DataError, WorkloadError, did_you_mean
 from gateline.manifest import Artifact
 from gateline.models.decoding import MOST_PENALTY, WIDEST_BEAM, BeamSettings, Nested, beam_search, greedy
@@ -163,14 +163,15 @@ class SentenceTranslator:
         width = settings.beam_width if width is None else width
         penalty = settings.length_penalty if length_penalty is None else length_penalty
         encoded = self.encode(texts)
+        sentences = VariableLengthDataset(encoded.tokens, encoded.offsets)
         # Only sentences with the same limit stand side by side: what is written must not depend on the neighbours.
         limits = 2 * LENGTH_STEP * -(-encoded.lengths // LENGTH_STEP) + SPARE_TOKENS
         codes: list[list[int]] = [[] for _ in texts]
         scores = np.zeros(len(texts))
         with torch.inference_mode():
             for rows, longest in batches_of(limits):
-                source, lengths = (torch.from_numpy(each) for each in padded(encoded, rows))
-                memory, state = self.network.start(source, lengths)
+                source = sentences.__getitems__(rows)
+                memory, state = self.network.start(source.values.long(), source.lengths)
                 begin = torch.full((len(rows),), BEGIN)
                 if width == 1:
                     found = greedy(self._step, memory, state, begin, end=END, max_length=longest).penalised(
