@@ -78,7 +78,9 @@ def open_writable_store(address: str, model: Path, key: str) -> CheckpointStore:
         store.remove(PROBE)
     except (OSError, UnreachableError) as error:
         why = error.__cause__ if isinstance(error, UnreachableError) else error
-        if isinstance(error, UnreachableError) and not isinstance(why, FileNotFoundError | NotImplementedError):
+        # Protocols that only read raise NotImplementedError; neither they nor an absent bucket change by being asked again.
+        is_final = not isinstance(error, UnreachableError) or isinstance(why, FileNotFoundError | NotImplementedError)
+        if not is_final:
             raise
         raise WorkloadError(
             "--checkpoints",

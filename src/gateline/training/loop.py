@@ -205,7 +205,8 @@ class TrainingLoop:
         """Take the step: unscale, divide by the elements of the whole batch, clip, and let the optimiser go.
 
         A step whose loss or gradient is no number leaves the weights alone. So does a batch without elements, whose gradient of
-        0 would let momentum and weight decay go on; only a device with float16, whose scaler steps by itself, lets them.
+        0 would let momentum and weight decay go on. (On a GPU, where to ask would be to wait: but for float16, whose scaler
+        steps by itself, and the average takes the same weights in again.)
 
         Args:
             facts: float32 (2 or more,), loss and elements of the whole batch.
