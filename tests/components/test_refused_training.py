@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from components.train.__main__ import parser, step
 from gateline.adapters.door import run_step
 from tests.steps import argv_of, run_until
 from tests.tiny import write_tiny
+
+HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 def test_the_next_pod_refuses_before_it_trains_or_asks_anybody(
@@ -30,7 +33,11 @@ def test_the_next_pod_refuses_before_it_trains_or_asks_anybody(
         return code, capfd.readouterr().err
 
     for processes in (1, 2):
+        before = [signal.getsignal(number) for number in HEARD]
         code, said = pod(f"first-of-{processes}", processes)
+        assert [signal.getsignal(number) for number in HEARD] == before, (
+            "a signal would end who starts a step in its own process"
+        )
         assert (code, "expected a finite" in said) == (2, True), said
         assert "earlier" not in said
     # Whoever asks MLflow now waits for it, and says so.

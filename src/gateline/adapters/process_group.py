@@ -21,6 +21,8 @@ LAST_WORDS_SECONDS = 3.0
 """How long a process that lost another stays, so that whoever watches them sees the one that went first, and why."""
 LOST = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, EXIT_TRY_AGAIN)
 """How a process ends that was taken away, or that stopped because another was."""
+TAKEN_BY_TORCH = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that torch's launcher listens to."""
 
 
 def joined_processes(asked: int) -> int:
@@ -125,6 +127,17 @@ def join_nodes(module: str, argv: Sequence[str]) -> int:
     return _launch(settings, command, words)
 
 
+@contextmanager
+def _handlers_put_back() -> Iterator[None]:
+    """Do with signals afterwards what was done before: torch leaves a handler of its own, which raises in whatever comes next."""
+    before = {number: signal.getsignal(number) for number in TAKEN_BY_TORCH}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _launch(settings: Any, command: Any, words: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -135,7 +148,8 @@ def _launch(settings: Any, command: Any, words: Sequence[str]) -> int:
             logging.getLogger(name).setLevel(logging.CRITICAL)  # each process says itself what is wrong
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        elastic_launch(settings, command)(*words)
+        with _handlers_put_back():
+            elastic_launch(settings, command)(*words)
     except SignalException:
         return EXIT_TRY_AGAIN
     except ChildFailedError as error:
