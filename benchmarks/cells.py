@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -50,6 +51,11 @@ def packed(layer: nn.LSTM | nn.GRU, x: torch.Tensor, lengths: torch.Tensor) -> t
     return pad_packed_sequence(y, batch_first=True, total_length=x.shape[1])[0]
 
 
+def reading(layer: nn.Module, *inputs: torch.Tensor | None) -> Run:
+    """Bind a layer to what it reads; the run gives its outputs at each step."""
+    return lambda: layer(*inputs)[0]
+
+
 def main() -> None:
     """Measure, print, write."""
     flags = argparse.ArgumentParser(prog="python -m benchmarks.cells", description=__doc__)
@@ -68,7 +74,7 @@ def main() -> None:
         if not cell_named(name).reads_pictures
     }
     costs = {
-        name: {p: ratio(lambda cell=cell: cell(x)[0], lambda: theirs(x)[0], kind, turns) for p, kind in PRECISIONS.items()}
+        name: {p: ratio(reading(cell, x), reading(theirs, x), kind, turns) for p, kind in PRECISIONS.items()}
         for name, cell in cells.items()
     }  # fmt: skip
     padding = {}
@@ -76,13 +82,14 @@ def main() -> None:
         cell, layer = cells[name], getattr(nn, name.upper())(FEATURES, HIDDEN, batch_first=True)
         padding[name] = {
             precision: {
-                "packed": ratio(lambda layer=layer: packed(layer, x, lengths), lambda cell=cell: cell(x)[0], kind, turns),
-                "unpacked": ratio(lambda cell=cell: cell(x, None, lengths)[0], lambda cell=cell: cell(x)[0], kind, turns),
+                "packed": ratio(partial(packed, layer, x, lengths), reading(cell, x), kind, turns),
+                "unpacked": ratio(reading(cell, x, None, lengths), reading(cell, x), kind, turns),
             }
             for precision, kind in PRECISIONS.items()
         }  # fmt: skip
+    machine = where()
     result = {
-        "where": where(),
+        "where": machine,
         "seed": 0,
         "turns": turns,
         "wall_clock_seconds": round(time.monotonic() - began, 1),
@@ -99,7 +106,7 @@ def main() -> None:
     text = "\n\n".join(
         [
             f"Forward and backward pass of one layer, {BATCH} rows of {STEPS} steps, {FEATURES} features, {HIDDEN} hidden, one "
-            f"thread of {result['where']['cpu']}, as a multiple of `nn.LSTM` in the same precision:",  # type: ignore[index]
+            f"thread of {machine['cpu']}, as a multiple of `nn.LSTM` in the same precision:",
             markdown(["cell", *PRECISIONS], of_cells),
             f"Rows of {round(SHORTEST * STEPS)} to {STEPS} steps, as a multiple of the same cell without lengths: packed as "
             "torch's manual has it, and unpacked, as the cells here do:",

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def prepare(text: str, folder: Path) -> Artifact:
     mirror = os.environ.get("GATELINE_MIRROR")
     source = Workload.read(text, "ingest").section("source", Source)
     raw = ingest(source, folder / "raw", mirror=Path(mirror) if mirror else None)
-    validate(Workload.read(text, "validate"), folder / "raw", folder / "report", as_of=None)
+    validate(Workload.read(text, "validate"), folder / "raw", folder / "report", as_of=datetime.now(UTC))
     report = open_artifact(folder / "report", "report")
     return preprocess(Workload.read(text, "preprocess"), raw, report, folder / "prepared")
 

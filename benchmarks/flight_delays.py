@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ RESULT = ROOT / "benchmarks" / "results" / "flight_delays.json"
 def prepare(folder: Path) -> Artifact:
     """Run ingest, validate and preprocess."""
     raw = ingest(Workload.read(WORKLOAD, "ingest").section("source", Source), folder / "raw")
-    validate(Workload.read(WORKLOAD, "validate"), folder / "raw", folder / "report", as_of=None)
+    validate(Workload.read(WORKLOAD, "validate"), folder / "raw", folder / "report", as_of=datetime.now(UTC))
     return preprocess(
         Workload.read(WORKLOAD, "preprocess"), raw, open_artifact(folder / "report", "report"), folder / "prepared"
     )

@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def compared(times: np.ndarray, ours: np.ndarray) -> dict[str, Any]:
     }
 
 
-def table(runs: list[Mapping[str, Any]]) -> str:
+def table(runs: Sequence[Mapping[str, Any]]) -> str:
     """Write the result as Markdown."""
     head = ("batch", "loader", "workers", "batches/s", "over the turns", "store faster by", "processor per batch")
     rows = []

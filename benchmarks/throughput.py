@@ -30,7 +30,7 @@ LOOKBACK, HORIZON, BATCH, HIDDEN = 336, 96, 64, 128
 FEATURES = 1
 """Of a past step: its value alone, for all contestants."""
 
-CHANGES = {
+CHANGES: Mapping[str, Mapping[str, object]] = {
     "preprocess": {"windows": {"lookback": LOOKBACK, "horizon": HORIZON}},
     "training": {"batch_size": BATCH, "examples_per_epoch": 1.0, "epochs": 1, "weight_average": 0.0},
 }
@@ -74,14 +74,14 @@ class Field:
         return contestant
 
     def ours(self, name: str, precision: str, processes: int, *more: str) -> Contestant:
-        argv = [sys.executable, "-m", "benchmarks.contestants.gateline_lstm", "--workload", self.text]
+        argv: list[str | Path] = [sys.executable, "-m", "benchmarks.contestants.gateline_lstm", "--workload", self.text]
         argv += ["--prepared", self.folder / "prepared", "--model", self.folder / f"model-{len(self.started)}"]
         return self.start(name, [*argv, "--precision", precision, "--processes", str(processes), *more])
 
     def all(self) -> list[Contestant]:
-        channels = ["--channels", self.folder / "channels.npy"]
-        peer = [peer_python(), "-m", "benchmarks.contestants.neuralforecast_lstm", *channels]
-        plain = [sys.executable, "-m", "benchmarks.contestants.plain_loop", *channels]
+        channels: list[str | Path] = ["--channels", self.folder / "channels.npy"]
+        peer: list[str | Path] = [peer_python(), "-m", "benchmarks.contestants.neuralforecast_lstm", *channels]
+        plain: list[str | Path] = [sys.executable, "-m", "benchmarks.contestants.plain_loop", *channels]
         return [
             self.start(SHIPPED, peer, peer_environment()),
             self.start(FLUSHED, [*peer, "--flush-denormal"], peer_environment()),
@@ -126,9 +126,9 @@ def flops_of_window() -> float:
     return float(first + second)
 
 
-def peaks(field: Field, rounds: int) -> dict[str, dict[str, float]]:
+def peaks(field: Field, rounds: int) -> dict[str, dict[str, Any]]:
     """Measure the products, alone on one core and on every core at once: FLOP/s, medians."""
-    measured: dict[str, dict[str, float]] = {}
+    measured: dict[str, dict[str, Any]] = {}
     for precision in ("float32", "bfloat16"):
         for size, shape, steps in (("large", LARGE, 8), ("small", SMALL, 20000)):
             products = [field.product(shape, precision) for _ in range(field.cores)]
