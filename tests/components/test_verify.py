@@ -12,6 +12,7 @@ from typing import Any
 
 import mlflow
 import pytest
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from typer.testing import CliRunner
 
 from gateline.adapters.container_engine import compare_image
@@ -21,7 +22,7 @@ from gateline.adapters.registry import kept_decision
 from gateline.adapters.registry.ledger import append, new_entry, read_ledger
 from gateline.adapters.registry.verify import verify
 from gateline.cli import app
-from gateline.errors import RegistryError
+from gateline.errors import RegistryError, TryAgainError
 from gateline.ledger import NOT_PROMOTED, PROMOTED
 from gateline.manifest import digest_of, dump_json
 from tests.components.chain import Chain, chain, git, registered_once
@@ -452,6 +453,33 @@ def test_a_decision_that_is_a_file_is_read(chain: Chain, monkeypatch: pytest.Mon
     (file,) = (chain.root / "mlruns").rglob("decisions/*.json")
     edit(file, lambda content: content.update(promoted=False))
     assert chain.first_broken()[0] == "decision"
+    file.unlink()
+    assert chain.first_broken()[0] == "decision"
+
+
+@pytest.mark.parametrize("kept", ["evaluation", "decisions"])
+def test_files_that_their_store_does_not_give_just_now_are_no_broken_link(
+    kept: str, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_decision, "MOST_CHARACTERS", 10)
+    decided = json.loads(chain.client.get_model_version("tiny", "1").tags["gateline.decision"])
+    with connected("tiny", create=False) as to:
+        text = kept_decision.keep(to, chain.run_id, decided)
+    for name in ("tiny", "tiny.ledger"):
+        chain.client.set_model_version_tag(name, "1", "gateline.decision", text)
+    repository = type(get_artifact_repository(str(chain.root)))
+    download, asked = repository.download_artifacts, []
+
+    def busy(self: Any, artifact_path: str, *args: Any, **named: Any) -> str:
+        if f"{chain.run_id}/artifacts/{kept}" in f"{self.artifact_uri}/{artifact_path}":
+            asked.append(artifact_path)
+            raise ConnectionError("503 Slow Down")
+        return str(download(self, artifact_path, *args, **named))
+
+    monkeypatch.setattr(repository, "download_artifacts", busy)
+    with pytest.raises(TryAgainError, match="503 Slow Down"):
+        verify("tiny", chain.root)
+    assert asked
 
 
 def test_a_version_whose_promotion_was_overtaken_is_not_broken(chain: Chain) -> None:

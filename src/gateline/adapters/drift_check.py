@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from gateline.adapters.mlflow_server import Connection, connected
 from gateline.adapters.registry.model_files import model_files
+from gateline.adapters.registry.run_files import fetch_of_run
 from gateline.adapters.serving.service import champion_named, require_champion
 from gateline.adapters.tracking import metric_key
 from gateline.column_statistics import instant_text
@@ -338,26 +339,19 @@ def _answers(
 
 def _answer_statistics(to: Connection, run_id: str) -> dict[str, Any] | None:
     """Fetch what evaluate said of the answers; None where that run, or the file in it, is not there."""
-    from mlflow.exceptions import MlflowException
-
     path = f"evaluation/{ANSWER_STATISTICS}"
-    try:
-        if path not in {file.path for file in to.client.list_artifacts(run_id, "evaluation")}:
-            return None
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
     with tempfile.TemporaryDirectory() as scratch:
+        file = fetch_of_run(to, run_id, path, Path(scratch))
+        if file is None:
+            return None
         try:
-            text = Path(to.client.download_artifacts(run_id, path, scratch)).read_text(encoding="utf-8")
-            statistics: dict[str, Any] = json.loads(text)
+            statistics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RegistryError(
                 f"{path} of run {run_id}",
                 expected="what the champion answered on its test part",
                 found=" ".join(str(error).split())[:200],
-                do="See whether MLflow's store of files answers, and run again",
+                do="Restore it from a backup of MLflow's files",
             ) from error
     return statistics
 

@@ -127,7 +127,7 @@ def decision_behind(to: Connection, name: str, ledger: Ledger, entry: Entry) -> 
         if text is None:
             continue  # an approval keeps no copy
         try:
-            return read_kept(text, where, entry.decision)
+            return read_kept(to, text, where, entry.decision)
         except RegistryError as error:
             problem = error
     raise problem

@@ -7,13 +7,15 @@ model's run, and the tag says its digest.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from gateline.adapters.mlflow_server import Connection
+from gateline.adapters.registry.run_files import fetch_of_run
 from gateline.errors import RegistryError
 from gateline.manifest import digest_of
-from gateline.workload.address import without_users
 
 MOST_CHARACTERS = 20_000
 """Of a decision that a tag holds, about 80 slices; MLflow takes 100,000."""
@@ -33,7 +35,7 @@ def keep(to: Connection, run_id: str, decided: Mapping[str, Any]) -> str:
     if len(text) <= MOST_CHARACTERS:
         return text
     digest = digest_of_decision(decided)
-    to.client.log_dict(run_id, dict(decided), f"{FOLDER}/{digest}.json")
+    to.client.log_dict(run_id, dict(decided), _file_of(digest))
     short = {key: value for key, value in decided.items() if key not in LEFT_OUT}
     failed = [check["name"] for check in decided["checks"] if not check["passed"]]
     return json.dumps(
@@ -42,7 +44,7 @@ def keep(to: Connection, run_id: str, decided: Mapping[str, Any]) -> str:
             "num_checks": len(decided["checks"]),
             "num_failed": len(failed),
             "first_failed": failed[:5],
-            WHOLE: {"run": run_id, "file": f"{FOLDER}/{digest}.json", "digest": digest},
+            WHOLE: {"run": run_id, "file": _file_of(digest), "digest": digest},
         }
     )
 
@@ -56,27 +58,25 @@ def digest_in(text: str) -> str | None:
         return None
 
 
-def read_kept(text: str, where: str, digest: str) -> dict[str, Any]:
+def read_kept(to: Connection, text: str, where: str, digest: str) -> dict[str, Any]:
     """Read the decision of a digest from a tag, or from the file that the tag names.
 
     Raises:
         RegistryError: it is not there, or another.
+        TryAgainError: the store of the file did not give it this time.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
     found = "a text that is none"
     try:
         decided: dict[str, Any] = json.loads(text)
         if WHOLE in decided:
-            place = decided[WHOLE]
-            decided = mlflow.artifacts.load_dict(f"runs:/{place['run']}/{place['file']}")
+            found = "no file of it"
+            with tempfile.TemporaryDirectory() as scratch:
+                file = fetch_of_run(to, str(decided[WHOLE]["run"]), _file_of(digest), Path(scratch))
+                decided = {} if file is None else json.loads(file.read_text(encoding="utf-8"))
         actual = digest_of_decision(decided)
         if actual == digest:
             return decided
-        found = f"another of digest {actual[:12]}"
-    except (MlflowException, OSError) as error:
-        found = f"no file of it ({' '.join(without_users(error).split())[:160]})"
+        found = f"another of digest {actual[:12]}" if decided else found
     except (ValueError, AttributeError, TypeError, KeyError):
         pass
     raise RegistryError(
@@ -85,3 +85,7 @@ def read_kept(text: str, where: str, digest: str) -> dict[str, Any]:
         found=found,
         do="Somebody changed it, and what was decided cannot be told; restore it from a backup of MLflow's database and files",
     )
+
+
+def _file_of(digest: str) -> str:
+    return f"{FOLDER}/{digest}.json"

@@ -25,9 +25,10 @@ import pandas as pd
 from gateline.adapters.answer_requests import PEAK_MEMORY
 from gateline.adapters.mlflow_server import Connection
 from gateline.adapters.registry.golden_requests import ONE, GoldenRequest
+from gateline.adapters.registry.model_files import fetch
 from gateline.adapters.registry.package import PACKAGE_TAG, package_digest, without_bytecode
 from gateline.adapters.registry.serving_environment import python_for
-from gateline.errors import RegistryError, TryAgainError
+from gateline.errors import GatelineError, RegistryError, TryAgainError
 from gateline.input_check import FLAGS
 from gateline.workload.address import without_users
 from gateline.workload.gates import Serving
@@ -89,16 +90,11 @@ class ServingCheck:
             RegistryError: it has other files than were registered; it is marked so.
             TryAgainError: its files cannot be fetched, or its environment cannot be built; it is not marked.
         """
-        import mlflow
-        from mlflow.exceptions import MlflowException
-
         self.to, self.name, self.version, self.requests = to, name, version, requests
         try:
-            model = Path(
-                mlflow.artifacts.download_artifacts(f"models:/{name}/{version.version}", dst_path=str(self.folder))
-            )
-        except (OSError, MlflowException) as error:
-            raise self._untried(" ".join(without_users(error).split())) from error
+            model = fetch(version, self.folder, do="Run register again")
+        except GatelineError as error:  # gone ones, too: they were uploaded a moment ago
+            raise self._untried(error.found) from error
         if not (model / "MLmodel").is_file():  # of a folder that is not there, MLflow fetches an empty one
             raise self._untried("none of its files where MLflow keeps them")
         said = version.tags.get(PACKAGE_TAG)

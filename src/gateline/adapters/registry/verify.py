@@ -26,6 +26,7 @@ from gateline.adapters.registry.package import (
 from gateline.adapters.registry.project_links import ProjectLinks
 from gateline.adapters.registry.reference import read_reference
 from gateline.adapters.registry.registered import Registered, registered, version_of_reference
+from gateline.adapters.registry.run_files import fetch_of_run
 from gateline.adapters.registry.serving_check import CHECK_TAG, PASSED
 from gateline.adapters.registry.versions import (
     IMAGES_TAG,
@@ -87,6 +88,17 @@ def _papers(found: Registered) -> tuple[Json, Json, dict[str, bytes]]:
             do="Its papers were damaged; restore the model's files, or register it again",
         ) from error
     return passport, workload, manifests
+
+
+def _listing(to: Connection, run: Run, package: str) -> Json:
+    """Fetch what `package_files` said of a package when it was registered; nothing where that is gone or unreadable."""
+    with tempfile.TemporaryDirectory() as scratch:
+        file = fetch_of_run(to, run.info.run_id, f"{PACKAGES_FOLDER}/{package}.json", Path(scratch))
+        try:
+            listed: Json = {} if file is None else json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+    return listed
 
 
 @dataclass(frozen=True)
@@ -204,9 +216,6 @@ class _Chain:
 
     def _evaluation(self, run: Run | None) -> Link:
         """Check the metrics inside the model, and the report that MLflow shows, if it is still that of this evaluation."""
-        import mlflow
-        from mlflow.exceptions import MlflowException
-
         name, digest = "evaluation", self.passport["artifacts"]["evaluation"]["digest"]
         if hashlib.sha256(self.manifests[name]).hexdigest() != digest:
             return broken(name, "its manifest among the papers is not the one that the passport names")
@@ -219,8 +228,9 @@ class _Chain:
             return unchecked(name, f"its numbers hold ({short(digest)}); the MLflow run with the report is gone")
         with tempfile.TemporaryDirectory() as scratch:
             try:
-                uri = f"runs:/{run.info.run_id}/{name}"
-                folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=scratch))
+                folder = fetch_of_run(self.to, run.info.run_id, name, Path(scratch))
+                if folder is None:
+                    return broken(name, "MLflow has lost its report")
                 if (logged := file_digest(folder / MANIFEST)) != digest:
                     # Register logged this evaluation to the run, so one that was logged last and is another came later.
                     if logged != run.data.tags.get(f"{LOGGED_TAG}{name}"):
@@ -231,7 +241,7 @@ class _Chain:
                     return broken(name, overwritten)
             except ArtifactError as error:
                 return broken(name, f"in MLflow: {error.found}")
-            except (OSError, MlflowException) as error:
+            except OSError as error:
                 return broken(name, f"in MLflow: {' '.join(without_users(error).split())[:160]}")
         return holds(name, short(digest))
 
@@ -280,9 +290,6 @@ class _Chain:
 
     def _package(self, run: Run | None) -> Link:
         """Compare every file of the model with what was registered: whoever loads it runs code of it."""
-        import mlflow
-        from mlflow.exceptions import MlflowException
-
         name, logged = "package", self.to.client.get_logged_model(str(self.found.mlmodel["model_id"]))
         said = self.found.version.tags.get(PACKAGE_TAG)
         if said is None or logged.tags.get(PACKAGE_TAG) != said:
@@ -293,10 +300,7 @@ class _Chain:
         files = package_files(self.found.top)
         if digest_of(files) == said:
             return holds(name, f"{len(files)} files: {short(said)}")
-        try:
-            listed = mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/{PACKAGES_FOLDER}/{said}.json") if run else {}
-        except (MlflowException, OSError):
-            listed = {}
+        listed = {} if run is None else _listing(self.to, run, said)
         differing = first_difference(files, listed) if digest_of(listed) == said else None
         return broken(name, differing or f"its files have {short(digest_of(files))}, the registry says {short(said)}")
 
@@ -339,7 +343,7 @@ class _Chain:
         if decisions:
             link = compared(name, "the version's tag", digest_in(text), decisions[-1])
             if link.state == "holds":
-                read_kept(text, "its file", decisions[-1])
+                read_kept(self.to, text, "its file", decisions[-1])
             return link
         if about:
             return unchecked(name, f"the ledger knows the version as {about[-1].kind}, and no decision of register")
