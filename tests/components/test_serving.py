@@ -278,16 +278,16 @@ def test_a_file_is_answered_as_a_request_is_and_a_stopped_run_goes_on(
     asked = json.loads(body)["dataframe_split"]
     rows = pd.DataFrame(asked["data"], columns=asked["columns"])
     rows.sample(frac=1, random_state=0).to_csv(tmp_path / "in.csv", index=False)
-    flags = ["--input", "in.csv", "--output", "out.parquet", "--batch-rows", "1", "--log", "log"]
+    flags = ["--input", "in.csv", "--output", "out.PARQUET", "--batch-rows", "1", "--log", "log"]
     argv = [*COMMAND, "predict", "tiny", *flags]
 
     stopped = subprocess.Popen(argv, cwd=tmp_path, env=served.environment, stderr=subprocess.PIPE, text=True)
     ends = time.monotonic() + PATIENCE_SECONDS
-    while not list(tmp_path.glob("out.parquet.parts/*.parquet")) and time.monotonic() < ends:
+    while not list(tmp_path.glob("out.PARQUET.parts/*.parquet")) and time.monotonic() < ends:
         time.sleep(0.002)
     stopped.send_signal(signal.SIGTERM)
     stopped.communicate(timeout=60)
-    first = tmp_path / "out.parquet.parts" / "000000.parquet"
+    first = tmp_path / "out.PARQUET.parts" / "000000.parquet"
     if stopped.returncode == 75 and first.exists():  # else it was faster than the signal, and done
         begun = first.stat().st_mtime_ns
         served.promote(2)  # one file is answered by one version all the same
@@ -298,12 +298,12 @@ def test_a_file_is_answered_as_a_request_is_and_a_stopped_run_goes_on(
             time.sleep(0.01)
         assert again.wait(timeout=60) == 0
 
-    answer = pd.read_parquet(tmp_path / "out.parquet")
+    answer = pd.read_parquet(tmp_path / "out.PARQUET")
     expected = pd.DataFrame(said["predictions"]).sort_values(["shop", "time"], ignore_index=True)
     pd.testing.assert_frame_equal(answer.drop(columns="gateline_version"), expected, check_dtype=False, rtol=1e-5)
     assert set(answer["gateline_version"]) == {1}
     assert len(pd.read_parquet(tmp_path / "log" / "tiny" / "inputs")) == len(rows)
-    assert not (tmp_path / "out.parquet.parts").exists()
+    assert not (tmp_path / "out.PARQUET.parts").exists()
 
     (tmp_path / "mine.csv.parts").mkdir()
     (tmp_path / "mine.csv.parts" / "letter.txt").write_text("not of this command")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -206,6 +207,25 @@ asked = Asked({"clip": "string", "frame": "double", "image": "binary"}, ("image"
 rows = sum(len(batch) for batch in InputBatches(Path(sys.argv[1]), asked, Path(sys.argv[1]).parent).batches(10))
 print(rows, peak_memory())
 """
+
+
+def test_a_full_disk_is_not_taken_for_a_file_that_cannot_be_read(
+    rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, count = tmp_path / "disk", 200_000
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("may not mount a small disk here")
+    shop = np.char.add("a shop with a long name, number ", rng.integers(0, 9999, count).astype(str))
+    pd.DataFrame({"shop": shop, "time": "2024-01-01", "price": rng.random(count)}).to_parquet(tmp_path / "in.parquet")
+    monkeypatch.setattr(input_batches, "MEMORY", "20MB")  # more is sorted on the disk
+    try:
+        with pytest.raises(OSError) as full:  # noqa: PT011  its number is compared
+            list(InputBatches(tmp_path / "in.parquet", SERIES, disk).batches(300))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert (full.value.errno, full.value.filename) == (errno.ENOSPC, str(disk))
 
 
 @pytest.mark.parametrize("together", ["clips", "alone"])

@@ -7,6 +7,8 @@ that stand in the table as bytes are not sorted with it, but put into each batch
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from gateline.errors import DataError, did_you_mean, examples
 
 ROW = "gateline_row"
 MEMORY = "256MB"
+FULL_DISK = ("max_temp_directory_size", "No space left on device")
+"""What DuckDB says where what it sorts has no room in the scratch folder."""
 """Of DuckDB, beyond which it sorts on disk."""
 LEAST_ROWS, READ_ROWS = 2048, 20_000
 """That are read at once: DuckDB computes no fewer than the first."""
@@ -117,7 +121,7 @@ class InputBatches:
     """
 
     def __init__(self, path: Path, asked: Asked, scratch: Path) -> None:
-        self._path, self._asked = path, asked
+        self._path, self._asked, self._scratch = path, asked, scratch
         self._database = duckdb.connect(
             ":memory:", config={"memory_limit": MEMORY, "threads": 1, "temp_directory": str(scratch)}
         )
@@ -150,7 +154,6 @@ class InputBatches:
         binary = [name for name in self._names if asked.types[name] == "binary"]
         self._paths = [name for name in binary if self._there[name] == "VARCHAR"]
         self._inside = [name for name in binary if self._there[name] == "BLOB"]
-        self._scratch = scratch
 
     def _pieces(self, size: int) -> Iterator[pa.Table]:
         """Give every row once, without the files inside, in pieces of so many in the order of series and time, or as they stand."""
@@ -243,7 +246,9 @@ class InputBatches:
         rows = self._database.execute(f"DESCRIBE SELECT * FROM {source}", [self._name]).fetchall()  # noqa: S608  names of columns, quoted
         return {str(row[0]): str(row[1]) for row in rows}
 
-    def _unreadable(self, error: Exception) -> DataError:
+    def _unreadable(self, error: Exception) -> DataError | OSError:
+        if any(words in str(error) for words in FULL_DISK):
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._scratch))
         return DataError(
             self._path,
             expected="a csv or parquet file",

@@ -134,7 +134,7 @@ def predict(
         RegistryError: there is no such version, its files are not those that were registered, or it does not load or answer.
         Preempted: `stop` said so; the same call goes on.
     """
-    if output.suffix not in (".csv", ".parquet"):
+    if output.suffix.lower() not in (".csv", ".parquet"):
         raise DataError(output, expected="a name that ends with .csv or .parquet", found=output.name, do="Rename it")
     if not source.is_file():
         raise DataError(source, expected="a csv or parquet file", found="no such file", do="Correct the path")
@@ -319,7 +319,9 @@ def _join(parts: list[Path], output: Path) -> int:
     draft, rows = output.with_name(output.name + ".tmp"), 0
     with _named_in_errors(draft):
         writer = (
-            pq.ParquetWriter(draft, schema) if output.suffix == ".parquet" else pa_csv.CSVWriter(str(draft), schema)
+            pq.ParquetWriter(draft, schema)
+            if output.suffix.lower() == ".parquet"
+            else pa_csv.CSVWriter(str(draft), schema)
         )
         with writer:
             for part in parts:
