@@ -98,7 +98,10 @@ def _few(num_blocks: int, free: float, confidence: float) -> float:
 
 
 def positions_of(origin: np.ndarray, series: np.ndarray, horizon: int) -> tuple[np.ndarray, int]:
-    """Say what is resampled together: windows of one time, or, where there are too few times, those of one series.
+    """Say what is resampled together: windows of one time; where every series has a single window, that of a series.
+
+    Series of one time share its weather and holidays, so however many they are, few times tell little. Of a single window each,
+    nothing else can be resampled: they then count as if they had nothing in common, as unrelated ones (M4's) have.
 
     Args:
         origin: (W,) time of the first step to forecast.
@@ -108,8 +111,7 @@ def positions_of(origin: np.ndarray, series: np.ndarray, horizon: int) -> tuple[
     Returns:
         (W,), and over how many positions neighbours share targets; at least 2 for times, which are alike even where they share none.
     """
-    times = len(np.unique(origin))
-    if times < 2 * block_length(times, horizon):
+    if len(np.unique(series)) == len(series):
         return np.asarray(series), 1
     return np.asarray(origin), max(horizon, 2)
 

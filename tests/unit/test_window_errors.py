@@ -43,12 +43,16 @@ def test_only_metrics_that_were_measured_are_written() -> None:
     assert [each.metric for each in errors] == ["mae"]
 
 
-def test_windows_of_one_time_are_resampled_together_unless_there_are_too_few_times() -> None:
-    series = np.repeat(np.arange(30), 10)
-    position, dependence = positions_of(np.tile(np.arange(10), 30), series, horizon=1)
-    assert (position.tolist(), dependence) == (np.tile(np.arange(10), 30).tolist(), 2)
-    position, dependence = positions_of(np.tile(np.arange(10), 30), series, horizon=12)
-    assert (position.tolist(), dependence) == (series.tolist(), 1)
+def test_windows_of_one_time_are_resampled_together_and_series_only_where_each_has_one() -> None:
+    times, series = np.tile(np.arange(10), 30), np.repeat(np.arange(30), 10)
+    position, dependence = positions_of(times, series, horizon=1)
+    assert (position.tolist(), dependence) == (times.tolist(), 2)
+    position, dependence = positions_of(times, series, horizon=12)
+    assert (position.tolist(), dependence) == (times.tolist(), 12), (
+        "few times are no reason to forget what series share"
+    )
+    position, dependence = positions_of(np.repeat([5, 7], 15), np.arange(30), horizon=12)
+    assert (position.tolist(), dependence) == (list(range(30)), 1)
     _, dependence = positions_of(np.arange(300), np.zeros(300), horizon=12)
     assert dependence == 12
 
