@@ -83,5 +83,25 @@ def test_examples_are_grouped_by_what_the_split_keeps_together() -> None:
     assert groups_of(table, HashSplit(by=("ward",))).tolist() == [0, 0, 1, 0]
     assert groups_of(table, HashSplit(by=("ward", "bed"))).tolist() == [0, 1, 2, 0]
     assert groups_of(table, folds, keys=("night",)).tolist() == [0, 1, 2, 3]
-    assert groups_of(table, HashSplit(by=("ward",)), first=np.array([2, 3])).tolist() == [0, 1]
+    assert groups_of(table, HashSplit(by=("ward",)), ("ward",), first=np.array([2, 3])).tolist() == [0, 1]
     assert groups_of(table, columns).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        ColumnSplit.model_validate({"column": "part", "train": "a", "validation": "b", "test": "c"}),
+        HashSplit(by=("part",)),
+        Folds(rule="folds", by=("part",)),
+    ],
+)
+def test_an_example_is_not_parted(split: ColumnSplit | HashSplit | Folds) -> None:
+    """A machine whose later rows are of the test part would be trained on with all of them."""
+    table = {
+        "machine": np.array(["x", "x", "y", "y", "z"], dtype=object),
+        "part": np.array(["a", "c", "b", None, "c"], dtype=object),
+    }
+    with pytest.raises(DataError, match=r"column part: .* rows with the same machine; found several for x\."):
+        split_examples(table, split, ("machine",), first=np.array([0, 2, 4]))
+    with pytest.raises(DataError, match="found several for"):
+        groups_of(table, HashSplit(by=("part",)), ("machine",), first=np.array([0, 2, 4]))

@@ -151,7 +151,7 @@ def split_examples(
         int64 numbers of the examples of each part, in rising order.
 
     Raises:
-        DataError: a part is empty, or a row belongs to none.
+        DataError: a part is empty, a row belongs to none, or rows of one example to several.
     """
     chosen = _columns_of_examples(columns, split, keys, first)
     if isinstance(split, Folds):
@@ -212,9 +212,42 @@ def _columns_of_examples(
     keys: Sequence[str],
     first: np.ndarray | None,
 ) -> dict[str, np.ndarray]:
-    """Take what a split reads, one value of each example."""
+    """Take what a split reads, one value of each example; else rows of the test part would be trained on with their example."""
     chosen = {name: np.asarray(columns[name]) for name in columns_of(split, keys)}
-    return chosen if first is None else {name: values[first] for name, values in chosen.items()}
+    if first is None:
+        return chosen
+    do = "Divide by a column that is the same for all of them, or make what is to be divided examples of their own by a key"
+    for name, values in chosen.items():
+        if len(first) < len(values):
+            refuse_several(name, values, columns, keys, what="value, by which preprocess.split divides,", do=do)
+    return {name: values[first] for name, values in chosen.items()}
+
+
+def refuse_several(
+    name: str, values: np.ndarray, columns: Mapping[str, Any], keys: Sequence[str], *, what: str, do: str
+) -> None:
+    """Refuse a column that rows of one example do not agree on; a missing value agrees with any.
+
+    Args:
+        name: of the column.
+        values: (N,), its values.
+        columns: (N,) each, the cleaned table by column.
+        keys: of the schema; rows that agree in them are one example.
+        what: is asked for one of, for the error.
+        do: the next thing to try.
+
+    Raises:
+        DataError: names some examples with several.
+    """
+    example = [np.asarray(columns[key]) for key in keys] or np.zeros(len(values))  # without keys all rows are one
+    several = pd.Series(values).groupby(example, sort=False).nunique() > 1
+    if several.any():
+        raise DataError(
+            f"column {name}",
+            expected=f"one {what} for all rows with the same {', '.join(keys)}",
+            found=f"several for {examples(several.index[several].tolist())}",
+            do=do,
+        )
 
 
 def _joined(chosen: Mapping[str, np.ndarray]) -> list[str]:

@@ -21,6 +21,7 @@ from gateline.data.examples import (
     check_split,
     groups_of,
     open_examples,
+    refuse_several,
     save_examples,
     split_examples,
     split_in_words,
@@ -396,13 +397,6 @@ def class_names(columns: Mapping[str, Any], label: str, first: np.ndarray, keys:
     """
     names = np.array([as_key(value) for value in complete(columns, label)], dtype=object)
     if len(first) < len(names):
-        table = pd.DataFrame({key: np.asarray(columns[key]) for key in keys} | {"": names})
-        several = table.groupby(list(keys), sort=False)[""].nunique()
-        if (several > 1).any():
-            raise DataError(
-                f"column {label}",
-                expected=f"one class for all rows with the same {', '.join(keys)}",
-                found=f"several for {examples(several.index[several > 1].tolist())}",
-                do="Correct the rows, or use the task `labelling`, which judges each step",
-            )
+        do = "Correct the rows, or use the task `labelling`, which judges each step"
+        refuse_several(label, names, columns, keys, what="class", do=do)
     return cast(list[str], names[first].tolist())
