@@ -36,6 +36,12 @@ def test_brightness_and_contrast_of_a_film_change_nothing(rng: np.random.Generat
     np.testing.assert_allclose(frame_features(2 * film + 31), frame_features(film), atol=1e-5)
 
 
+def test_frames_to_come_change_nothing(rng: np.random.Generator) -> None:
+    film = a_film(rng, frames=9)
+    film[4:] = film[4:] // 5  # darker and flatter
+    np.testing.assert_allclose(frame_features(film[:4]), frame_features(film)[:4], atol=1e-6)
+
+
 def test_size_changes_nothing(rng: np.random.Generator) -> None:
     film = a_film(rng)
     large = np.repeat(np.repeat(film, 3, axis=1), 2, axis=2)

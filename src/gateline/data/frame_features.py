@@ -37,7 +37,7 @@ AT_A_TIME = 2**23
 
 
 def frame_features(frames: np.ndarray) -> np.ndarray:
-    """Describe the frames of one film, in their order.
+    """Describe the frames of one film, in their order; what is said of one does not depend on those after it.
 
     Args:
         frames: uint8 (N, Y, X).
@@ -46,14 +46,16 @@ def frame_features(frames: np.ndarray) -> np.ndarray:
         float32 (N, F), see FEATURES. What has changed is 0 at the first frame.
     """
     small = shrunk(frames)
-    spread = small.std(axis=(1, 2))
-    usual = max(float(np.median(spread)), NOTHING)
-    even = (small - small.mean(axis=(1, 2), keepdims=True)) / np.maximum(spread, NOTHING)[:, None, None]
+    spread = np.maximum(small.std(axis=(1, 2)), NOTHING)
+    usual = np.cumsum(spread) / np.arange(
+        1, len(spread) + 1
+    )  # so far, so that frames can be judged while a film goes on
+    even = (small - small.mean(axis=(1, 2), keepdims=True)) / spread[:, None, None]
     cells = even.reshape(len(even), GRID, SIDE // GRID, GRID, SIDE // GRID).mean(axis=(2, 4)).reshape(len(even), -1)
     edges, spectrum = edge_shares(even), spectrum_shares(even)
-    contrast = np.log(np.maximum(spread, NOTHING) / usual)[:, None]
+    contrast = np.log(spread / usual)[:, None]
     motion = np.abs(moved(small)).mean(axis=(1, 2)) / usual
-    changes = [np.abs(moved(each)).mean(axis=1) for each in (cells, edges, spectrum, contrast)]
+    changes = [np.abs(moved(each)).mean(axis=1) for each in (cells, edges, spectrum, np.log(spread)[:, None])]
     scale = [1, DIRECTIONS, RINGS * SECTORS, 1]
     changes = [change * factor for change, factor in zip(changes, scale, strict=True)]
     columns = np.column_stack([motion, *changes, best_match(even)])
