@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -176,5 +177,10 @@ def mase_by_window(forecast: np.ndarray, target: np.ndarray, scale: np.ndarray) 
 
 
 def owa(metrics: Mapping[str, float], naive2: Mapping[str, float]) -> float:
-    """Overall weighted average of the M4 competition: sMAPE and MASE, each as a share of Naive 2's, and their mean."""
+    """Overall weighted average of the M4 competition: sMAPE and MASE, each as a share of Naive 2's, and their mean.
+
+    NaN where Naive 2 makes no error at all.
+    """
+    if not (naive2["smape"] and naive2["mase"]):
+        return math.nan
     return (metrics["smape"] / naive2["smape"] + metrics["mase"] / naive2["mase"]) / 2

@@ -14,9 +14,10 @@ from gateline.data.calendar import Calendar
 from gateline.data.scaling import Transform
 from gateline.data.series_encoding import Encoding, regular_table
 from gateline.data.splits import TimeSplit, window_runs
+from gateline.errors import DataError
 from gateline.metrics import mase, owa, pinball, smape
 from gateline.scoring.calibration import share_below
-from gateline.scoring.competition import add_competition_metrics, seasonal_scale
+from gateline.scoring.competition import add_competition_metrics, require_scale, seasonal_scale
 from gateline.workload.schema import Schema
 
 LEVELS = (0.05, 0.5, 0.95)
@@ -232,3 +233,18 @@ def test_the_scale_of_mase_is_the_seasonal_naive_error_before_the_first_origin(m
         first = market.origins["test"][market.series("test") == number].min()
         steps = [abs(raw[row] - raw[row - market.season]) for row in range(offsets[number] + market.season, first)]
         np.testing.assert_allclose(scale[market.series("test") == number], np.mean(steps))
+
+
+def test_a_series_whose_errors_mase_cannot_scale_is_named() -> None:
+    scale, series = (
+        np.array([1.0, 0.0, np.nan, 2.0]),
+        np.array(["east", "never sold", "too short", "west"], dtype=object),
+    )
+    with pytest.raises(DataError, match="found none in never sold, too short"):
+        require_scale(scale, series)
+    require_scale(scale[[0, 3]], series[[0, 3]])
+
+
+@pytest.mark.parametrize("naive2", [{"smape": 0.0, "mase": 1.0}, {"smape": 1.0, "mase": 0.0}])
+def test_owa_beside_a_naive_forecast_without_error_is_no_number(naive2: dict[str, float]) -> None:
+    assert np.isnan(owa({"smape": 1.0, "mase": 1.0}, naive2))

@@ -115,6 +115,14 @@ def test_a_workload_may_ask_of_slices_and_steps_that_it_names() -> None:
     )
 
 
+def test_days_are_not_read_by_the_clock_of_elsewhere() -> None:
+    """Midnight in UTC is the evening before in New York: a Saturday would be no weekend."""
+    there = {"preprocess__calendar": {"timezone": "America/New_York", "weekend": True}}
+    checked(**there)
+    with pytest.raises(WorkloadError, match=r"preprocess\.calendar\.timezone: expected UTC for steps of a day or more"):
+        checked(**there, schema__time={"column": "time", "frequency": "1d"})
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -10,6 +10,7 @@ import pandas as pd
 
 from gateline.baselines.forecasting_problem import Problem
 from gateline.data.series_encoding import Encoding
+from gateline.errors import DataError, examples
 from gateline.intervals import Interval, bootstrap_intervals
 from gateline.metrics import mase, mase_by_window, owa, smape, smape_by_step
 from gateline.scoring import INK, MODEL, SOFT
@@ -33,6 +34,26 @@ def seasonal_scale(problem: Problem, part: str) -> np.ndarray:
         history = raw[offsets[number] : problem.origins[part][place == number].min()]
         scale[place == number] = np.nanmean(np.abs(history[season:] - history[:-season]))
     return scale
+
+
+def require_scale(scale: np.ndarray, series: np.ndarray) -> None:
+    """Refuse series whose errors MASE cannot scale.
+
+    Args:
+        scale: (W,), see `seasonal_scale`.
+        series: (W,), name of each window's series.
+
+    Raises:
+        DataError: the history of a series is shorter than a season, or repeats itself from season to season.
+    """
+    without = sorted(set(series[~(scale > 0)].tolist()))
+    if without:
+        raise DataError(
+            "evaluation.metrics: mase",
+            expected="a history in every series that is longer than `season` and changes from season to season, to divide by",
+            found=f"none in {examples(without)}",
+            do="Leave these series out in the query, or `mase` and `owa` out of evaluation.metrics and the gates",
+        )
 
 
 def add_competition_metrics(

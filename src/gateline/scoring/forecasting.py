@@ -48,6 +48,7 @@ from gateline.scoring.competition import (
     draw_fans,
     one_window_each,
     owa_interval,
+    require_scale,
     seasonal_scale,
 )
 from gateline.scoring.inside import draw_attention, draw_cell_gates, look_inside
@@ -111,6 +112,8 @@ def score(task: Forecasting, settings: ForecastingEvaluation, prepared: Artifact
     sums: dict[str, dict[str, WindowSums]] = {name: {} for name in ("model", *baselines)}
     if settings.metrics:
         scale = seasonal_scale(problem, "test")
+        if "mase" in settings.metrics:
+            require_scale(scale, names)
         for name, forecast in {"model": forecasts.point, **baselines}.items():
             sums[name] |= competition_sums(settings.metrics, forecast, target, scale)
         add_competition_metrics(
@@ -454,7 +457,7 @@ def _draw_error_by_step(plt: Any, scores: Scores) -> tuple[Any, str]:
         axis.set_ylabel(f"mean absolute error [{panel['unit'] or '-'}]")
         axis.set_ylim(bottom=0)
     axes[-1, 0].set_xlabel("steps ahead")
-    axes[0, 0].legend(loc="lower right", ncols=2)
+    axes[0, 0].legend(loc="best", ncols=2)
     return figure, "Mean absolute error on the test part for each step ahead; lower is better."
 
 

@@ -6,7 +6,7 @@ import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -224,8 +224,8 @@ class Forecasting:
         """Refuse sections that do not fit together.
 
         Raises:
-            WorkloadError: the rows are on no grid of time; a column is not in the schema, is no number, or has two roles; or a gate names what is not
-                computed.
+            WorkloadError: the rows are on no grid of time, or days are to be read by a clock; a column is not in the schema, is
+                no number, or has two roles; or a gate names what is not computed.
         """
         if schema.time is None or schema.time.frequency is None:
             raise WorkloadError(
@@ -233,6 +233,13 @@ class Forecasting:
                 expected="a column of time stamps and their `frequency`: forecasts are made on a regular grid",
                 found="no `time`" if schema.time is None else "no `frequency`",
                 do="Add e.g. `time: {column: hour, frequency: 1h}`",
+            )
+        if schema.time.frequency >= timedelta(days=1) and preprocess.calendar.timezone != "UTC":
+            raise WorkloadError(
+                "preprocess.calendar.timezone",
+                expected="UTC for steps of a day or more, whose time stamps are dates",
+                found=preprocess.calendar.timezone,
+                do="Leave it out: elsewhere midnight in UTC is on another day",
             )
         roles = [
             ("target", preprocess.target),
