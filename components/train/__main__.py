@@ -1,4 +1,4 @@
-"""Train the network: writes `model`. A run that was stopped, at any step, goes on from its checkpoint to the same bytes."""
+"""Train the network: writes `model`. A run that was stopped, at any step, goes on from its checkpoint, on a CPU to the same bytes."""
 
 from __future__ import annotations
 

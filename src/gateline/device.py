@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 
 import torch
 
@@ -52,6 +53,9 @@ def configure_process(device: str, precision: str) -> tuple[torch.device, torch.
         raise WorkloadError("device", expected=", ".join(DEVICES), found=repr(device), do="Correct params.yaml")
     chosen = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     if chosen.type == "cuda":
+        os.environ.setdefault(
+            "CUBLAS_WORKSPACE_CONFIG", ":4096:2"
+        )  # else recurrent layers differ from run to run (cuDNN's manual)
         torch.set_float32_matmul_precision("high")  # TF32 in every product, as cuDNN has it in recurrent layers anyway
     if precision not in PRECISIONS:
         raise WorkloadError(

@@ -68,6 +68,14 @@ def test_other_weights_pass_only_where_the_machine_or_a_library_is_another_and_m
     assert not verdict_on([pandas, weights], False, 0.0, 0.01)[1], "the data were the same"
     assert verdict_on([pandas, prepared, weights], False, 0.0, 0.01)[1]
     assert not verdict_on([duckdb, prepared, weights], False, 0.0, 0.01)[1]
+    gpu, cpu = (Row("settings.device", name, name, "equal") for name in ("cuda", "cpu"))
+    assert verdict_on([gpu, weights], False, 0.005, 0.01) == (
+        "the weights differ (a GPU does not add in the same order every time), metrics by at most 0.005, within 0.01",
+        True,
+    )
+    assert not verdict_on([gpu, weights], False, 0.02, 0.01)[1], "too far apart"
+    assert not verdict_on([gpu, seed, weights], False, 0.005, 0.01)[1]
+    assert not verdict_on([cpu, weights], False, 0.0, 0.01)[1]
     assert not verdict_on([weights], False, 0.0, 0.01)[1], "the same machine and libraries give the same bytes"
     assert verdict_on([library], True, 0.0, 0.01)[1]
 

@@ -53,7 +53,7 @@ class Replay:
         rows: all links that were compared, in the order of the data.
         verdict: one line.
         same: the model was made again: equal weights, or metrics within the tolerance where the machine or a library is
-            another.
+            another, or a GPU computed.
     """
 
     name: str
@@ -82,7 +82,7 @@ def compare(recipe: Recipe, made: Mapping[str, Artifact], code: str, tolerance: 
         recipe: what was registered.
         made: what came out again, by kind.
         code: `code_version` of what made it.
-        tolerance: relative difference of a metric that is let pass where the machine or a library is another.
+        tolerance: relative difference of a metric that is let pass where the machine or a library is another, or a GPU computed.
     """
     passport, rows = recipe.passport, []
 
@@ -153,13 +153,14 @@ def verdict_on(rows: list[Row], same_weights: bool, worst: float, tolerance: flo
         rows: what was compared.
         same_weights: to the byte.
         worst: largest relative difference of a metric.
-        tolerance: what may differ where the machine or a library is another.
+        tolerance: what may differ where the machine or a library is another, or a GPU computed.
     """
     differing = [row for row in rows if row.state == "differs"]
     causes = [row for row in differing if row.link in ("code", RAW_FILES) or row.link.startswith("settings.")]
     computing = COMPUTE_DATA if any(row.link == NAMES["prepared"] for row in differing) else COMPUTE_WEIGHTS
     excuses = {f"library {name}" for name in computing}
     elsewhere = [row for row in differing if row.link in excuses or row.link.startswith("machine: ")]
+    on_gpu = any(row.link == "settings.device" and row.passport == row.replayed == "cuda" for row in rows)
     if any(row.link == RAW_FILES for row in causes):
         return f"{RAW_FILES}: other data than the passport names; metrics differ by up to {worst:.2g}", False
     if same_weights:
@@ -167,6 +168,8 @@ def verdict_on(rows: list[Row], same_weights: bool, worst: float, tolerance: flo
     named = "; ".join(
         f"{row.link}: passport {row.passport}, replay {row.replayed}" for row in (causes or elsewhere or differing)
     )
-    if not causes and elsewhere and worst <= tolerance:
+    if on_gpu and not causes and not elsewhere:
+        named = "a GPU does not add in the same order every time"
+    if not causes and (elsewhere or on_gpu) and worst <= tolerance:
         return f"the weights differ ({named}), metrics by at most {worst:.2g}, within {tolerance:g}", True
     return f"{named}; weights differ, metrics by up to {worst:.2g}", False
