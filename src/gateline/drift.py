@@ -89,6 +89,9 @@ def compare(
 ) -> list[Finding]:
     """Compare rows with the statistics of a training part.
 
+    Of keys, which tell one series or example from another, only what is missing or out of range is compared: that other patients have
+    other numbers is no drift.
+
     Args:
         expected: see `gateline.training_statistics`.
         frame: rows with the columns of the schema, typed, in raw units; values that the schema rules out may stand there.
@@ -116,7 +119,7 @@ def compare(
         if seen is None or column.type == "bytes" or (column.type == "time" and name not in frame):
             continue
         if name in frame:
-            findings += _compare_column(name, column, seen, frame[name], worth)
+            findings += _compare_column(name, column, seen, frame[name], worth, identifies=name in schema.keys)
         elif needed is None or name in needed:
             findings += _absent_column(name, seen, len(frame))
     for name, (unknown, tokens) in (unknown_tokens or {}).items():
@@ -155,7 +158,7 @@ def _verdict(finding: Finding, adjusted: float) -> Verdict:
 
 
 def _compare_column(
-    name: str, column: Column, seen: Mapping[str, Any], values: pd.Series, worth: Worth
+    name: str, column: Column, seen: Mapping[str, Any], values: pd.Series, worth: Worth, *, identifies: bool
 ) -> list[Finding]:
     rows, expected_rows = len(values), seen["count"] + seen["missing"]
     if rows < FEWEST or expected_rows < FEWEST:
@@ -188,7 +191,8 @@ def _compare_column(
                 worth(pd.Series(outside.astype(float), index=values.index)) / rows,
             )
         )
-    if column.type != "time" and len(kept) >= FEWEST and seen["count"] >= FEWEST:  # later is no drift
+    changes = column.type == "time" or identifies  # as it should: later is no drift, nor is another patient
+    if not changes and len(kept) >= FEWEST and seen["count"] >= FEWEST:
         if column.type in ("float", "integer"):
             findings += _numbers(name, seen, kept.to_numpy(dtype=np.float64), worth(kept))
         else:

@@ -41,7 +41,12 @@ class InputCheck:
         schema = Schema.model_validate(statistics["schema"])
         of_request = {**schema.columns, **(asked or {})}
         self._columns = {name: of_request[name] for name in columns if name in of_request}
-        self._seen = {name: statistics["columns"][name] for name in self._columns if name in statistics["columns"]}
+        # Of keys there is nothing unusual to say: the next patient has another number.
+        self._seen = {
+            name: statistics["columns"][name]
+            for name in self._columns
+            if name in statistics["columns"] and name not in schema.keys
+        }
         self._texts = {
             name: {each["value"] for each in seen["values"]}
             for name, seen in self._seen.items()

@@ -160,6 +160,38 @@ def test_shares_that_percentiles_leave_open_are_no_drift(rng: np.random.Generato
     np.testing.assert_allclose(nearest_shares(quantiles, edges, rng.dirichlet(np.ones(len(told)))), told, atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["integer", "text"])
+def test_other_patients_are_no_drift_and_patients_without_a_number_are(kind: str, rng: np.random.Generator) -> None:
+    schema = {
+        "time": {"column": "time"},
+        "keys": ["patient"],
+        "columns": {
+            "patient": {"type": kind, "missing_share": 1.0},
+            "time": {"type": "time"},
+            "pulse": {"type": "float"},
+        },
+    }
+
+    def ward(first: int, stays: int) -> pd.DataFrame:
+        hours = pd.date_range("2024-01-01", periods=20, freq="h", tz="UTC")
+        number = np.repeat(first + np.arange(stays), len(hours))
+        return pd.DataFrame(
+            {
+                "patient": number.astype(float) if kind == "integer" else pd.array(number.astype(str), dtype="str"),
+                "time": np.tile(hours, stays),
+                "pulse": rng.normal(80, 10, len(number)),
+            }
+        )
+
+    expected, new = described(ward(100, 40), schema), ward(900, 40)
+    found = compare(expected, new)
+    assert {kind: each.verdict for kind, each in by_kind(found, "patient").items()} == {"missing": "none"}
+    assert "distribution" in by_kind(found, "pulse")
+
+    new["patient"] = new["patient"].where(np.arange(len(new)) % 4 > 0)
+    assert by_kind(compare(expected, new), "patient")["missing"].verdict == "drift"
+
+
 def test_a_stated_shift_is_found(rng: np.random.Generator) -> None:
     expected, repeats = described(rows(rng, 5000)), 100
     found = sum(

@@ -68,6 +68,16 @@ def test_a_row_of_its_own_has_flags_of_its_own() -> None:
     ]
 
 
+def test_another_patient_is_nothing_unusual() -> None:
+    schema = SCHEMA.model_copy(update={"keys": ("kind", "beds")})
+    asked = pd.DataFrame({"kind": ["z", "x"], "beds": [10_000.0, 3.0], "pulse": [70.0, 91.0]})
+    answer = {name: asked[name].to_numpy() for name in schema.keys} | {"risk": np.zeros(2)}
+
+    said = InputCheck(training_statistics(TRAINING, schema), list(asked), {}).flags(asked, answer, schema.keys)
+
+    assert said.tolist() == ["", "pulse: 91 above the 90 bpm of training"]
+
+
 def test_an_answer_has_the_flags_of_its_series() -> None:
     asked = {"ward": ["b", "a", "b", "b"], "beds": [50.0, 3.0, 70.0, 4.0]}
     assert flags(asked, {"ward": ["a", "b", "b"], "risk": [1.0, 2.0, 3.0]}, ["ward"]) == [

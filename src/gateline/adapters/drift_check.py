@@ -302,7 +302,7 @@ def _not_compared(expected: Mapping[str, Any], findings: Sequence[Finding]) -> l
     left = [
         name
         for name, seen in expected["columns"].items()
-        if seen["type"] not in ("time", "bytes") and name not in about
+        if seen["type"] not in ("time", "bytes") and name not in (*about, *expected["schema"]["keys"])
     ]
     return [f"Not compared, since it is absent or has fewer than {FEWEST} values: {', '.join(left)}."] if left else []
 
@@ -328,11 +328,7 @@ def _answers(
         return answers, []
     schema = Schema.model_validate(expected["schema"])
     found = compare(expected, _typed(answers, schema, log), needed=())
-    named = [
-        Finding(**{**asdict(each), "column": ANSWERS + each.column})
-        for each in found
-        if each.kind != "missing" and each.column.removesuffix(" (characters)") not in schema.keys
-    ]
+    named = [Finding(**{**asdict(each), "column": ANSWERS + each.column}) for each in found if each.kind != "missing"]
     return answers, named
 
 
