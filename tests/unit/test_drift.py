@@ -180,8 +180,8 @@ def test_frequent_values_that_are_no_short_decimals_are_equal_to_themselves(
     found = by_kind(compare(expected, new), "share")
     exact = stats.ks_2samp(old["share"], new["share"]).statistic
     assert exact - 0.011 <= found["distribution"].size <= exact + 1e-9
-    shares = [each["share"].value_counts(normalize=True, sort=False).sort_index().to_numpy() for each in (old, new)]
-    index = stability_index(*shares, len(old), len(new)) - 3 * (1 / len(old) + 1 / len(new))
+    before, now = (each["share"].value_counts(normalize=True).sort_index().to_numpy() for each in (old, new))
+    index = stability_index(before, now, len(old), len(new)) - 3 * (1 / len(old) + 1 / len(new))
     assert found["population"].size == pytest.approx(index, abs=0.03)
 
 
@@ -251,7 +251,7 @@ def test_long_categories_are_known_by_how_they_begin(rng: np.random.Generator) -
     counts = frame["category"].value_counts()
     registered_earlier = {
         **expected["columns"]["category"],
-        "values": [{"value": f"{name[:79]}…", "count": int(count)} for name, count in counts.items()],
+        "values": [{"value": f"{str(name)[:79]}…", "count": int(count)} for name, count in counts.items()],
     }  # each of them cut by itself
 
     for seen in (expected["columns"]["category"], registered_earlier):
