@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +20,8 @@ HISTOGRAM_TAIL = (
     0.005  # share of values below and above the equal bins: one wild value must not squeeze all others into one
 )
 QUANTILES = tuple(step / 100 for step in range(101))
+BOOLEANS = {"0.0": "false", "1.0": "true"}
+"""How booleans are spelt in statistics, for they are numbers in a cleaned table, and how they are told to a reader."""
 
 
 def statistics(frame: pd.DataFrame, schema: Schema) -> dict[str, dict[str, Json]]:
@@ -73,8 +76,44 @@ def plain(value: Any) -> Json:
 
 
 def rounded(value: float) -> float:
-    """Keep 12 significant digits: the last ones of a sum differ between processors."""
+    """Keep 12 significant digits: the last ones of a sum differ between processors. See `all_rounded` for who compares with it."""
     return float(f"{value:.12g}")
+
+
+def all_rounded(numbers: np.ndarray) -> np.ndarray:
+    """Round numbers (N,) as those in `statistics` are: a frequent 1/3 is then equal to the quantile, or the maximum, that it makes."""
+    values, place = np.unique(numbers, return_inverse=True)
+    return np.array([rounded(value) for value in values.tolist()], dtype=np.float64)[place]
+
+
+def spelt(values: pd.Series, kind: ColumnType) -> pd.Series:
+    """Spell texts or booleans as `statistics` do: whoever compares values with those that they name spells them by this.
+
+    Args:
+        values: (N,), none missing.
+        kind: text or boolean.
+
+    Returns:
+        texts (N,), long ones cut.
+    """
+    plainer = values.astype(np.float64) if kind == "boolean" else values
+    return plainer.map({value: str(plain(value)) for value in plainer.unique()})
+
+
+def shown(value: str, kind: ColumnType) -> str:
+    """Tell a reader a value that is `spelt`."""
+    return BOOLEANS.get(value, value) if kind == "boolean" else value
+
+
+def frequent_values(described: Mapping[str, Json]) -> dict[str, int]:
+    """Count the rows of each value that `statistics` name of a column of texts or booleans.
+
+    Models that were registered earlier name a value twice where long texts begin alike.
+    """
+    counts: dict[str, int] = {}
+    for each in described["values"]:
+        counts[each["value"]] = counts.get(each["value"], 0) + each["count"]
+    return counts
 
 
 def instant_text(value: datetime) -> str:
@@ -94,15 +133,13 @@ def _describe(values: pd.Series, kind: ColumnType) -> dict[str, Json]:
     if kind == "bytes":
         return {}
     if kind in ("text", "boolean"):
-        counts = values.value_counts()
+        counts = spelt(values, kind).value_counts()
         # Equal counts in order of the value: value_counts leaves their order open.
-        ranked = sorted(
-            ((str(plain(value)), int(count)) for value, count in counts.items()), key=lambda pair: (-pair[1], pair[0])
-        )
+        ranked = sorted(((value, int(count)) for value, count in counts.items()), key=lambda pair: (-pair[1], pair[0]))
         frequent = ranked[:FREQUENT_VALUES]
         rest = sum(count for _, count in ranked[FREQUENT_VALUES:])
         return {
-            "distinct": len(ranked),
+            "distinct": values.nunique(),
             "values": [{"value": value, "count": count} for value, count in frequent],
             "other": rest,
         } | ({"lengths": _numbers(values.str.len().to_numpy(dtype=np.float64))} if kind == "text" else {})

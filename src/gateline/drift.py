@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from gateline.column_statistics import all_rounded, frequent_values, shown, spelt
 from gateline.table import violations
 from gateline.training_statistics import effective_count, series_of
 from gateline.workload.schema import Column, Schema
@@ -89,6 +90,9 @@ def compare(
 ) -> list[Finding]:
     """Compare rows with the statistics of a training part.
 
+    Of keys, which tell one series or example from another, only what is missing or out of range is compared: that other patients have
+    other numbers is no drift.
+
     Args:
         expected: see `gateline.training_statistics`.
         frame: rows with the columns of the schema, typed, in raw units; values that the schema rules out may stand there.
@@ -116,7 +120,7 @@ def compare(
         if seen is None or column.type == "bytes" or (column.type == "time" and name not in frame):
             continue
         if name in frame:
-            findings += _compare_column(name, column, seen, frame[name], worth)
+            findings += _compare_column(name, column, seen, frame[name], worth, identifies=name in schema.keys)
         elif needed is None or name in needed:
             findings += _absent_column(name, seen, len(frame))
     for name, (unknown, tokens) in (unknown_tokens or {}).items():
@@ -155,7 +159,7 @@ def _verdict(finding: Finding, adjusted: float) -> Verdict:
 
 
 def _compare_column(
-    name: str, column: Column, seen: Mapping[str, Any], values: pd.Series, worth: Worth
+    name: str, column: Column, seen: Mapping[str, Any], values: pd.Series, worth: Worth, *, identifies: bool
 ) -> list[Finding]:
     rows, expected_rows = len(values), seen["count"] + seen["missing"]
     if rows < FEWEST or expected_rows < FEWEST:
@@ -188,7 +192,8 @@ def _compare_column(
                 worth(pd.Series(outside.astype(float), index=values.index)) / rows,
             )
         )
-    if column.type != "time" and len(kept) >= FEWEST and seen["count"] >= FEWEST:  # later is no drift
+    changes = column.type == "time" or identifies  # as it should: later is no drift, nor is another patient
+    if not changes and len(kept) >= FEWEST and seen["count"] >= FEWEST:
         if column.type in ("float", "integer"):
             findings += _numbers(name, seen, kept.to_numpy(dtype=np.float64), worth(kept))
         else:
@@ -207,6 +212,7 @@ def _absent_column(name: str, seen: Mapping[str, Any], rows: int) -> list[Findin
 
 
 def _numbers(name: str, seen: Mapping[str, Any], new: np.ndarray, effective: float) -> list[Finding]:
+    new = all_rounded(new)
     quantiles = np.array(list(seen["quantiles"].values()))
     expected_count = float(seen["effective_count"])
     distance = ks_distance(quantiles, new)
@@ -237,11 +243,11 @@ def _texts(name: str, column: Column, seen: Mapping[str, Any], kept: pd.Series, 
             replace(each, column=f"{name} (characters)")
             for each in _numbers(name, {**seen["lengths"], **_counts(seen)}, lengths.to_numpy(), worth(lengths))
         ]
-    known = {each["value"]: each["count"] for each in seen["values"]}
-    spelt = kept.map(lambda value: str(bool(value)) if column.type == "boolean" else str(value))
-    counts = spelt.value_counts()
+    known = frequent_values(seen)
+    values = spelt(kept, column.type)
+    counts = values.value_counts()
     strange = counts[~counts.index.isin(list(known))]
-    codes = spelt.map({value: place for place, value in enumerate(known)}).fillna(-1).astype(float)
+    codes = values.map({value: place for place, value in enumerate(known)}).fillna(-1).astype(float)
     effective = min((worth((codes == place).astype(float)) for place in range(len(known))), default=0.0)
     expected_count = float(seen["effective_count"])
     shares = np.array([*known.values(), seen["other"]], dtype=float) / seen["count"]
@@ -249,13 +255,13 @@ def _texts(name: str, column: Column, seen: Mapping[str, Any], kept: pd.Series, 
     findings = []
     if len(known) > 1:
         change = int(np.argmax(np.abs(now - shares)))
-        label = [*known, "any other value"][change]
+        label = [*(shown(value, column.type) for value in known), "any other value"][change]
         told = f"{label}: {shares[change]:.1%} in training, {now[change]:.1%} now"
         both = shares + now > 0
         findings.append(_population(name, shares[both], now[both], expected_count, effective, told))
     if not seen["other"] and len(strange):
         share = float(strange.sum() / len(kept))
-        named = ", ".join(str(value)[:40] for value in strange.index[:3])
+        named = ", ".join(shown(value, column.type)[:40] for value in strange.index[:3])
         count = worth((codes < 0).astype(float))
         p_value = binomial_tail(share * count, count, RARE)
         findings.append(

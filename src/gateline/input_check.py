@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gateline.column_statistics import all_rounded, spelt
 from gateline.errors import DataError, examples
 from gateline.predictors import FLAGS
 from gateline.table import Asked, extremes, num_rows, range_in_words, shortened, violations, within
@@ -41,7 +42,12 @@ class InputCheck:
         schema = Schema.model_validate(statistics["schema"])
         of_request = {**schema.columns, **(asked or {})}
         self._columns = {name: of_request[name] for name in columns if name in of_request}
-        self._seen = {name: statistics["columns"][name] for name in self._columns if name in statistics["columns"]}
+        # Of keys there is nothing unusual to say: the next patient has another number.
+        self._seen = {
+            name: statistics["columns"][name]
+            for name in self._columns
+            if name in statistics["columns"] and name not in schema.keys
+        }
         self._texts = {
             name: {each["value"] for each in seen["values"]}
             for name, seen in self._seen.items()
@@ -134,7 +140,8 @@ class InputCheck:
         elif column.type == "text":
             texts = asked[name].to_numpy(dtype=object)
             if name in self._texts and not set(texts.tolist()) <= self._texts[name]:
-                strange = ~pd.isna(texts) & ~pd.Index(texts).isin(list(self._texts[name]))
+                strange = ~pd.isna(texts)
+                strange[strange] = ~spelt(pd.Series(texts[strange]), "text").isin(self._texts[name]).to_numpy()
                 yield strange, lambda some: f"{name}: {_most(texts[some])} not seen in training{_in_rows(some)}"
             if column.violation == "missing":
                 wrong = violations(texts, column)
@@ -153,6 +160,7 @@ class InputCheck:
         for below, bound in ((True, seen.get("min")), (False, seen.get("max"))):
             if bound is not None:
                 beyond = (numbers < bound if below else numbers > bound) & ~wrong
+                beyond[beyond] = all_rounded(numbers[beyond]) != bound  # which is rounded
                 yield beyond, _beyond(name, numbers, below, f"the {bound:g}{unit} of training")
 
     def _unusual_tokens(self, texts: np.ndarray, name: str) -> Iterator[tuple[np.ndarray, Any]]:

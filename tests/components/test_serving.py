@@ -361,6 +361,8 @@ def test_what_was_asked_and_new_rows_are_compared_with_the_training_part(registe
     code, found = drift("--predictions", "log", "--fail-on", "never")
     assert found["rows"]["rows"] == len(new)
     assert any(each["column"].startswith("answers: ") for each in found["findings"])
+    assert not [note for note in found["notes"] if "shop" in note], "a key is not compared, however many rows there are"
+    assert not [each for each in found["findings"] if "shop" in each["column"]]
     (day,) = (tmp_path / "log" / "tiny" / "inputs").iterdir()
     (asked,) = day.glob("*.parquet")
     rows = pd.read_parquet(asked)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from gateline.adapters.drift_check import _chart
 from gateline.drift import (
     LIMITS,
     SIGNIFICANCE,
@@ -24,6 +25,8 @@ from gateline.drift import (
     stability_index,
     worst,
 )
+from gateline.readout import read_out
+from gateline.table import as_frame, clean
 from gateline.training_statistics import effective_count, training_statistics
 from gateline.workload.schema import Schema
 
@@ -158,6 +161,111 @@ def test_shares_that_percentiles_leave_open_are_no_drift(rng: np.random.Generato
     quantiles = np.quantile(numbers, SHARES)
     edges, told = bins_of(quantiles)
     np.testing.assert_allclose(nearest_shares(quantiles, edges, rng.dirichlet(np.ones(len(told)))), told, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_frequent_values_that_are_no_short_decimals_are_equal_to_themselves(
+    kind: type[np.floating[Any]], rng: np.random.Generator
+) -> None:
+    """Statistics keep 12 digits of the quantile that a third makes, and it is a third all the same."""
+    schema = {"columns": {"share": {"type": "float"}}}
+    thirds = np.array([0, 1 / 3, 2 / 3, 1], kind)
+    old = pd.DataFrame({"share": rng.choice(thirds, 2000, p=[0.2, 0.3, 0.3, 0.2]).astype(float)})
+    expected = described(old, schema)
+
+    same = by_kind(compare(expected, old), "share")
+    assert (same["distribution"].size, same["population"].size) == (0, 0)
+
+    new = pd.DataFrame({"share": rng.choice(thirds, 700, p=[0.1, 0.2, 0.3, 0.4]).astype(float)})
+    found = by_kind(compare(expected, new), "share")
+    exact = stats.ks_2samp(old["share"], new["share"]).statistic
+    assert exact - 0.011 <= found["distribution"].size <= exact + 1e-9
+    before, now = (each["share"].value_counts(normalize=True).sort_index().to_numpy() for each in (old, new))
+    index = stability_index(before, now, len(old), len(new)) - 3 * (1 / len(old) + 1 / len(new))
+    assert found["population"].size == pytest.approx(index, abs=0.03)
+
+
+@pytest.mark.parametrize("arrives_as", [bool, float, object])
+def test_booleans_are_spelt_as_in_training(arrives_as: type, rng: np.random.Generator) -> None:
+    schema = Schema.model_validate({"columns": {"holiday": {"type": "boolean"}, "open": {"type": "boolean"}}})
+    table = pd.DataFrame({"holiday": rng.random(2000) < 0.1, "open": True})
+    expected = training_statistics(as_frame(clean(table, schema)), schema)  # as preprocess makes them
+
+    def now(frame: pd.DataFrame) -> list[Finding]:
+        return compare(expected, frame.astype(arrives_as))
+
+    assert worst(now(table)) == "none"
+    assert worst(compare(expected, read_out(table, schema).typed)) == "none", "as `gateline drift` reads them"
+    assert by_kind(now(table), "holiday")["population"].size == 0
+    found = now(table.assign(holiday=rng.random(2000) < 0.5, open=rng.random(2000) < 0.8))
+    assert by_kind(found, "holiday")["population"].verdict == "drift"
+    assert by_kind(found, "holiday")["population"].detail.split(":")[0] in ("false", "true")
+    chart = _chart(expected["columns"]["holiday"], table["holiday"].astype(arrives_as))
+    assert chart is not None
+    assert [each["label"] for each in chart] == ["false", "true", "any other"]
+    assert [each["now"] for each in chart] == [each["before"] for each in chart]
+    unknown = by_kind(found, "open")["unknown_values"]
+    assert (unknown.verdict, unknown.detail[:7]) == ("drift", "false: ")
+
+
+@pytest.mark.parametrize("kind", ["integer", "text"])
+def test_other_patients_are_no_drift_and_patients_without_a_number_are(kind: str, rng: np.random.Generator) -> None:
+    schema = {
+        "time": {"column": "time"},
+        "keys": ["patient"],
+        "columns": {
+            "patient": {"type": kind, "missing_share": 1.0},
+            "time": {"type": "time"},
+            "pulse": {"type": "float"},
+        },
+    }
+
+    def ward(first: int, stays: int) -> pd.DataFrame:
+        hours = pd.date_range("2024-01-01", periods=20, freq="h", tz="UTC")
+        number = np.repeat(first + np.arange(stays), len(hours))
+        return pd.DataFrame(
+            {
+                "patient": number.astype(float) if kind == "integer" else pd.array(number.astype(str), dtype="str"),
+                "time": np.tile(hours, stays),
+                "pulse": rng.normal(80, 10, len(number)),
+            }
+        )
+
+    expected, new = described(ward(100, 40), schema), ward(900, 40)
+    found = compare(expected, new)
+    assert {kind: each.verdict for kind, each in by_kind(found, "patient").items()} == {"missing": "none"}
+    assert "distribution" in by_kind(found, "pulse")
+
+    new["patient"] = new["patient"].where(np.arange(len(new)) % 4 > 0)
+    assert by_kind(compare(expected, new), "patient")["missing"].verdict == "drift"
+
+
+def test_long_categories_are_known_by_how_they_begin(rng: np.random.Generator) -> None:
+    schema = {"columns": {"category": {"type": "text"}}}
+    names = [f"{group} / {'and furnishing ' * 6}{each}" for group in ("Home", "Work") for each in "AB"]
+    frame = pd.DataFrame({"category": pd.array(rng.choice(names, 2000, p=[0.4, 0.3, 0.2, 0.1]), dtype="str")})
+    expected = described(frame, schema)
+    values = expected["columns"]["category"]["values"]
+    assert [len(each["value"]) for each in values] == [80, 80]
+    assert expected["columns"]["category"]["distinct"] == 4
+    counts = frame["category"].value_counts()
+    registered_earlier = {
+        **expected["columns"]["category"],
+        "values": [{"value": f"{str(name)[:79]}…", "count": int(count)} for name, count in counts.items()],
+    }  # each of them cut by itself
+
+    for seen in (expected["columns"]["category"], registered_earlier):
+        found = compare({**expected, "columns": {"category": seen}}, frame)
+        assert {each.kind for each in found} == {"missing", "population"}
+        assert by_kind(found, "category")["population"].size == 0
+
+        chart = _chart(seen, frame["category"])
+        assert chart is not None
+        assert [each["now"] for each in chart] == [each["before"] for each in chart]
+
+    new = frame.where(frame != names[2], "Garden" + names[2])
+    unknown = by_kind(compare(expected, new), "category")["unknown_values"]
+    assert unknown.size == pytest.approx((frame["category"] == names[2]).mean())
 
 
 def test_a_stated_shift_is_found(rng: np.random.Generator) -> None:

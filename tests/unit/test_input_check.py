@@ -68,6 +68,46 @@ def test_a_row_of_its_own_has_flags_of_its_own() -> None:
     ]
 
 
+def test_another_patient_is_nothing_unusual() -> None:
+    schema = SCHEMA.model_copy(update={"keys": ("kind", "beds")})
+    asked = pd.DataFrame({"kind": ["z", "x"], "beds": [10_000.0, 3.0], "pulse": [70.0, 91.0]})
+    answer = {name: asked[name].to_numpy() for name in schema.keys} | {"risk": np.zeros(2)}
+
+    said = InputCheck(training_statistics(TRAINING, schema), ["kind", "beds", "pulse"], {}).flags(
+        asked, answer, list(schema.keys)
+    )
+
+    assert said.tolist() == ["", "pulse: 91 above the 90 bpm of training"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(1 / 3, 2 / 3), (2 / 3, 4 / 3), (-2 / 3, -1 / 3), (float(np.float32(0.1)), float(np.float32(0.7)))],
+)
+def test_the_least_and_the_largest_of_training_are_not_beyond_it(low: float, high: float) -> None:
+    """Statistics keep 12 digits of them."""
+    schema = Schema.model_validate({"columns": {"share": {"type": "float"}}})
+    statistics = training_statistics(pd.DataFrame({"share": np.array([low, high], dtype=float)}), schema)
+    asked = pd.DataFrame({"share": np.array([low, high, np.nan, low - 1e-9, high + 1e-9])})
+
+    said = InputCheck(statistics, ["share"], {}).flags(asked, {"x": np.zeros(5)}, [])
+
+    assert said[:3].tolist() == ["", "", ""]
+    assert " below the " in said[3]
+    assert " above the " in said[4]
+
+
+def test_a_long_category_that_training_has_seen_is_not_said() -> None:
+    seen, other = (f"{group} / {'and furnishing ' * 6}tables" for group in ("Home", "Garden"))
+    schema = Schema.model_validate({"columns": {"category": {"type": "text"}}})
+    statistics = training_statistics(pd.DataFrame({"category": pd.array([seen, "food"], dtype="str")}), schema)
+    asked = pd.DataFrame({"category": [seen, "food", None, other]})
+
+    said = InputCheck(statistics, ["category"], {}).flags(asked, {"x": np.zeros(4)}, [])
+
+    assert said.tolist() == ["", "", "", f"category: {other[:40]!r} not seen in training"]
+
+
 def test_an_answer_has_the_flags_of_its_series() -> None:
     asked = {"ward": ["b", "a", "b", "b"], "beds": [50.0, 3.0, 70.0, 4.0]}
     assert flags(asked, {"ward": ["a", "b", "b"], "risk": [1.0, 2.0, 3.0]}, ["ward"]) == [

@@ -20,7 +20,7 @@ from gateline.adapters.registry.model_files import model_files
 from gateline.adapters.registry.run_files import fetch_of_run
 from gateline.adapters.serving.service import champion_named, require_champion
 from gateline.adapters.tracking import metric_key
-from gateline.column_statistics import instant_text
+from gateline.column_statistics import frequent_values, instant_text, shown, spelt
 from gateline.drift import FEWEST, LIMITS, ORDER, SIGNIFICANCE, SIZE_IS, Finding, Verdict, compare, judged, worst
 from gateline.errors import ArtifactError, DataError, RegistryError, examples
 from gateline.manifest import dump_json, open_artifact
@@ -303,7 +303,7 @@ def _not_compared(expected: Mapping[str, Any], findings: Sequence[Finding]) -> l
     left = [
         name
         for name, seen in expected["columns"].items()
-        if seen["type"] not in ("time", "bytes") and name not in about
+        if seen["type"] not in ("time", "bytes") and name not in (*about, *expected["schema"]["keys"])
     ]
     return [f"Not compared, since it is absent or has fewer than {FEWEST} values: {', '.join(left)}."] if left else []
 
@@ -329,11 +329,7 @@ def _answers(
         return answers, []
     schema = Schema.model_validate(expected["schema"])
     found = compare(expected, _typed(answers, schema, log), needed=())
-    named = [
-        Finding(**{**asdict(each), "column": ANSWERS + each.column})
-        for each in found
-        if each.kind != "missing" and each.column.removesuffix(" (characters)") not in schema.keys
-    ]
+    named = [Finding(**{**asdict(each), "column": ANSWERS + each.column}) for each in found if each.kind != "missing"]
     return answers, named
 
 
@@ -394,13 +390,13 @@ def _chart(seen: Mapping[str, Any], values: pd.Series) -> list[dict[str, Any]] |
     elif "values" not in seen:  # of time stamps nothing but whether they are there
         return None
     else:
-        known = {each["value"]: each["count"] for each in seen["values"][:20]}
+        known = dict(list(frequent_values(seen).items())[:20])
         counts = np.array([*known.values(), seen["count"] - sum(known.values())])
-        spelt = values.astype(str).value_counts()
+        found = spelt(values, seen["type"]).value_counts()
         now = np.array(
-            [*(int(spelt.get(value, 0)) for value in known), int(spelt[~spelt.index.isin(list(known))].sum())]
+            [*(int(found.get(value, 0)) for value in known), int(found[~found.index.isin(list(known))].sum())]
         )
-        labels = [*known, "any other"]
+        labels = [*(shown(value, seen["type"]) for value in known), "any other"]
     before, after = counts / max(counts.sum(), 1), now / max(now.sum(), 1)
     return [
         {"label": label, "before": float(old), "now": float(new)}

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from gateline.column_statistics import FREQUENT_VALUES
+from gateline.column_statistics import FREQUENT_VALUES, shown
 from gateline.validation import Report
 from gateline.workload.schema import Column, Schema
 from gateline.workload.section import format_span
@@ -100,11 +100,10 @@ def _row(name: str, column: Column, described: Mapping[str, Json] | None) -> dic
     elif column.type == "time" and described["count"]:
         row["found"] = f"{described['min']} to {described['max']}"
     elif column.type in ("text", "boolean") and described["count"]:
-        words = {"1.0": "true", "0.0": "false"} if column.type == "boolean" else {}
         top = described["values"][:12]
         row |= {
             "found": f"{described['distinct']:,} different",
-            "more": ", ".join(f"{words.get(entry['value'], entry['value'])} ({entry['count']:,})" for entry in top[:3]),
+            "more": ", ".join(f"{shown(entry['value'], column.type)} ({entry['count']:,})" for entry in top[:3]),
             "bars": _bars([entry["count"] for entry in top], slots=max(len(top), 6)),
         }
         if column.type == "text" and described["distinct"] > FREQUENT_VALUES:  # sentences, not names: how long they are
