@@ -31,8 +31,8 @@ class SecondDevice(TorchFunctionMode):
         tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, torch.Tensor)]
         there = [tensor for tensor in tensors if hasattr(tensor, "is_there")]
         here = [tensor for tensor in tensors if not hasattr(tensor, "is_there") and tensor.ndim]
-        if there and func == torch.Tensor.device.__get__:  # type: ignore[attr-defined]
-            return CUDA
+        if there and func in (torch.Tensor.device.__get__, torch.Tensor.is_cuda.__get__):  # type: ignore[attr-defined]
+            return CUDA if func == torch.Tensor.device.__get__ else True  # type: ignore[attr-defined]
         if there and (name in ("numpy", "__array__") or (here and name not in ACROSS)):
             shapes = [[tuple(tensor.shape) for tensor in some] for some in (there, here)]
             raise RuntimeError(f"{name}: tensors {shapes[0]} lie on CUDA, {shapes[1]} on the CPU")
