@@ -12,6 +12,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+SAYS = {torch.Tensor.device.__get__: CUDA, torch.Tensor.is_cuda.__get__: True}  # type: ignore[attr-defined]
+"""What a tensor that lies there says of itself."""
 ACROSS = ("to", "copy_", "__getitem__", "__setitem__")
 """Functions that take tensors of both devices."""
 
@@ -31,8 +33,8 @@ class SecondDevice(TorchFunctionMode):
         tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, torch.Tensor)]
         there = [tensor for tensor in tensors if hasattr(tensor, "is_there")]
         here = [tensor for tensor in tensors if not hasattr(tensor, "is_there") and tensor.ndim]
-        if there and func in (torch.Tensor.device.__get__, torch.Tensor.is_cuda.__get__):  # type: ignore[attr-defined]
-            return CUDA if func == torch.Tensor.device.__get__ else True  # type: ignore[attr-defined]
+        if there and func in SAYS:
+            return SAYS[func]
         if there and (name in ("numpy", "__array__") or (here and name not in ACROSS)):
             shapes = [[tuple(tensor.shape) for tensor in some] for some in (there, here)]
             raise RuntimeError(f"{name}: tensors {shapes[0]} lie on CUDA, {shapes[1]} on the CPU")

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from gateline.cells import Cell, State, build_cell, cell_names, cell_options
+from gateline.cells._fused import FusedCell
 from gateline.errors import WorkloadError
 from tests.equations import EQUATIONS, INTEGRALS, integral_of_gru
 from tests.second_device import CUDA, SecondDevice, move_there
@@ -282,6 +283,7 @@ def bfloat16_on_cuda() -> Iterator[None]:
 def test_a_kernel_of_cudnn_is_handed_bfloat16(name: str, goes_on: bool, rng: np.random.Generator) -> None:
     """Autocast would hand it float16. Here torch's own layer in bfloat16 is beside it, on a CPU that says it is a GPU."""
     cell = make(name, rng).float()
+    assert isinstance(cell, FusedCell)
     layer, precise = copy.deepcopy(cell.layer).bfloat16(), copy.deepcopy(cell)
     x, start = read_by(cell, rng).float(), None
     if goes_on:

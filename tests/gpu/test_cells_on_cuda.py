@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from gateline.cells._fused import FusedCell
 from tests.contracts.test_cells import LENGTHS, carried, make, read_by, weighed
 
 pytestmark = pytest.mark.gpu
@@ -23,6 +24,7 @@ def test_a_cell_computes_in_the_type_that_autocast_was_asked_for(
 ) -> None:
     precise = make(name, rng).float().cuda()
     rough = copy.deepcopy(precise)
+    assert isinstance(rough, FusedCell)
     rough.layer.flatten_parameters()
     x = read_by(precise, rng).float().cuda()
     start = tuple(part.float().cuda() for part in carried(make(name, rng), rng)) if goes_on else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -58,13 +57,13 @@ class FusedCell(Cell):
 
     @abstractmethod
     def kernel(
-        self, x: torch.Tensor, start: Sequence[torch.Tensor], weights: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+        self, x: torch.Tensor, start: list[torch.Tensor], weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Call torch's kernel with x (B, T, F), the state (1, B, H) each, and the weights; it gives y (B, T, H) and the state."""
 
     def run_kernel(
-        self, x: torch.Tensor, start: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]
-    ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+        self, x: torch.Tensor, start: list[torch.Tensor], weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Run the kernel with weights of our own; see `kernel`."""
         if not needs_bfloat16(x):
             return self.kernel(x, start, laid_out(weights))
@@ -98,13 +97,13 @@ def needs_bfloat16(x: torch.Tensor) -> bool:
     return x.is_cuda and torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") == torch.bfloat16
 
 
-def laid_out(weights: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def laid_out(weights: list[torch.Tensor]) -> list[torch.Tensor]:
     """Lay weights that were computed for one call end to end on a GPU.
 
     cuDNN reads one buffer; torch warns and copies when weights lie elsewhere.
     """
     if not weights[0].is_cuda:
-        return list(weights)
+        return weights
     buffer = torch.cat([weight.flatten() for weight in weights])
     pieces = buffer.split([weight.numel() for weight in weights])
     return [piece.view_as(weight) for piece, weight in zip(pieces, weights, strict=True)]

@@ -5,8 +5,6 @@ Source: Cho et al. (2014), arXiv 1406.1078; with the reset gate behind the produ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
@@ -38,10 +36,10 @@ class GRU(FusedCell):
         return y, (h[0],)
 
     def kernel(
-        self, x: torch.Tensor, start: Sequence[torch.Tensor], weights: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+        self, x: torch.Tensor, start: list[torch.Tensor], weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Call that of `nn.GRU`."""
-        y, *state = torch.gru(x, *start, weights, True, 1, 0.0, self.training, False, True)
+        y, *state = torch.gru(x, start[0], weights, True, 1, 0.0, self.training, False, True)
         return y, state
 
     def trace(self, x: torch.Tensor, state: State | None = None) -> dict[str, torch.Tensor]:

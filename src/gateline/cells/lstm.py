@@ -5,8 +5,6 @@ Source: Hochreiter and Schmidhuber (1997); with forget gates, Gers, Schmidhuber 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
@@ -46,8 +44,8 @@ class LSTM(FusedCell):
         return y, (h[0], c[0])
 
     def kernel(
-        self, x: torch.Tensor, start: Sequence[torch.Tensor], weights: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+        self, x: torch.Tensor, start: list[torch.Tensor], weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Call that of `nn.LSTM`."""
         y, *state = torch.lstm(x, start, weights, True, 1, 0.0, self.training, False, True)
         return y, state
