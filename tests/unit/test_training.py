@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from gateline.data.order import SequentialOrder
 from gateline.errors import DataError, Preempted, TrainingError, WorkloadError
 from gateline.manifest import Artifact
 from gateline.tasks.forecasting import TASK
 from gateline.training import RunSettings, train
+from gateline.training.run import training_loop
 from gateline.workload import Workload
 from tests.tiny import prepare_tiny, tiny_workload
 
@@ -164,6 +166,28 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_are_touched(
     assert len(seen) == 6
     assert all(torch.equal(value, seen[-1][name]) for name, value in networks[0].state_dict().items())
     assert not (tmp_path / "model").exists()
+
+
+def test_a_device_whose_loss_is_read_seldom_stops_after_the_step_or_batch_at_hand(
+    prepared: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateline.training.loop.READ_EVERY", {"cpu": 20})
+    with training_loop(workload(training__batch_size=32), prepared, RunSettings(3)) as loop:
+        with pytest.raises(Preempted):
+            loop.train_epoch(None, None, lambda: loop.step == 2)
+        assert loop.step == 3 < loop.read_every < len(loop.order)
+
+        score, scored = loop.score, list[int]()
+
+        def counted(*asked: Any) -> Any:
+            scored.append(1)
+            return score(*asked)
+
+        monkeypatch.setattr(loop, "score", counted)
+        loop.validation_order = SequentialOrder(len(loop.validation_set), 8)
+        with pytest.raises(Preempted):
+            loop.validate(stop=lambda: len(scored) == 2)
+        assert len(scored) == 2 < len(loop.validation_order)
 
 
 def too_much() -> None:
