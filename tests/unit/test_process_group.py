@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
+
 import pytest
 import torch
 
-from gateline.adapters.process_group import joined_processes
+from gateline.adapters.process_group import joined_processes, start_processes
 from gateline.errors import WorkloadError
 
 
@@ -38,3 +41,16 @@ def test_processors_take_any_number_of_processes(monkeypatch: pytest.MonkeyPatch
     assert joined_processes(3, "cpu") == 3
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert joined_processes(3, "auto") == 3
+
+
+@pytest.mark.parametrize(("ends", "code"), [(-signal.SIGABRT, 75), (1, 1)])
+def test_processes_that_nccl_aborted_go_on_with_the_next_run(
+    ends: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It aborts those that lost another, which the machine they ran on does not see."""
+    lines = ["import os, resource, sys", "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))"]
+    lines += ["number = int(sys.argv[1])", "sys.exit(number) if number > 0 else os.kill(os.getpid(), -number)"]
+    (tmp_path / "ending.py").write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    assert start_processes("ending", [str(int(ends))], 2) == code

@@ -16,11 +16,14 @@ from gateline.errors import EXIT_REFUSED, EXIT_TRY_AGAIN, TryAgainError, Workloa
 from gateline.processes import Processes
 
 TIMEOUT = timedelta(minutes=10)
-"""How long a process waits for the others; one that ended is noticed at once."""
+"""How long a process waits for the others; gloo, on processors, notices at once one that ended."""
 LAST_WORDS_SECONDS = 3.0
 """How long a process that lost another stays, so that whoever watches them sees the one that went first, and why."""
-LOST = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, EXIT_TRY_AGAIN)
-"""How a process ends that was taken away, or that stopped because another was."""
+LOST = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGABRT, EXIT_TRY_AGAIN)
+"""How a process ends that was taken away, or that stopped because another was.
+
+SIGABRT: NCCL, on GPUs, sends messages while the process goes on; when another is gone, a thread of torch's that watches over them
+aborts the process, and nothing is raised that could end it in order."""
 TAKEN_BY_TORCH = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """Signals that torch's launcher listens to."""
 
