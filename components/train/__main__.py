@@ -36,7 +36,7 @@ def step(args: argparse.Namespace) -> None:
     workload, prepared = Workload.read(args.workload, step="train"), open_artifact(args.prepared, "prepared")
     if trained_on_nodes(workload, prepared, args):
         return
-    run = RunSettings(args.seed, args.device, args.precision, joined_processes(args.processes))
+    run = RunSettings(args.seed, args.device, args.precision, joined_processes(args.processes, args.device))
     settings = settings_of_weights(workload, run)
     store = not_refused(open_writable_store(args.checkpoints, args.model, key_of(prepared, settings)))
     if must_start(args.processes):

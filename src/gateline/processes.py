@@ -47,7 +47,7 @@ class Processes:
         """Add a tensor over all processes, in place; each gets the sum.
 
         Raises:
-            TryAgainError: another process is gone.
+            TryAgainError: another process is gone. (NCCL, which goes on before the sum is there, may abort this one instead.)
         """
         if self.count > 1:
             with _peers_there():
@@ -117,7 +117,8 @@ def add_gradients(processes: Processes, parameters: Sequence[torch.Tensor], fact
 
 @contextmanager
 def _peers_there() -> Iterator[None]:
-    # gloo raises a plain RuntimeError when a connection breaks; NCCL has kinds of its own, and its plain ones are bugs.
+    # gloo raises a plain RuntimeError when a connection breaks. NCCL has kinds of its own, and its plain ones are bugs; it raises
+    # where a call finds the group broken, and aborts the process where that is found later (LOST in adapters/process_group.py).
     lost: type[Exception] = RuntimeError if distributed.get_backend() == "gloo" else distributed.DistError
     try:
         yield

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 import torch
 
 from gateline.cells import Cell, State, build_cell, cell_names, cell_options
+from gateline.cells._fused import FusedCell
 from gateline.errors import WorkloadError
 from tests.equations import EQUATIONS, INTEGRALS, integral_of_gru
+from tests.second_device import CUDA, SecondDevice, move_there
 
 F, H, T = 3, 4, 6
 LENGTHS = torch.tensor([6, 1, 4])
@@ -261,6 +264,51 @@ def test_bfloat16_stays_near_float32(name: str, rng: np.random.Generator) -> Non
         # Not the largest of all: a layer norm over sums that are nearly equal takes what rounding left of them for large.
         assert difference.square().mean().sqrt() < 0.1
         assert difference.median() < 0.01
+
+
+@pytest.fixture
+def bfloat16_on_cuda() -> Iterator[None]:
+    """What torch.autocast("cuda", torch.bfloat16) does, which without a GPU warns and does nothing."""
+    enabled, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    torch.set_autocast_enabled("cuda", True)
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    yield
+    torch.set_autocast_enabled("cuda", enabled)
+    torch.set_autocast_dtype("cuda", dtype)
+
+
+@pytest.mark.usefixtures("bfloat16_on_cuda")
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_kernel_of_cudnn_is_handed_bfloat16(name: str, goes_on: bool, rng: np.random.Generator) -> None:
+    """Autocast would hand it float16. Here torch's own layer in bfloat16 is beside it, on a CPU that says it is a GPU."""
+    cell = make(name, rng).float()
+    assert isinstance(cell, FusedCell)
+    layer, precise = copy.deepcopy(cell.layer).bfloat16(), copy.deepcopy(cell)
+    x, start = read_by(cell, rng).float(), None
+    if goes_on:
+        start = tuple(part.float() for part in carried(make(name, rng), rng))
+    low = None if start is None else [part.bfloat16()[None] for part in start]
+    y, state = layer(x.bfloat16(), low[0] if low and name == "gru" else low)
+    state = state if name == "lstm" else [state]
+    with SecondDevice():
+        move_there(cell)
+        there = None if start is None else tuple(part.to(CUDA) for part in start)
+        read = cell(x.to(CUDA), there)
+        padded = cell(x.to(CUDA), there, LENGTHS.to(CUDA))
+
+    assert torch.equal(read[0], y)
+    assert all(torch.equal(found[None], wanted) for found, wanted in zip(read[1], state, strict=True))
+    assert {part.dtype for part in (read[0], *read[1], padded[0], *padded[1])} == {torch.bfloat16}
+    for found, wanted in ((read, precise(x, start)), (padded, precise(x, start, LENGTHS))):
+        assert_close([part.float() for part in (found[0], *found[1])], [wanted[0], *wanted[1]], within=0.03)
+    weighed([read[0], *read[1]]).backward()
+    weighed([precise(x, start)[0], *precise(x, start)[1]]).backward()
+    for rough, right in zip(cell.parameters(), precise.parameters(), strict=True):
+        assert rough.grad is not None
+        assert right.grad is not None
+        assert rough.grad.dtype == torch.float32
+        assert_close([rough.grad], [right.grad], within=0.03 * float(right.grad.abs().max()))
 
 
 def test_the_exponential_gates_of_slstm_do_not_overflow(rng: np.random.Generator) -> None:

@@ -8,6 +8,7 @@ that cannot be answered. From that this suite sees that
 - changed test rows change no fitted state, no row of training, no weight, no calibration; changed validation rows no fitted state; and
   changed training rows do (the control: the comparison can fail);
 - sums over a batch of rows of different lengths are those over the rows alone, so padding adds nothing;
+- an epoch on a second device mixes no tensors of two devices, and gives what one on the CPU gives;
 - metrics are those of an independent implementation, and `test_errors`, by which models are compared, gives the same;
 - no column of the data can take the place of one that the task writes into the table of predictions: `check` refuses the name;
 - baselines are measured beside the model, each by the gates' metric, and example by example on the same rows by every
@@ -36,6 +37,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from gateline.adapters.registry.golden_requests import golden_requests
 from gateline.adapters.registry.requests import as_request, as_rows
@@ -52,10 +54,13 @@ from gateline.paired_errors import ERRORS, PairedErrors, by_position
 from gateline.table import TABLE, read_table, write_table
 from gateline.tasks import Predictor, Task, task_named, task_names
 from gateline.training import RunSettings, train
+from gateline.training.loop import TrainingLoop
+from gateline.training.run import read_settings
 from gateline.training_statistics import TRAINING_STATISTICS, training_statistics
 from gateline.workload import Workload
 from gateline.workload.gates import Gates
 from gateline.workload.schema import Schema
+from tests.second_device import CPU, CUDA, GeneratorThere, SecondDevice, move_there
 from tests.task_example import TaskExample, same_answer
 
 FOLDER = Path(__file__).parent / "task_examples"
@@ -254,6 +259,34 @@ def test_data_that_were_moved_to_a_device_gather_the_same_batches_there(part: st
         assert torch.equal(batches[1][name], here), name
         assert batches[2][name].shape == here.shape
         assert batches[2][name].device.type == ("cpu" if "lengths" in name else "meta"), name
+
+
+@every_task
+def test_an_epoch_on_another_device_takes_nothing_of_this_one(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Played on the CPU, so it has the same numbers; what the kernels of a GPU give is for tests/gpu to see."""
+    monkeypatch.setattr(torch, "Generator", GeneratorThere)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (2**40, 2**40))
+    model, training = read_settings(workload_of(made.name))
+
+    def epoch(device: torch.device) -> TrainingLoop:
+        torch.manual_seed(1)
+        network = made.task.build(model, made.task.shapes(made.prepared))
+        move = move_there if device == CUDA else nn.Module.cpu
+        move(network)
+        loop = TrainingLoop(made.task, network, training, made.prepared, 1, device, torch.float32)
+        if loop.average is not None:
+            move(loop.average.network)
+        loop.train_epoch(None, None, lambda: False)
+        loop.keep(loop.validate())
+        return loop
+
+    with torch.random.fork_rng(devices=[]):
+        here = epoch(CPU)
+        with SecondDevice():
+            there = epoch(CUDA)
+
+    assert there.history == here.history
+    assert all(torch.equal(there.best_weights[name], weight) for name, weight in here.best_weights.items())
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -10,9 +10,11 @@ import torch
 
 from gateline.data.loading import load
 from gateline.manifest import Artifact
+from gateline.tasks import task_named
 from gateline.tasks.forecasting import TASK
 from gateline.training import RunSettings, train
 from gateline.workload import Workload
+from tests.contracts.test_tasks import NAMES, prepare, workload_of
 from tests.tiny import prepare_tiny, tiny_workload
 
 pytestmark = pytest.mark.gpu
@@ -40,6 +42,19 @@ def test_a_gpu_learns_what_a_cpu_learns(precision: str, prepared: Artifact, tmp_
     assert best(again) == pytest.approx(best(on_gpu), rel=0.02)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("task", NAMES)
+def test_every_task_trains_on_a_gpu(task: str, precision: str, tmp_path: Path) -> None:
+    """Of what it learns, tests/contracts/test_tasks.py speaks: there it draws the same numbers."""
+    workload, prepared = workload_of(task), prepare(task, tmp_path / "prepared")
+    workload.sections["training"]["epochs"] = 1
+    model = train(workload, prepared, tmp_path / "model", RunSettings(1, "cuda", precision))
+    (record,) = model.read_json("history.json")
+
+    assert (model.facts["device"], model.facts["precision"]) == ("cuda", precision)
+    assert {f"validation_{name}" for name in task_named(task).monitors} <= record.keys()
+
+
 def test_data_on_the_device_gather_the_batches_that_the_cpu_gathers(
     prepared: Artifact, rng: np.random.Generator
 ) -> None:
@@ -47,6 +62,6 @@ def test_data_on_the_device_gather_the_batches_that_the_cpu_gathers(
     moved, places = dataset.to(torch.device("cuda")), rng.integers(0, len(dataset), size=32)
     (loaded,) = load(moved, [places], workers=2, pin_memory=True)
 
-    for name, there in vars(loaded).items():
+    for name, there in loaded._tensors().items():
         assert there.device.type == "cuda", name
         assert torch.equal(there.cpu(), getattr(dataset.__getitems__(places), name)), name

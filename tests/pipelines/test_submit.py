@@ -498,6 +498,18 @@ def test_no_gpu_is_held_for_a_training_on_processors(server: Kubeflow, project: 
     assert server.calls == []
 
 
+def test_a_pod_has_a_gpu_for_each_process_and_no_other(server: Kubeflow, project: Path) -> None:
+    file = project / "workloads" / "flight_delays.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    refused = "resources.train.gpus: expected as many as there are processes, "
+    for gpus, processes, code in ((2, 2, 0), (1, 2, 2), (2, 1, 2)):
+        content.setdefault("resources", {}).setdefault("train", {})["gpus"] = gpus
+        file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        done = submit(server, "--set", "device=auto", "--set", f"processes={processes}")
+        assert done.exit_code == code, done.output
+        assert (f"{refused}{processes}" in done.output) is (code == 2)
+
+
 def test_an_address_that_shows_a_password_is_refused(server: Kubeflow, project: Path) -> None:
     done = submit(server, "--host", server.url.replace("//", "//me:hidden@"))
     assert done.exit_code == 2

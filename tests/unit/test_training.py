@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from gateline.data.order import SequentialOrder
 from gateline.errors import DataError, Preempted, TrainingError, WorkloadError
 from gateline.manifest import Artifact
 from gateline.tasks.forecasting import TASK
 from gateline.training import RunSettings, train
+from gateline.training.run import training_loop
 from gateline.workload import Workload
 from tests.tiny import prepare_tiny, tiny_workload
 
@@ -163,6 +166,68 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_are_touched(
     assert len(seen) == 6
     assert all(torch.equal(value, seen[-1][name]) for name, value in networks[0].state_dict().items())
     assert not (tmp_path / "model").exists()
+
+
+def test_a_device_whose_loss_is_read_seldom_stops_after_the_step_or_batch_at_hand(
+    prepared: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateline.training.loop.READ_EVERY", {"cpu": 20})
+    with training_loop(workload(training__batch_size=32), prepared, RunSettings(3)) as loop:
+        with pytest.raises(Preempted):
+            loop.train_epoch(None, None, lambda: loop.step == 2)
+        assert loop.step == 3 < loop.read_every < len(loop.order)
+
+        score, scored = loop.score, list[int]()
+
+        def counted(*asked: Any) -> Any:
+            scored.append(1)
+            return score(*asked)
+
+        monkeypatch.setattr(loop, "score", counted)
+        loop.validation_order = SequentialOrder(len(loop.validation_set), 8)
+        with pytest.raises(Preempted):
+            loop.validate(stop=lambda: len(scored) == 2)
+        assert len(scored) == 2 < len(loop.validation_order)
+
+
+def too_much() -> None:
+    torch.empty(2**58)  # more than a process can address
+
+
+def too_much_of_cuda() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def too_much_of_cudnn() -> None:
+    raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
+
+
+def too_much_of_numpy() -> None:
+    np.empty(2**58)
+
+
+@pytest.mark.parametrize("allocate", [too_much, too_much_of_cuda, too_much_of_cudnn, too_much_of_numpy])
+def test_a_batch_without_memory_for_it_is_refused_and_may_be_tried_again(
+    allocate: Callable[[], None], prepared: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may have had the memory, so nothing is noted that would refuse the next try."""
+    with monkeypatch.context() as full:
+        full.setattr(type(TASK), "loss", lambda *_: allocate())
+        with pytest.raises(
+            WorkloadError, match=r"training\.batch_size: .* fits the memory .* training\.accumulate"
+        ) as said:
+            train(workload(), prepared, tmp_path / "model", RunSettings(3))
+    assert str(said.value.__cause__)[:40] in said.value.found
+    assert not list(tmp_path.rglob("refused.json"))
+    assert train(workload(), prepared, tmp_path / "model", RunSettings(3)).facts["epochs"]
+
+
+def test_a_bug_is_not_taken_for_a_lack_of_memory(
+    prepared: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(TASK), "loss", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        train(workload(), prepared, tmp_path / "model", RunSettings(3))
 
 
 @pytest.mark.parametrize("monitor", ["mae", "loss"])

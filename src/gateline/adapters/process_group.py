@@ -16,28 +16,36 @@ from gateline.errors import EXIT_REFUSED, EXIT_TRY_AGAIN, TryAgainError, Workloa
 from gateline.processes import Processes
 
 TIMEOUT = timedelta(minutes=10)
-"""How long a process waits for the others; one that ended is noticed at once."""
+"""How long a process waits for the others; gloo, on processors, notices at once one that ended."""
 LAST_WORDS_SECONDS = 3.0
 """How long a process that lost another stays, so that whoever watches them sees the one that went first, and why."""
-LOST = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, EXIT_TRY_AGAIN)
-"""How a process ends that was taken away, or that stopped because another was."""
+LOST = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGABRT, EXIT_TRY_AGAIN)
+"""How a process ends that was taken away, or that stopped because another was.
+
+SIGABRT: NCCL, on GPUs, sends messages while the process goes on; when another is gone, a thread of torch's that watches over them
+aborts the process, and nothing is raised that could end it in order."""
 TAKEN_BY_TORCH = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """Signals that torch's launcher listens to."""
 
 
-def joined_processes(asked: int) -> int:
+def joined_processes(asked: int, device: str) -> int:
     """Say how many processes share the work: as many as torchrun started, else as many as asked for.
 
+    Args:
+        asked: by the flag.
+        device: ``cpu``, ``cuda`` or ``auto``; on CUDA each process of a machine has a GPU of its own.
+
     Raises:
-        WorkloadError: torchrun started another number than was asked for.
+        WorkloadError: torchrun started another number than was asked for, or there are more on this machine than GPUs.
     """
     try:
         started = int(os.environ.get("WORLD_SIZE", "0"))
         if started > 1:
             int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if started else asked
     except (KeyError, ValueError) as error:
         raise WorkloadError(
-            "WORLD_SIZE, RANK, LOCAL_RANK",
+            "WORLD_SIZE, RANK, LOCAL_RANK, LOCAL_WORLD_SIZE",
             expected="numbers, as torchrun sets them",
             found=f"{type(error).__name__}: {error}",
             do="Start with torchrun, or unset them",
@@ -49,7 +57,21 @@ def joined_processes(asked: int) -> int:
             found=str(asked),
             do="Leave the flag out under torchrun",
         )
+    if here > 1 and device != "cpu":
+        _require_gpus(here)
     return started or asked
+
+
+def _require_gpus(processes: int) -> None:
+    import torch
+
+    if torch.cuda.is_available() and processes > (gpus := torch.cuda.device_count()):
+        raise WorkloadError(
+            "processes",
+            expected=f"at most {gpus} on this machine, since each takes a GPU of its own",
+            found=str(processes),
+            do="Ask for fewer, or set device to cpu",
+        )
 
 
 def must_start(asked: int) -> bool:

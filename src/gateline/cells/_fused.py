@@ -55,12 +55,29 @@ class FusedCell(Cell):
             padding; the others are those of the last real step.
         """
 
-    def run_weights(self) -> list[torch.Tensor] | None:
-        """Return weights to run with (weight_ih, weight_hh, bias_ih, bias_hh) where some are dropped, else None."""
-        if not (self.training and self.weight_drop):
+    @abstractmethod
+    def kernel(
+        self, x: torch.Tensor, start: list[torch.Tensor], weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Call torch's kernel with x (B, T, F), the state (1, B, H) each, and the weights; it gives y (B, T, H) and the state."""
+
+    def run_kernel(
+        self, x: torch.Tensor, start: list[torch.Tensor], weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Run the kernel with weights of our own; see `kernel`."""
+        if not needs_bfloat16(x):
+            return self.kernel(x, start, laid_out(weights))
+        with torch.autocast(x.device.type, enabled=False):
+            start, weights = ([tensor.bfloat16() for tensor in some] for some in (start, weights))
+            return self.kernel(x.bfloat16(), start, laid_out(weights))
+
+    def run_weights(self, x: torch.Tensor) -> list[torch.Tensor] | None:
+        """Return weights to run with (weight_ih, weight_hh, bias_ih, bias_hh), or None where those of the layer will do."""
+        drops = self.training and self.weight_drop
+        if not drops and not needs_bfloat16(x):
             return None
         weight_ih, weight_hh, *biases = self.layer.all_weights[0]
-        return [weight_ih, self.dropped(weight_hh), *biases]
+        return [weight_ih, self.dropped(weight_hh) if drops else weight_hh, *biases]
 
     def initial_state(self, x: torch.Tensor) -> torch.Tensor:
         """Make the zeros (1, B, H) that the kernel starts from."""
@@ -70,6 +87,14 @@ class FusedCell(Cell):
         """Compute what reaches the gates of all steps from x (B, T, F) and from the h (B, T, H) of the step before."""
         weight_ih, weight_hh, bias_ih, bias_hh = self.layer.all_weights[0]
         return nn.functional.linear(x, weight_ih, bias_ih), nn.functional.linear(h, weight_hh, bias_hh)
+
+
+def needs_bfloat16(x: torch.Tensor) -> bool:
+    """Tell whether the kernel has to be handed bfloat16: on a GPU autocast casts for cuDNN to float16, whatever it is asked for.
+
+    And where bfloat16 is asked for nobody scales the loss, so that small gradients would vanish in float16.
+    """
+    return x.is_cuda and torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda") == torch.bfloat16
 
 
 def laid_out(weights: list[torch.Tensor]) -> list[torch.Tensor]:

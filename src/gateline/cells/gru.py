@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gateline.cells import State
-from gateline.cells._fused import FusedCell, laid_out
+from gateline.cells._fused import FusedCell
 
 
 class GRU(FusedCell):
@@ -27,13 +27,20 @@ class GRU(FusedCell):
         padding: torch.Tensor | None,  # noqa: ARG002 - nothing to hold
     ) -> tuple[torch.Tensor, State]:
         """Run `nn.GRU`, or its kernel with other weights; h of every step is in y, so padding needs nothing more."""
-        weights = self.run_weights()
+        weights = self.run_weights(x)
         if weights is None:
             y, h = self.layer(x, None if state is None else state[0][None])
             return y, (h[0],)
         start = self.initial_state(x) if state is None else state[0][None]
-        y, h = torch.gru(x, start, laid_out(weights), True, 1, 0.0, self.training, False, True)
+        y, (h,) = self.run_kernel(x, [start], weights)
         return y, (h[0],)
+
+    def kernel(
+        self, x: torch.Tensor, start: list[torch.Tensor], weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Call that of `nn.GRU`."""
+        y, *state = torch.gru(x, start[0], weights, True, 1, 0.0, self.training, False, True)
+        return y, state
 
     def trace(self, x: torch.Tensor, state: State | None = None) -> dict[str, torch.Tensor]:
         """Return the gates, what is proposed for h, and h both as cell state and as output, each (B, T, H)."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gateline.cells import State
-from gateline.cells._fused import FusedCell, laid_out
+from gateline.cells._fused import FusedCell
 
 SHUT = 1e4  # what shuts or opens a gate for good: its sigmoid is 0 or 1 in every precision, and its slope 0
 
@@ -28,7 +28,7 @@ class LSTM(FusedCell):
         The kernel returns c of the last step only. So it reads one feature more, which is 1 on padding and 0 elsewhere and
         drives the gates so far that c is held, to the bit, from the last real step on.
         """
-        weights = self.run_weights()
+        weights = self.run_weights(x)
         if weights is None and padding is None:
             y, (h, c) = self.layer(x, None if state is None else (state[0][None], state[1][None]))
             return y, (h[0], c[0])
@@ -40,9 +40,15 @@ class LSTM(FusedCell):
             holding[self.hidden_size : 2 * self.hidden_size] = SHUT
             weight_ih = torch.cat([weight_ih, holding], dim=1)
         start = [self.initial_state(x)] * 2 if state is None else [carried[None] for carried in state]
-        flat = laid_out([weight_ih, *others])
-        y, h, c = torch.lstm(x, start, flat, True, 1, 0.0, self.training, False, True)
+        y, (h, c) = self.run_kernel(x, start, [weight_ih, *others])
         return y, (h[0], c[0])
+
+    def kernel(
+        self, x: torch.Tensor, start: list[torch.Tensor], weights: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Call that of `nn.LSTM`."""
+        y, *state = torch.lstm(x, start, weights, True, 1, 0.0, self.training, False, True)
+        return y, state
 
     def trace(self, x: torch.Tensor, state: State | None = None) -> dict[str, torch.Tensor]:
         """Return the gates, what is proposed for the cell state, the cell state and the output, each (B, T, H)."""

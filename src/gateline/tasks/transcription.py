@@ -422,10 +422,9 @@ def _edits(
     words = [(edit_distance(left.split(), right.split()), len(left.split())) for left, right in pairs]
     characters = [(edit_distance(left, right), len(left)) for left, right in pairs]
     sums = {"word_error_rate": words, "character_error_rate": characters}
-    return {
-        name: (torch.tensor(sum(edits for edits, _ in counts)), torch.tensor(sum(size for _, size in counts)))
-        for name, counts in sums.items()
-    }
+    # On the device of the batch, where the loop adds up what every task computes.
+    added = {name: torch.tensor(counts, device=batch.labels.device).sum(dim=0) for name, counts in sums.items()}
+    return {name: (edits, size) for name, (edits, size) in added.items()}
 
 
 def _as_asked(

@@ -4,6 +4,7 @@ run.py           settings and data in, the folder `model` out
 loop.py          batch, forward, loss, backward, clip, step; validate; keep the best
 optimisation.py  optimiser, learning rate, average of the weights
 checkpoints.py   what a stopped run needs to go on
+memory.py        what no device has the memory for
 refusals.py      why a run cannot go on, for the next one
 learning_rate_finder.py   the range test
 """

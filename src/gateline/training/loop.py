@@ -36,7 +36,8 @@ OnStep = Callable[[int, int, float], None]
 """Told of progress: step of this epoch, steps per epoch, loss (of the last step that was read; NaN where it had no labels)."""
 
 Stop = Callable[[], bool]
-"""Asked after every step, and between two batches that are scored, whether to save and stop."""
+"""Asked after every step, and between two batches that are scored, whether to save and stop; where several processes train on
+GPUs, which have to agree, at every look at the loss."""
 
 READ_EVERY = {"cpu": 1, "cuda": 20}
 """Steps between two looks at the loss; looking waits for the device, which on a CPU costs nothing."""
@@ -139,10 +140,10 @@ class TrainingLoop:
         no_flags = torch.zeros(2, device=self.device)
         loaded = self.load_parts(range(self.step, steps))
         while self.step < steps:
-            # Making a flag on a device and reading one wait for it, so neither is done at every step there.
-            looking = (self.step + 1) % self.read_every == 0 or self.step + 1 == steps
             rows = len(self.order.batch(self.epoch, self.step))
             facts = self.gradients(loaded, rows)  # loss and elements of this process
+            # Making a flag on a device and reading one wait for it, so neither is done at every step there.
+            looking = (self.step + 1) % self.read_every == 0 or self.step + 1 == steps or self._stops_alone(stop)
             flags = self._flags(checkpoint, stop) if looking else no_flags
             facts = self.added_up(torch.cat([facts, flags]), checkpoint)
             self.update(facts, rows, self.learning_rate())
@@ -306,7 +307,7 @@ class TrainingLoop:
                     scores, carried = self.score(network, next(loaded).to(self.device), carried)
                     for name, (total, count) in scores.items():
                         sums[name] = sums.get(name, nothing) + torch.stack([total.double(), count.double()])
-                if step % self.read_every == 0 and step < steps:
+                if step < steps and (step % self.read_every == 0 or self._stops_alone(stop)):
                     self.heed(self.processes.add(self._flags(checkpoint, stop)).tolist(), checkpoint)
         names = self.task.monitors
         table = torch.stack([sums.get(name, nothing) for name in names])  # a process without rows adds nothing
@@ -423,6 +424,10 @@ class TrainingLoop:
         first, last = self.processes.share(rows)
         cuts = [part_of(last - first, place, self.training.accumulate) for place in range(self.training.accumulate)]
         return [(first + begin, first + end) for begin, end in cuts]
+
+    def _stops_alone(self, stop: Stop) -> bool:
+        """Say whether to stop without asking other processes, which would wait for the device."""
+        return self.processes.count == 1 and stop()
 
     def _flags(self, checkpoint: Checkpoint | None, stop: Stop) -> torch.Tensor:
         """Say whether this process wants all to stop, and whether it wants all to save: float32 (2,)."""

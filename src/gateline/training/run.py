@@ -20,6 +20,7 @@ from gateline.processes import Processes
 from gateline.tasks import task_named
 from gateline.training.checkpoints import Checkpoint, CheckpointStore, FolderStore
 from gateline.training.loop import OnEpoch, OnStep, Stop, TrainingLoop
+from gateline.training.memory import enough_memory
 from gateline.training.refusals import not_refused, refused_once
 from gateline.workload import Workload
 from gateline.workload.run_wide import what_it_may_be
@@ -81,7 +82,7 @@ def train(
     Raises:
         Preempted: `stop` said so; the same call goes on.
         TrainingError: the loss or the gradient is no number, now or in an earlier run; the weights were not touched by it.
-        WorkloadError: the sections cannot be used.
+        WorkloadError: the sections cannot be used, or the device has too little memory for them.
         ArtifactError: the checkpoint there is one of other data, settings or code.
     """
     task = task_named(workload.task)
@@ -134,12 +135,16 @@ def help_train(
 def training_loop(
     workload: Workload, prepared: Artifact, run: RunSettings, processes: Processes | None = None
 ) -> Iterator[TrainingLoop]:
-    """Make the loop, with the initial weights that the seed says; torch's generators are put back afterwards."""
+    """Make the loop, with the initial weights that the seed says; torch's generators are put back afterwards.
+
+    Raises:
+        WorkloadError: the device has too little memory, also for what is done with the loop.
+    """
     task = task_named(workload.task)
     model_settings, training = workload.section("model", task.Model), workload.section("training", Training)
     task.check_data(model_settings, prepared)
     device, autocast_type = configure_process(run.device, run.precision)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), enough_memory():
         torch.manual_seed(run.seed)
         network = task.build(model_settings, task.shapes(prepared)).to(device)
         yield TrainingLoop(task, network, training, prepared, run.seed, device, autocast_type, processes)

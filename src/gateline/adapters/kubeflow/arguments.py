@@ -129,7 +129,8 @@ def pipeline_arguments(
 
     Raises:
         WorkloadError: the file is none, a section is missing or wrong or fits no other, a batch has fewer rows than there are
-            processes, no pod could read a file of the source, or an address would show a user or a password to whoever sees the run.
+            processes, the pod of training has another number of GPUs, no pod could read a file of the source, or an address would
+            show a user or a password to whoever sees the run.
     """
     whole = Workload.read(workload)
     _require_usable(whole, settings)
@@ -138,14 +139,8 @@ def pipeline_arguments(
     if not files_here:
         _require_within_reach(whole.place, files)
     pods, run = _of_the_pods(whole), {name: settings[name] for name in RUN_SETTINGS}
-    if pods["train_gpus"] != "0" and run["device"] == "cpu" and not files_here:
-        raise WorkloadError(
-            f"{whole.place}: resources.train.gpus",
-            expected="0 where device is cpu, since nobody else would have the GPU meanwhile",
-            found=pods["train_gpus"],
-            do="Take it out, or set device to auto",
-        )
-    if pods["train_gpus"] != "0" and run["device"] == "auto" and not files_here:
+    if pods["train_gpus"] != "0" and not files_here:
+        _require_use_of_gpus(whole.place, int(pods["train_gpus"]), run)
         # An image of train without CUDA refuses then, rather than hold a GPU and train beside it.
         run["device"] = "cuda"
     parts = {f"{step}_workload": _part(whole, step) for step in SECTIONS_OF_STEP}
@@ -182,6 +177,24 @@ def _require_usable(workload: Workload, settings: Mapping[str, Any]) -> None:
             expected=f"at most training.batch_size, {training.batch_size}, processes, so that each has rows of a batch",
             found=f"{training.nodes} nodes with {each} each" if training.nodes > 1 else str(each),
             do="Ask for fewer",
+        )
+
+
+def _require_use_of_gpus(place: str, gpus: int, settings: Mapping[str, Any]) -> None:
+    """Refuse GPUs that no process of the pod would use, and processes without one."""
+    if settings["device"] == "cpu":
+        raise WorkloadError(
+            f"{place}: resources.train.gpus",
+            expected="0 where device is cpu, since nobody else would have the GPU meanwhile",
+            found=str(gpus),
+            do="Take it out, or set device to auto",
+        )
+    if settings["processes"] != gpus:
+        raise WorkloadError(
+            f"{place}: resources.train.gpus",
+            expected=f"as many as there are processes, {settings['processes']}, since each takes a GPU of its own",
+            found=str(gpus),
+            do=f"Change it, or set processes to {gpus}",
         )
 
 

@@ -19,6 +19,7 @@ from gateline.passport import code_version
 from gateline.training import train
 from gateline.training.checkpoints import CheckpointStore
 from gateline.training.loop import OnEpoch, OnStep, Stop
+from gateline.training.memory import out_of_memory
 from gateline.workload.overrides import with_settings
 from gateline.workload.search import Scalar
 
@@ -123,16 +124,11 @@ def run_trial(
         # Settings that diverge, that their section or the data refuse, or that do not fit: they are bad, the search is not.
         if isinstance(error, DataError) and settings == problem.present:
             raise  # nothing that was tried is to blame: `gateline run` would meet it, too
-        if isinstance(error, RuntimeError) and not _out_of_memory(error):
+        if isinstance(error, RuntimeError) and not out_of_memory(error):
             raise
         reason = " ".join(str(error).split())[:500] or "out of memory"  # a MemoryError may say nothing
         return Result(trial.number, settings, "failed", history, None, reason)
     return Result(trial.number, settings, "complete", history, min(record[monitored] for record in history))
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Say whether a device lacked memory; for that of a CPU torch has no type of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def tell(problem: Problem, claim: Claim, result: Result) -> None:
