@@ -138,6 +138,14 @@ def test_every_command_has_a_help_with_an_example(tmp_path: Path, name: str) -> 
     assert f"gateline {name} " in answer.stdout.partition("Example")[2]
 
 
+def test_an_address_with_a_version_is_offered_where_one_can_be_asked_for(tmp_path: Path) -> None:
+    names = ("promote", "rollback", "history", "explain")
+    offers = {name: "models:/NAME/VERSION" in gateline(tmp_path, name, "--help").stdout for name in names}
+    takes = {name: "found its version 3" not in gateline(tmp_path, name, "models:/m/3").stderr for name in names}
+
+    assert offers == takes == {"promote": True, "rollback": False, "history": False, "explain": True}
+
+
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     code = "import sys\nfrom gateline.cli import app\ntry:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
     heavy = (

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from gateline.cli.app import app, console, in_one_line, print_beside, say
+from gateline.cli.serving import MODEL_HELP
 
-WORKLOAD = typer.Argument(
-    metavar="WORKLOAD", help="Name of a workload, or models:/NAME, models:/NAME/VERSION.", show_default=False
+MODEL = typer.Argument(metavar="WORKLOAD", help=MODEL_HELP, show_default=False)
+VERSION = typer.Argument(
+    metavar="WORKLOAD", help=f"{MODEL_HELP.removesuffix('.')}, models:/NAME/VERSION.", show_default=False
 )
 
 
@@ -24,7 +26,7 @@ WORKLOAD = typer.Argument(
 )
 @in_one_line
 def promote(
-    workload: Annotated[str, WORKLOAD],
+    workload: Annotated[str, VERSION],
     version: Annotated[str | None, typer.Argument(metavar="[VERSION]", help="[default: the challenger]")] = None,
     expect: Annotated[
         int | None, typer.Option(metavar="N", help="Refuse unless this version is champion now.  [default: any]")
@@ -61,7 +63,7 @@ def promote(
 )
 @in_one_line
 def rollback(
-    workload: Annotated[str, WORKLOAD],
+    workload: Annotated[str, MODEL],
     to: Annotated[
         str | None,
         typer.Option(
@@ -95,7 +97,7 @@ def rollback(
 )
 @in_one_line
 def history(
-    workload: Annotated[str, WORKLOAD],
+    workload: Annotated[str, MODEL],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """List every decision about a model in its order: what, about which version, who became champion, by whom, why."""
@@ -152,7 +154,7 @@ def history(
 )
 @in_one_line
 def explain(
-    workload: Annotated[str, WORKLOAD],
+    workload: Annotated[str, VERSION],
     version: Annotated[
         str | None, typer.Argument(metavar="[VERSION]", help="Number or alias.  [default: champion]")
     ] = None,

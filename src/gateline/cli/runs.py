@@ -178,7 +178,7 @@ def tune(
     epilog="\b\nExamples:\n"
     "  gateline compare flight_delays    all that apply, three seeds each\n"
     "  gateline compare flight_delays --variants lstm gru attention --seeds 5\n"
-    "  gateline compare flight_delays --output docs/workloads/flight_delays.md    put the table there\n",
+    "  gateline compare flight_delays --output docs/benchmarks.md    put the table there, between its marks\n",
 )
 @in_one_line
 def compare(
