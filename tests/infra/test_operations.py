@@ -225,6 +225,15 @@ def test_each_dump_is_named_by_its_namespace_and_its_job() -> None:
         assert told.get("JOB") == ("metadata.labels['job-name']" if name == "backup" else None)
 
 
+def test_the_backup_is_made_at_the_hour_that_the_page_says() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    [(hour, minute, zone)] = re.findall(r"Every night at (\d\d):(\d\d) (\w+) the CronJob `backup`", page)
+    spec = named(rendered(HOUSE), "CronJob", "backup")["spec"]
+
+    assert spec["schedule"] == f"{int(minute)} {int(hour)} * * *"
+    assert spec["timeZone"] == f"Etc/{zone}"
+
+
 @pytest.mark.parametrize("outside", [False, True], ids=["a database inside", "a database outside"])
 def test_the_drill_touches_nothing_of_production(tmp_path: Path, outside: bool) -> None:
     write_edited(tmp_path / "prod", database_outside if outside else lambda _: None)
