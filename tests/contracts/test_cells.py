@@ -247,6 +247,7 @@ def test_traced_gates_lead_to_the_output(name: str, goes_on: bool, rng: np.rando
         for gate in (over_time for part, over_time in traced.items() if part.endswith("_gate")):
             assert gate.min() >= 0
             assert gate.max() <= 1
+        assert name in INTEGRALS, f"write into tests/equations.py how the traced gates of {name} lead to its output"
         assert_close([traced["output"], INTEGRALS[name](cell, traced, start)], [y, y])
 
 
