@@ -458,7 +458,7 @@ def test_a_run_without_a_state_is_not_followed_for_ever(
 def test_what_cannot_be_an_address_is_refused(host: str, server: Kubeflow, project: Path) -> None:
     done = submit(server, "--host", host)
     assert done.exit_code == 2, done.output
-    assert "--host: expected the address of Kubeflow Pipelines, such as http://localhost:8080" in done.output
+    assert "--host: expected the address of Kubeflow Pipelines, such as http://localhost:8888" in done.output
     assert "hidden" not in done.output
 
 

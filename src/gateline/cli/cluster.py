@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @app.command(
     short_help="Run a workload once on Kubeflow Pipelines, or in containers of this machine.",
     epilog="\b\nExamples:\n"
-    "  gateline submit flight_delays --host http://localhost:8080 --pipeline training.yaml \\\n"
+    "  gateline submit flight_delays --host http://localhost:8888 --pipeline training.yaml \\\n"
     "      --set checkpoints=s3://bucket/checkpoints\n"
-    "  gateline submit flight_delays --host http://localhost:8080 --run 7d1f...    follow a run that goes on\n"
+    "  gateline submit flight_delays --host http://localhost:8888 --run 7d1f...    follow a run that goes on\n"
     "  gateline submit flight_delays --local    the same pipeline, in containers of this machine\n",
 )
 @in_one_line

@@ -76,7 +76,7 @@ class KubeflowServer:
     """A server of Kubeflow Pipelines.
 
     Args:
-        host: its address, e.g. http://localhost:8080.
+        host: its address, e.g. http://localhost:8888.
         namespace: of the user; None where there is only one.
 
     Raises:
@@ -176,7 +176,7 @@ def _require_address(host: str) -> None:
     if not usable or host != "".join(host.split()):
         raise WorkloadError(
             "--host",
-            expected="the address of Kubeflow Pipelines, such as http://localhost:8080",
+            expected="the address of Kubeflow Pipelines, such as http://localhost:8888",
             found=repr(host.rpartition("@")[2][:80]),
             do="Correct it",
         )
