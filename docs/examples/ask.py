@@ -1,7 +1,7 @@
 """Ask a served champion for the next twelve hours: ``python docs/examples/ask.py http://127.0.0.1:5001/invocations``.
 
 A request is rows of the table in raw units: 48 hours of the past of each airport, then the 12 hours to forecast, of which
-only the flight plan is known.
+only the flight plan is known. A workload without columns that are known ahead is sent the past alone: docs/serving.md.
 """
 
 from __future__ import annotations
