@@ -106,6 +106,7 @@ def test_labels_that_are_whole_numbers_are_found_where_one_is_missing(suffix: st
 def test_a_small_table_becomes_a_workload_that_check_finds_ready(number: int, project: Project) -> None:
     found = new_labelled_texts(project, "praise", write(project, reviews(number)), label="verdict")
     assert explain(project, "praise").notes == []
+    assert "search" in Workload.read(found.path).sections  # `gateline tune` has something to try; explain has read it
     assert 4 <= found.split.min_examples <= found.split.counts["test"] // 2
     found.path.write_text(found.path.read_text().replace("\nevaluation:", "\nevaluation:\n  positive: splendid"))
     with pytest.raises(WorkloadError, match=r"evaluation\.positive"):

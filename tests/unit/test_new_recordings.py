@@ -152,6 +152,7 @@ def test_a_small_folder_becomes_a_workload_that_check_finds_ready(number: int, p
     found = new_recordings(project, "tones", folder)
 
     assert explain(project, "tones").notes == []
+    assert "search" in Workload.read(found.path).sections  # `gateline tune` has something to try; explain has read it
     assert 3 <= found.split.min_examples <= found.split.counts["test"] // 2
     settings = Workload.read(found.path).section("training", Training)
     assert settings.epochs == 120  # of a few batches each, so 25 would be too few steps to learn anything

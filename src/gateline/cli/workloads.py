@@ -60,7 +60,7 @@ def new(
 
     Of series, finds out the time column (also in several columns, such as date and hour), the frequency, the keys, types,
     ranges, missing values and gaps; of texts, which column holds them and which their classes; of recordings, where their
-    transcripts are. Writes workloads/NAME.yaml with a comment at every key, and adds NAME to params.yaml.
+    transcripts are. Writes workloads/NAME.yaml, with comments, and adds NAME to params.yaml.
     """
     from gateline.adapters.new_workload import labelled_texts, new_workload, recordings
     from gateline.adapters.new_workload.words import in_words

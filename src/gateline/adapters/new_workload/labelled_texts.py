@@ -18,7 +18,7 @@ from gateline.adapters.new_workload.column_names import free_name, in_both, why_
 from gateline.adapters.new_workload.drawn_split import DrawnSplit, draw_split, epochs_for
 from gateline.adapters.new_workload.pinned_file import make_whole, pin, workload_path
 from gateline.adapters.new_workload.settings import enough_blocks
-from gateline.adapters.new_workload.text import flow, scalar
+from gateline.adapters.new_workload.text import flow, scalar, search_section
 from gateline.adapters.new_workload.time_columns import find_time
 from gateline.adapters.new_workload.time_formats import quoted
 from gateline.adapters.project import Project
@@ -55,6 +55,13 @@ LONGEST = 400  # tokens
 STEPS = 300
 """Steps of the optimiser that a small table is given at least, in at most MOST_EPOCHS."""
 MOST_EPOCHS = 60
+SEARCHED = """
+model.hidden_size: {low: 32, high: 128, step: 32}
+model.input_dropout: {low: 0.0, high: 0.6}
+model.output_dropout: {low: 0.2, high: 0.7}
+training.learning_rate: {low: 0.0005, high: 0.01, log: true}
+"""
+"""What `gateline tune` may try; the proposed settings are among it, as every search asks."""
 
 
 @dataclass(frozen=True)
@@ -370,18 +377,19 @@ model:
   output_dropout: 0.5
   pooling: attention # the report shows the weights; or last, mean, max
 
+# How the weights are found. Seed, device and precision are run-wide, in params.yaml.
 training:
   loss: cross_entropy
-  optimiser: adamw
+  optimiser: adamw # or adam, sgd
   learning_rate: 0.003
-  weight_decay: 0.01
-  schedule: cosine
-  warm_up: 0.1
-  batch_size: {batch_size}
-  epochs: {epochs}
-  patience: {epochs}
-  monitor: loss
-  weight_average: {0.99 if found.rows > 3000 else 0.9}
+  weight_decay: 0.01 # pulls the weights towards 0; more if validation gets worse as training goes on
+  schedule: cosine # how the learning rate falls; or constant, one_cycle, step, plateau
+  warm_up: 0.1 # share of training in which it rises first
+  batch_size: {batch_size} # texts in one step of the optimiser
+  epochs: {epochs} # passes over the training texts, at most
+  patience: {epochs} # epochs in a row without a better validation before training stops
+  monitor: loss # what tells the best epoch, on the validation part
+  weight_average: {0.99 if found.rows > 3000 else 0.9} # decay of a moving average of the weights that is validated and kept; 0: the weights themselves
 
 # What is measured on the test part, and beside what.
 evaluation:
@@ -398,6 +406,7 @@ gates:
     naive_bayes: {{rule: non_inferior, margin: 0.1}}
   champion: {{rule: superior, confidence: 0.95}}
 
+{search_section(SEARCHED)}
 # Smaller runs, e.g. `gateline run {name} --budget smoke`: does everything work?
 budgets:
   smoke:

@@ -25,7 +25,7 @@ from gateline.adapters.new_workload.checked import add_checked
 from gateline.adapters.new_workload.drawn_split import DrawnSplit, draw_split, epochs_for
 from gateline.adapters.new_workload.pinned_file import as_name, make_whole, pin, workload_path
 from gateline.adapters.new_workload.settings import enough_blocks
-from gateline.adapters.new_workload.text import flow, scalar, share_with_room
+from gateline.adapters.new_workload.text import flow, scalar, search_section, share_with_room
 from gateline.adapters.new_workload.time_formats import quoted
 from gateline.adapters.project import Project
 from gateline.data.audio import SUFFIXES
@@ -51,6 +51,12 @@ SPEEDS = (0.9, 1.0, 1.1)
 STEPS = 400
 """Steps of the optimiser below which CTC has hardly begun to write labels: at first it answers with blanks alone."""
 MOST_EPOCHS = 120
+SEARCHED = """
+model.hidden_size: {low: 64, high: 256, step: 64}
+model.output_dropout: {low: 0.0, high: 0.5}
+training.learning_rate: {low: 0.0005, high: 0.01, log: true}
+"""
+"""What `gateline tune` may try; the proposed settings are among it, as every search asks."""
 
 
 @dataclass(frozen=True)
@@ -451,17 +457,18 @@ model:
   spec_augment: {{frequency_masks: 2, frequency_width: 8, time_masks: 2, time_width: 15, time_share: 0.2}} # of 40 bands
   beam_width: 8
 
+# How the weights are found. Seed, device and precision are run-wide, in params.yaml.
 training:
   loss: ctc
-  optimiser: adamw
-  learning_rate: 0.003
-  weight_decay: 0.01
-  schedule: {{kind: one_cycle, rise: 0.2}}
+  optimiser: adamw # or adam, sgd
+  learning_rate: 0.003 # the highest
+  weight_decay: 0.01 # pulls the weights towards 0; more if validation gets worse as training goes on
+  schedule: {{kind: one_cycle, rise: 0.2}} # the learning rate rises for a fifth of training, then falls; or constant, cosine, step, plateau
   batch_tokens: {batch_tokens} # frames of a batch
   epochs: {epochs} # of about {max(1, round(batches)):,} batches: a few hundred steps go by before CTC writes anything
-  patience: {epochs}
-  monitor: word_error_rate # on the validation part
-  clip_norm: 1.0
+  patience: {epochs} # epochs in a row without a better validation before training stops
+  monitor: word_error_rate # what tells the best epoch, on the validation part
+  clip_norm: 1.0 # largest norm of the gradient; null does not clip
 
 # What is measured on the test part, and beside what.
 evaluation:
@@ -476,6 +483,7 @@ gates:
     most_frequent: {{rule: superior, margin: 0.1{confidence}}} # {why}{segments_gate}
   champion: {{rule: superior, confidence: 0.95}}{never}
 
+{search_section(SEARCHED)}
 # Smaller runs, e.g. `gateline run {name} --budget smoke`: does everything work?
 budgets:
   smoke:

@@ -1,4 +1,4 @@
-"""Write a workload file: complete, and with a comment at every key that says why it is so and what else it could be."""
+"""Write a workload file: complete, and with comments that say why a value is so and what else it could be."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ from gateline.workload.source import File
 WIDTH = 120
 UNEVEN = 10.0
 """How many times the level of one series that of another may be before each is scaled by itself."""
+SEARCHED = """
+model.hidden_size: {low: 16, high: 128, step: 16}
+model.dropout: {low: 0.0, high: 0.5, step: 0.05}
+model.attention: {choices: [none, dot]}
+training.learning_rate: {low: 0.0003, high: 0.02, log: true}
+"""
+"""What `gateline tune` may try of a forecaster; the proposed settings are among it, as every search asks."""
 
 
 def workload_text(name: str, file: File, table: FoundTable, settings: Settings) -> str:
@@ -38,7 +45,7 @@ def workload_text(name: str, file: File, table: FoundTable, settings: Settings) 
         _training(settings),
         _evaluation(table, settings),
         _gates(settings),
-        _search(),
+        search_section(SEARCHED),
         _budgets(name, settings),
     ]
     return "\n".join(part.strip("\n") + "\n" for part in parts)
@@ -437,20 +444,18 @@ gates:
 """
 
 
-def _search() -> str:
-    return """\
+def search_section(settings: str) -> str:
+    """Write the section `search`, from the lines of its settings."""
+    return f"""\
 # What `gateline tune` may try, judged by `training.monitor` on the validation part. Editing this runs no step again.
 search:
   # Keys of model and training. A range of numbers (with `step`, or `log` for orders of magnitude), or `choices`.
   settings:
-    model.hidden_size: {low: 16, high: 128, step: 16}
-    model.dropout: {low: 0.0, high: 0.5, step: 0.05}
-    model.attention: {choices: [none, dot]}
-    training.learning_rate: {low: 0.0003, high: 0.02, log: true}
+{textwrap.indent(textwrap.dedent(settings).strip(), "    ")}
   # tpe looks near what was good, after so many trials at random; or random.
-  sampler: {kind: tpe, seed: 0, startup_trials: 10}
+  sampler: {{kind: tpe, seed: 0, startup_trials: 10}}
   # median ends a trial that is worse than half of the others at the same epoch, but not before so many epochs; or none.
-  pruner: {kind: median, startup_trials: 5, warm_up_epochs: 2}
+  pruner: {{kind: median, startup_trials: 5, warm_up_epochs: 2}}
 """
 
 
