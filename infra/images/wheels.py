@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from gateline.adapters.project import replace_text
@@ -48,24 +49,28 @@ def collect(root: Path, folder: Path, torch: str) -> Path:
             found=f"{sys.version_info.major}.{sys.version_info.minor}",
             do="Use that one, or give a folder with --wheels, or let the build ask an index with --pip-conf",
         )
-    shutil.rmtree(folder, ignore_errors=True)  # a wheel that is no longer wanted would be taken for one that is
-    folder.mkdir(parents=True)
-    command = [sys.executable, "-m", "pip", "wheel", "-qq", "--disable-pip-version-check", "--no-input"]
-    done = subprocess.run(  # noqa: S603
-        [*command, "--wheel-dir", str(folder), "--constraint", str(root / LOCK), *wanted, "hatchling"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["nothing"]
-        raise TryAgainError(
-            "wheels",
-            expected="wheels of all that the steps need",
-            found=f"pip says {lines[0][:240]}",
-            do="See to it that pip's settings name an index with these versions, for torch one with builds for CPU",
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Whole or not at all, also where two builds collect at once; and a wheel that is no longer wanted would be taken for one that is.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as scratch:
+        draft = Path(scratch) / folder.name
+        command = [sys.executable, "-m", "pip", "wheel", "-qq", "--disable-pip-version-check", "--no-input"]
+        done = subprocess.run(  # noqa: S603
+            [*command, "--wheel-dir", str(draft), "--constraint", str(root / LOCK), *wanted, "hatchling"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
-    replace_text(folder / STAMP, stamp)
+        if done.returncode != 0:
+            lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["nothing"]
+            raise TryAgainError(
+                "wheels",
+                expected="wheels of all that the steps need",
+                found=f"pip says {lines[0][:240]}",
+                do="See to it that pip's settings name an index with these versions, for torch one with builds for CPU",
+            )
+        replace_text(draft / STAMP, stamp)
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.rename(folder)
     return folder
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +13,7 @@ import pytest
 
 from gateline.errors import TryAgainError
 from infra.images import build as building
+from infra.images import wheels as wheelhouse
 from infra.images.build import Settings, build
 from infra.images.content import DOCKERFILE, LOCK, RECIPE
 from infra.images.engine import Engine
@@ -119,3 +123,28 @@ def test_a_digest_that_docker_does_not_tell_is_said_in_one_line(
     monkeypatch.setenv("KNOWN", '"other.example/gateline-train@sha256:00"')
     with pytest.raises(TryAgainError, match=r"what docker has sent; found other\.example/gateline-train\. Run again"):
         docker.push("localhost/gateline-train:1", "docker.io/team/gateline-train:1")
+
+
+def test_wheels_are_there_whole_where_another_build_is_killed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, folder, asked = Path(__file__).parents[2], tmp_path / "build" / "wheels-cpu", []
+
+    def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        target = Path(command[command.index("--wheel-dir") + 1])
+        target.mkdir(parents=True, exist_ok=True)
+        (target / "a-1-py3-none-any.whl").write_bytes(b"a")
+        with contextlib.suppress(KeyboardInterrupt):
+            wheelhouse.collect(project, folder, "cpu")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    monkeypatch.setattr(wheelhouse, "PYTHON", sys.version_info[:2])
+    wheelhouse.collect(project, folder, "cpu")
+    assert sorted(file.name for file in folder.iterdir()) == ["a-1-py3-none-any.whl", "complete"]
+    assert [file.name for file in folder.parent.iterdir()] == [folder.name]
+    wheelhouse.collect(project, folder, "cpu")
+    assert len(asked) == 2, "what is there is not collected again"
