@@ -47,8 +47,8 @@ class Dictionary:
             share /= np.bincount(right, weights=share, minlength=len(target_codes))[right]
             counts = np.bincount(pair, weights=share, minlength=len(keys))
             prob = counts / np.bincount(left_word, weights=counts, minlength=len(source_words))[left_word]
-        # Of each source word the most probable; of equal ones the first in the alphabet.
-        order = np.lexsort((right_word, -prob, left_word))
+        # Of each source word the most probable; of equal ones, whose last bits follow the order of adding, the first in the alphabet.
+        order = np.lexsort((right_word, -prob.round(12), left_word))
         first = order[np.flatnonzero(np.diff(left_word[order], prepend=-1))]
         self.translations = {
             source_words[word]: target_words[other]
