@@ -441,13 +441,18 @@ def test_a_verdict_is_compared_by_its_outcomes_and_not_by_its_sentences(chain: C
     assert state(forget_checks)[0] == "holds", "an earlier Gateline kept sentences only"
 
 
-def test_a_decision_that_is_a_file_is_read(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+def keep_decision_as_file(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one about many slices is kept."""
     monkeypatch.setattr(kept_decision, "MOST_CHARACTERS", 10)
     decided = json.loads(chain.client.get_model_version("tiny", "1").tags["gateline.decision"])
     with connected("tiny", create=False) as to:
         text = kept_decision.keep(to, chain.run_id, decided)
     for name in ("tiny", "tiny.ledger"):
         chain.client.set_model_version_tag(name, "1", "gateline.decision", text)
+
+
+def test_a_decision_that_is_a_file_is_read(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_decision_as_file(chain, monkeypatch)
     assert not verify("tiny", chain.root).failed()
 
     (file,) = (chain.root / "mlruns").rglob("decisions/*.json")
@@ -461,12 +466,7 @@ def test_a_decision_that_is_a_file_is_read(chain: Chain, monkeypatch: pytest.Mon
 def test_files_that_their_store_does_not_give_just_now_are_no_broken_link(
     kept: str, chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept_decision, "MOST_CHARACTERS", 10)
-    decided = json.loads(chain.client.get_model_version("tiny", "1").tags["gateline.decision"])
-    with connected("tiny", create=False) as to:
-        text = kept_decision.keep(to, chain.run_id, decided)
-    for name in ("tiny", "tiny.ledger"):
-        chain.client.set_model_version_tag(name, "1", "gateline.decision", text)
+    keep_decision_as_file(chain, monkeypatch)
     repository = type(get_artifact_repository(str(chain.root)))
     download, asked = repository.download_artifacts, []
 
